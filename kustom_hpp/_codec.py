@@ -1,0 +1,257 @@
+"""Models to JSON bytes and back, with cattrs: exact for requests, tolerant for answers.
+
+A request goes out as it was given: `None` left out, `""` kept, texts byte for byte, `extra` beside the known fields. An
+answer is read so that nothing which the API may add or change makes it unreadable: unknown fields, and known fields of
+another JSON type, are kept raw in `extra`; `null` is None; an enum value newer than this release stays text.
+"""
+
+import datetime as dt
+import functools
+import json
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
+
+from kustom_hpp import models
+from kustom_hpp.errors import InvalidRequestError
+
+T = TypeVar("T")
+Hook = Callable[[Any, Any], Any]
+
+_BOM = b"\xef\xbb\xbf"
+_NOT_ON_THE_WIRE = ("extra", "info")
+
+
+def _json_library() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """The writer and the reader of JSON: orjson where it is installed (extra `speed`), else the standard library."""
+    try:
+        import orjson
+    except ImportError:
+        encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return lambda value: encoder.encode(value).encode(), lambda body: json.loads(body.decode(), parse_constant=_refuse)
+    return orjson.dumps, orjson.loads
+
+
+def _refuse(constant: str) -> Any:
+    msg = f"{constant} is not JSON"
+    raise ValueError(msg)
+
+
+class Codec:
+    """A cattrs converter with its hooks fetched once. Make it with `codec()`: building one compiles its functions."""
+
+    def __init__(self) -> None:
+        self._dumps, self._loads = _json_library()
+        self._out = _unstructuring()
+        self._answers = _structuring(tolerant=True)
+        self._requests = _structuring(tolerant=False)
+        # The two hooks of the path of every call, looked up once.
+        self._create_request = self._out.get_unstructure_hook(models.CreateSessionRequest)
+        self._structure_hooks: dict[type, Hook] = {}
+
+    def encode(self, request: models.CreateSessionRequest) -> bytes:
+        """The JSON bytes of a request that has no problems."""
+        return self._dumps(self._create_request(request))
+
+    def to_plain(self, value: Any) -> Any:
+        """Any of the models as plain JSON values, in the wire's spelling."""
+        return self._out.unstructure(value)
+
+    def dumps(self, value: Any) -> bytes:
+        """Any of the models as JSON bytes, in the wire's spelling."""
+        return self._dumps(self._out.unstructure(value))
+
+    def load(self, body: bytes) -> Any:
+        """The value that JSON bytes hold.
+
+        Raises:
+            ValueError: the bytes are no JSON in UTF-8, or nested too deep; the text tells where, never what.
+
+        """
+        try:
+            return self._loads(body.removeprefix(_BOM))
+        except UnicodeDecodeError as error:
+            msg = f"not UTF-8 at byte {error.start}"
+        except json.JSONDecodeError as error:  # orjson's is one too
+            msg = f"not JSON at character {error.pos}" if body else "empty"
+        except (ValueError, RecursionError) as error:
+            msg = f"not JSON that can be read ({type(error).__name__})"
+        raise ValueError(msg)
+
+    def decode(self, body: bytes, kind: type[T]) -> T:
+        """An answer, read tolerantly.
+
+        Raises:
+            ValueError: the bytes are no JSON object, or a required field is missing; the text tells which.
+
+        """
+        value = self.load(body)
+        if not isinstance(value, dict):
+            msg = f"not a JSON object but a {type(value).__name__}"
+            raise ValueError(msg)  # noqa: TRY004 - it is the value that is wrong
+        hook = self._structure_hooks.get(kind)
+        if hook is None:
+            hook = self._structure_hooks[kind] = self._answers.get_structure_hook(kind)
+        answer: T = hook(value, kind)
+        return answer
+
+    def decode_request(self, body: bytes) -> models.CreateSessionRequest:
+        """A request from JSON bytes, strictly: as the sandbox and the command line read it.
+
+        Unknown fields are kept in `extra`.
+
+        Raises:
+            InvalidRequestError: with every problem and its path.
+
+        """
+        try:
+            value = self.load(body)
+        except ValueError as error:
+            problems = (("$", f"is {error}"),)
+        else:
+            return self.request_from(value)
+        raise InvalidRequestError(problems=problems)
+
+    def request_from(self, value: Any) -> models.CreateSessionRequest:
+        """A request from plain JSON values; else as `decode_request`."""
+        if not isinstance(value, dict):
+            raise InvalidRequestError(problems=(("$", f"must be a JSON object, got a {type(value).__name__}"),))
+        request = self._requests.structure({"payment_session_url": None} | value, models.CreateSessionRequest)
+        if problems := request.problems():
+            raise InvalidRequestError(problems=problems)
+        return request
+
+
+@functools.cache
+def codec() -> Codec:
+    """The codec; built at the first use, as compiling its functions costs more than importing the package may."""
+    return Codec()
+
+
+# ------------------------------------------------------------------------------------------------------ to the wire
+
+
+def _unstructuring() -> Converter:
+    converter = Converter(omit_if_default=True)
+    converter.register_unstructure_hook(dt.datetime, _date_text)
+    converter.register_unstructure_hook_factory(attrs.has, functools.partial(_unstructure_hook, converter))
+    return converter
+
+
+def _unstructure_hook(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
+    left_out = {name: override(omit=True) for name in _NOT_ON_THE_WIRE if name in attrs.fields_dict(cls)}
+    known = make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=True, **left_out)
+    if "extra" not in left_out:
+        return known
+
+    def with_extra(value: Any) -> dict[str, Any]:
+        plain = known(value)
+        if value.extra:
+            plain.update(value.extra)
+        return plain
+
+    return with_extra
+
+
+def _date_text(value: dt.datetime) -> str:
+    """As the API writes dates: UTC with milliseconds and Z; finer only where the value is finer."""
+    precision = "microseconds" if value.microsecond % 1000 else "milliseconds"
+    return value.astimezone(dt.UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+# ---------------------------------------------------------------------------------------------------- from the wire
+
+
+class _OtherTypeError(Exception):
+    """A known field came with a JSON type that it should not have."""
+
+
+def _structuring(*, tolerant: bool) -> Converter:
+    """A converter whose hooks never coerce: cattrs' own would make "None" of null and "5" of 5.
+
+    Tolerant: what does not fit raises _OtherTypeError, and the object that holds it keeps it raw in `extra`. Else it
+    stays where it is, for `problems()` to name.
+    """
+    converter = Converter()
+
+    def misfit(value: Any) -> Any:
+        if tolerant:
+            raise _OtherTypeError
+        return value
+
+    def exactly(kind: type) -> Hook:
+        return lambda value, _: value if type(value) is kind else misfit(value)
+
+    def enum(value: Any, kind: type[StrEnum]) -> Any:
+        if not isinstance(value, str):
+            return misfit(value)
+        return kind._value2member_map_.get(value, value)
+
+    def date(value: Any, _: Any) -> Any:
+        try:
+            parsed = dt.datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            return misfit(value)
+        # A time without its zone is no point in time: kept as text rather than guessed.
+        return parsed if parsed.tzinfo is not None else misfit(value)
+
+    def many(cls: Any) -> Hook:
+        item_kind = get_args(cls)[0]
+        hook = converter.get_structure_hook(item_kind)
+        return lambda value, _: tuple(hook(v, item_kind) for v in value) if isinstance(value, list) else misfit(value)
+
+    def optional(cls: Any) -> Hook:
+        kind = next(arg for arg in get_args(cls) if arg is not NoneType)
+        hook = converter.get_structure_hook(kind)
+        return lambda value, _: None if value is None else hook(value, kind)
+
+    converter.register_structure_hook(str, exactly(str))
+    converter.register_structure_hook(int, exactly(int))
+    converter.register_structure_hook(dt.datetime, date)
+    converter.register_structure_hook_func(lambda cls: isinstance(cls, type) and issubclass(cls, StrEnum), enum)
+    converter.register_structure_hook_factory(lambda cls: get_origin(cls) is tuple, many)
+    converter.register_structure_hook_factory(lambda cls: get_origin(cls) in (UnionType, Union), optional)
+    def absent(name: str, misfitting: bool) -> None:  # noqa: FBT001 - called in one place, just below
+        if tolerant:
+            msg = f"without {name} ({'null or of another type' if misfitting else 'missing'})"
+            raise ValueError(msg)
+
+    converter.register_structure_hook_factory(attrs.has, lambda cls: _structure_hook(converter, cls, misfit, absent))
+    return converter
+
+
+def _structure_hook(
+    converter: Converter, cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], None]
+) -> Hook:
+    known = {
+        field.name: (converter.get_structure_hook(field.type), field.type)
+        for field in attrs.fields(attrs.resolve_types(cls))
+        if field.name not in _NOT_ON_THE_WIRE
+    }
+    required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return misfit(value)
+        fields: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for name, raw in value.items():
+            if name not in known:
+                extra[name] = raw
+                continue
+            hook, kind = known[name]
+            try:
+                fields[name] = hook(raw, kind)
+            except _OtherTypeError:
+                extra[name] = raw
+        for name in required:
+            if fields.get(name) is None:
+                fields[name] = absent(name, name in extra)
+        return cls(**fields, extra=extra)
+
+    return structure
