@@ -1,0 +1,285 @@
+"""The package keeps the rules of its house; and each check is shown a package that breaks its rule."""
+
+import importlib.metadata
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+import kustom_hpp
+from tests import shape
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(kustom_hpp.__file__).parent
+MODULES = shape.read_package(PACKAGE)
+
+OWNERS = {
+    "aiohttp": {"transport", "sandbox", "integrations"},
+    "multidict": {"transport", "sandbox"},
+    "tenacity": {"retry"},
+    "cattrs": {"_codec"},
+    "orjson": {"_codec"},
+    "cyclopts": {"cli"},
+    "rich": {"cli"},
+    "sqlite3": {"batch"},
+    "jinja2": {"sandbox"},
+    "segno": {"sandbox"},
+    "pytest": {"testing"},
+    "starlette": {"integrations"},
+    "taskiq": {"integrations"},
+    "opentelemetry": {"integrations"},
+}
+"""Which rooms may import a library."""
+
+VOCABULARY = {"attrs", "yarl"}
+"""Libraries that any room may speak."""
+
+LONG: dict[str, str] = {}
+"""Files and functions that may be longer than the rule says, each with its reason."""
+
+
+def plant(folder: Path, files: Mapping[str, str]) -> list[shape.Module]:
+    """Write a package named `house` and read it."""
+    for name, source in {"__init__.py": '"""A house."""\n', **files}.items():
+        path = folder / "house" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return shape.read_package(folder / "house")
+
+
+# The rooms.
+
+
+def test_imports_go_down_only() -> None:
+    assert shape.broken_contracts(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "statement"),
+    [
+        ("errors", "import kustom_hpp.client"),
+        ("wire", "def later():\n    import kustom_hpp.models"),
+        ("config", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from kustom_hpp import models"),
+        ("retry", "from kustom_hpp import pace"),
+        ("unplaced", ""),
+    ],
+    ids=["up", "up, deferred", "a stranger, for types", "a stranger", "a room without a place"],
+)
+def test_an_import_that_goes_up_is_seen(tmp_path: Path, room: str, statement: str) -> None:
+    rooms = (
+        "cli sandbox client transport retry pace _protocol events _codec models config errors wire".split()  # noqa: SIM905
+    )
+    package = tmp_path / "kustom_hpp"
+    package.mkdir()
+    for name in ("__init__", *rooms):
+        (package / f"{name}.py").write_text("")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    assert shape.broken_contracts(tmp_path) == []
+
+    (package / f"{room}.py").write_text(f"{statement}\n")
+    [complaint] = shape.broken_contracts(tmp_path)
+    assert "1 broken" in complaint
+
+
+def test_no_import_cycles() -> None:
+    assert shape.import_cycles(MODULES) == []
+
+
+def test_each_library_has_one_owner() -> None:
+    assert shape.foreign_imports(MODULES, OWNERS, VOCABULARY) == []
+
+
+def test_only_config_reads_the_environment_and_not_at_import() -> None:
+    assert shape.environment_access(MODULES, "config") == []
+
+
+def test_nothing_is_remembered_between_calls() -> None:
+    assert shape.shared_state(MODULES) == []
+
+
+def test_everything_public_is_documented() -> None:
+    assert shape.undocumented(MODULES) == []
+
+
+def test_every_error_is_raised() -> None:
+    assert shape.unraised(MODULES) == []
+
+
+def test_files_and_functions_are_short() -> None:
+    assert shape.too_long(MODULES, LONG) == []
+
+
+Check = Callable[[list[shape.Module]], list[str]]
+
+
+def owned(modules: list[shape.Module]) -> list[str]:
+    return shape.foreign_imports(modules, {"aiohttp": {"transport"}, "sqlite3": {"batch"}}, {"attrs"})
+
+
+def reads_environment(modules: list[shape.Module]) -> list[str]:
+    return shape.environment_access(modules, "config")
+
+
+def is_long(modules: list[shape.Module]) -> list[str]:
+    return shape.too_long(modules, {})
+
+
+PLANTED: list[tuple[Check, dict[str, str], list[str]]] = [
+    # check, files, one fragment for each complaint that is due: none means that the package is in order
+    (shape.import_cycles, {"a.py": "import house.b", "b.py": "from house import c", "c.py": ""}, []),
+    (shape.import_cycles, {"a.py": "import house.b", "b.py": "from house.a import name"}, ["house.a"]),
+    (shape.import_cycles, {"a.py": "from . import b", "b.py": "def later():\n from .a import name"}, ["house.a"]),
+    (shape.import_cycles, {"a.py": "from .b import x", "b.py": "if TYPE_CHECKING:\n import house.a"}, ["house.a"]),
+    (shape.import_cycles, {"__init__.py": "from house.a import b", "a.py": "from house import __version__"}, ["house"]),
+    (shape.import_cycles, {"s/__init__.py": "from .t import x", "s/t.py": "from . import y"}, ["house.s"]),
+    (shape.import_cycles, {"a.py": "import_module('house.b')", "b.py": "import house.a"}, ["house.a"]),
+    (owned, {"transport.py": "import aiohttp.web\nimport attrs\nimport json\nimport house.cli"}, []),
+    (owned, {"client.py": "from aiohttp import web"}, ["house.client:1: aiohttp belongs to transport"]),
+    (owned, {"client.py": "def f():\n import sqlite3"}, ["house.client:2: sqlite3 belongs to batch"]),
+    (owned, {"client.py": "importlib.import_module('aiohttp')"}, ["house.client:1: aiohttp"]),
+    (owned, {"transport.py": "import requests"}, ["requests has no owner"]),
+    (reads_environment, {"config.py": "import os\ndef read():\n return os.environ['A']"}, []),
+    (reads_environment, {"config.py": "import os\nKEY = os.environ['A']"}, ["read at import"]),
+    (reads_environment, {"config.py": "import os\ndef read(key=os.getenv('A')): ..."}, ["read at import"]),
+    (reads_environment, {"client.py": "import os\ndef read():\n return os.getenv('A')"}, ["only config"]),
+    (reads_environment, {"cli/demo.py": "from os import environ"}, ["under another name"]),
+    (reads_environment, {"cli/demo.py": "import os as system"}, ["under another name"]),
+    (shape.shared_state, {"a.py": "TABLE = {1: 2}\n__all__ = ['x']\nlog = getLogger()\ndef f():\n seen = []"}, []),
+    (shape.shared_state, {"a.py": "seen: list[int] = []"}, ["seen is a mutable global"]),
+    (shape.shared_state, {"a.py": "if True:\n cache = dict()"}, ["cache is a mutable global"]),
+    (shape.shared_state, {"a.py": "_GATE = asyncio.Lock()"}, ["_GATE is made at import"]),
+    (shape.shared_state, {"a.py": "TABLE = {}\ndef f():\n TABLE[1] = 2"}, ["house.a:3: TABLE is changed"]),
+    (shape.shared_state, {"a.py": "TABLE = set()\ndef f():\n TABLE.add(2)"}, ["house.a:3: TABLE is changed"]),
+    (shape.shared_state, {"a.py": "from house import b\ndef f():\n del b.TABLE[1]"}, ["house.a:3: TABLE is changed"]),
+    (shape.shared_state, {"a.py": "N = 0\ndef f():\n global N"}, ["global N"]),
+    (shape.shared_state, {"a.py": "from contextvars import ContextVar"}, ["contextvars"]),
+    (shape.undocumented, {"a.py": '"""A."""\ndef _f(): ...\nclass _C:\n def g(self): ...'}, []),
+    (shape.undocumented, {"a.py": ""}, ["house.a: the module"]),
+    (shape.undocumented, {"a.py": '"""A."""\nif True:\n def f(): ...'}, ["house.a.f has no docstring"]),
+    (shape.undocumented, {"a.py": '"""A."""\nclass C:\n """C."""\n async def g(self): ...'}, ["house.a.C.g"]),
+    (shape.undocumented, {"a.py": '"""A."""\nclass C: ...'}, ["house.a.C has"]),
+    (shape.unraised, {"errors.py": "class A(Exception): ...\nclass B(A): ...", "a.py": "raise B('no')"}, []),
+    (shape.unraised, {"errors.py": "class A(Exception): ...\nTABLE = {400: A}"}, []),
+    (shape.unraised, {"errors.py": "class A(Exception): ...", "a.py": "isinstance(e, A)"}, ["A is never raised"]),
+    (
+        shape.unraised,
+        {"errors.py": "class A(Exception): ...\nclass B(A): ...", "a.py": "try: raise A\nexcept B: ..."},
+        ["B is never raised"],
+    ),
+    (is_long, {"a.py": "\n" * 350, "b.py": 'def f():\n """D.\n\n D."""\n' + " x\n" * 49}, []),
+    (is_long, {"a.py": "\n" * 351}, ["house.a: 351 lines"]),
+    (is_long, {"a.py": "class C:\n def f():\n  def g():\n" + "   x\n" * 50}, ["house.a.C.f: 52", "house.a.C.f.g: 51"]),
+]
+
+
+@pytest.mark.parametrize(("check", "files", "due"), PLANTED)
+def test_each_check_sees_what_it_is_for(tmp_path: Path, check: Check, files: dict[str, str], due: list[str]) -> None:
+    complaints = check(plant(tmp_path, files))
+    assert len(complaints) == len(due), complaints
+    for complaint, fragment in zip(complaints, due, strict=True):
+        assert fragment in complaint
+
+
+def test_an_entry_of_the_list_of_long_files_that_is_out_of_use_is_seen(tmp_path: Path) -> None:
+    modules = plant(tmp_path, {"a.py": "\n" * 351})
+    assert shape.too_long(modules, {"house.a": "a table"}) == []
+    assert shape.too_long(modules, {"house.a": "a table", "house.b": "was one"}) == [
+        "house.b: is not too long, strike it from the list"
+    ]
+
+
+# What is public.
+
+
+def test_all_is_sorted_and_holds() -> None:
+    assert shape.unsorted(kustom_hpp.__all__) == []
+    assert shape.unsorted(["A_CONSTANT", "AClass", "a_function"]) == []
+    assert shape.unsorted(["a_function", "AClass"]) != []
+    assert len(set(kustom_hpp.__all__)) == len(kustom_hpp.__all__)
+
+
+@pytest.mark.parametrize("name", kustom_hpp.__all__)
+def test_a_public_name_can_be_had_and_is_documented(name: str) -> None:
+    public = getattr(kustom_hpp, name)
+    if isinstance(public, type) or callable(public):
+        # A docstring of its own: one that is inherited tells of something else.
+        assert vars(public).get("__doc__"), f"{name} has no docstring"
+
+
+def test_every_error_is_public() -> None:
+    errors = sys.modules["kustom_hpp.errors"]
+    classes = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
+    assert classes - set(kustom_hpp.__all__) == set()
+
+
+# Imports, each in an interpreter of its own.
+
+
+@pytest.mark.parametrize("name", [module.name for module in MODULES])
+def test_each_module_can_be_imported_alone(name: str) -> None:
+    assert shape.not_importable(name, PACKAGE.parent) == []
+
+
+@pytest.mark.parametrize("source", ["import house.nothing", "import warnings; warnings.warn('old')", "print('hello')"])
+def test_an_import_that_fails_warns_or_talks_is_seen(tmp_path: Path, source: str) -> None:
+    plant(tmp_path, {"a.py": source, "b.py": ""})
+    assert shape.not_importable("house.b", tmp_path) == []
+    [complaint] = shape.not_importable("house.a", tmp_path)
+    assert complaint.startswith("house.a:")
+
+
+def strangers(package: str, folder: Path) -> set[str]:
+    """What importing a package loads beyond the standard library, aiohttp, attrs, cattrs and yarl."""
+    loaded = shape.loaded_by(f"import {package}", folder)
+    expected = shape.loaded_by("import aiohttp, attr, attrs, cattrs, yarl", folder)
+    # sqlite3 is of the standard library, and still nothing that a web app should load to create a session.
+    return {name for name in loaded - expected - {package} if name not in sys.stdlib_module_names or name == "sqlite3"}
+
+
+def test_the_package_loads_only_what_it_says() -> None:
+    assert strangers("kustom_hpp", PACKAGE.parent) == set()
+
+
+@pytest.mark.parametrize("library", ["tenacity", "rich", "cyclopts", "sqlite3"])
+def test_a_library_that_is_loaded_too_early_is_seen(tmp_path: Path, library: str) -> None:
+    plant(tmp_path, {"__init__.py": f"import {library}"})
+    assert library in strangers("house", tmp_path)
+
+
+def converters(package: str, folder: Path) -> int:
+    """How many cattrs converters importing a package builds, beyond the one that cattrs itself builds."""
+    count = "sum(isinstance(thing, cattrs.BaseConverter) for thing in gc.get_objects())"
+    done = shape.run_python(f"import cattrs, gc\nown = {count}\nimport {package}\nprint({count} - own)", folder)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_no_converter_is_built_at_import(tmp_path: Path) -> None:
+    assert converters("kustom_hpp", PACKAGE.parent) == 0
+    plant(tmp_path, {"__init__.py": "import cattrs\nEAGER = cattrs.Converter()"})
+    assert converters("house", tmp_path) == 1
+
+
+# The package as it is shipped.
+
+
+def test_the_core_needs_five_libraries_with_floors_and_no_caps() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {requirement.partition(">=")[0] for requirement in project["dependencies"]}
+    assert names == {"aiohttp", "attrs", "cattrs", "tenacity", "yarl"}
+    # In words: every requirement has a floor (">="), and none has anything behind it ("<", "!=", ",").
+    every = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    assert [
+        r for r in every if not r.startswith("kustom_hpp[") and not r.partition(">=")[2].replace(".", "").isdigit()
+    ] == []
+
+
+def test_the_version_is_told_once() -> None:
+    assert importlib.metadata.version("kustom_hpp") == kustom_hpp.__version__
+
+
+def test_types_and_licence_are_shipped() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+    assert importlib.metadata.metadata("kustom_hpp")["License-Expression"] == "MIT"
