@@ -68,9 +68,7 @@ def test_imports_go_down_only() -> None:
     ids=["up", "up, deferred", "a stranger, for types", "a stranger", "a room without a place"],
 )
 def test_an_import_that_goes_up_is_seen(tmp_path: Path, room: str, statement: str) -> None:
-    rooms = (
-        "cli sandbox client transport retry pace _protocol events _codec models config errors wire".split()  # noqa: SIM905
-    )
+    rooms = "cli sandbox client transport retry pace _protocol events _codec models config errors wire".split()
     package = tmp_path / "kustom_hpp"
     package.mkdir()
     for name in ("__init__", *rooms):
