@@ -356,7 +356,7 @@ def broken_contracts(folder: Path) -> list[str]:
     """Complains where an import-linter contract of the pyproject.toml in `folder` is broken."""
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "--no-cache"],
+        [sys.executable, "-c", code, "--no-cache", "--no-logo"],
         cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=50,
     )  # fmt: skip
     return [done.stdout + done.stderr] if done.returncode else []
