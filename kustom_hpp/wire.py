@@ -99,6 +99,23 @@ class CallInfo:
     """True where an earlier attempt of this call may have been processed too (only with `on_unknown="resend"`)."""
 
 
+class Mark:
+    """Whether one attempt's request has begun to leave: set by the transport just before the first byte.
+
+    It is what tells "nothing was sent" from "it may have been processed", also for an attempt that was cancelled.
+    """
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
+
+    @property
+    def delivery(self) -> Delivery:
+        """What the mark alone says about an attempt that came to no answer."""
+        return Delivery.UNKNOWN if self.sent else Delivery.NOT_SENT
+
+
 @frozen(kw_only=True, slots=True)
 class HttpRequest:
     """One HTTP request, ready to be sent as often as the rules allow.

@@ -1,0 +1,298 @@
+"""The sans-I/O middle: one row per endpoint, a request built from a value, a value or an error read from an answer.
+
+Nothing here opens a socket, waits or tries again. An answer's body is never trusted to have a shape.
+"""
+
+import email.utils
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from yarl import URL
+
+from kustom_hpp._codec import Codec, codec
+from kustom_hpp.config import Environment, Settings
+from kustom_hpp.errors import (
+    ApiError,
+    AuthenticationError,
+    DecodeError,
+    InvalidRequestError,
+    UnexpectedStatusError,
+    clean_text,
+    error_for_status,
+)
+from kustom_hpp.models import CreateSessionRequest, Session, secrets_of
+from kustom_hpp.wire import CallInfo, HttpRequest, HttpResponse, RateLimit, Secret
+
+BODY_CAP = 64 * 1024
+"""Bytes of an answer's body that an error keeps."""
+_MOST_MESSAGES = 50
+_ID_CAP = 128
+
+
+@frozen(kw_only=True, slots=True)
+class Operation:
+    """One endpoint of the API."""
+
+    name: str
+    """As the client's method is called."""
+    method: str
+    path: str
+    """Below the base URL."""
+    answer: type[Any]
+    """The model of a 2xx answer."""
+    repeatable: bool = False
+    """True where doing it twice does no harm, so that an attempt of unknown outcome may be followed by another."""
+
+
+CREATE_SESSION = Operation(name="create_session", method="POST", path="/hpp/v1/sessions", answer=Session)
+"""Source: docs.kustom.co, "Create an HPP session". Not idempotent, and no key makes it so."""
+
+
+class Protocol:
+    """The operations at one place with one set of credentials. Holds what every request shares; has no other state."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._codec: Codec = codec()
+        self._urls: dict[str, URL] = {}
+        # Byte for byte what goes on the wire, in this order, after Host and before Content-Length.
+        self._headers: Mapping[str, str] = {
+            "Authorization": settings.authorization,
+            "User-Agent": settings.user_agent,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            **dict(settings.headers),
+        }
+
+    def build(self, operation: Operation, request: CreateSessionRequest, deadline: float | None) -> HttpRequest:
+        """The HTTP request for an operation; encoded once, whatever the number of attempts.
+
+        Args:
+            operation: the row.
+            request: the operation's request.
+            deadline: the time on the event loop's clock after which nobody waits; None for no end.
+
+        Raises:
+            InvalidRequestError: with every problem and its path.
+
+        """
+        if type(request) is not CreateSessionRequest:
+            wrong = f"must be a CreateSessionRequest, got a {type(request).__name__}"
+            raise InvalidRequestError(problems=(("$", wrong),))
+        if problems := request.problems() or self._place_problems(request):
+            raise InvalidRequestError(problems=problems)
+        return HttpRequest(
+            method=operation.method,
+            url=self._url(operation.path),
+            headers=self._headers,
+            body=self._codec.encode(request),
+            connect_timeout=self._settings.timeouts.connect,
+            read_timeout=self._settings.timeouts.read,
+            deadline=deadline,
+        )
+
+    def _url(self, path: str) -> URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(str(self._settings.base_url) + path, encoded=True)
+        return url
+
+    def _place_problems(self, request: CreateSessionRequest) -> tuple[tuple[str, str], ...]:
+        """A payment session of the other environment: the API answers that with a bare 404 or 500."""
+        ours = self._settings.environment
+        theirs = _environment_of(request.payment_session_url) if ours else None
+        if ours is None or theirs is None or theirs is ours:
+            return ()
+        way_out = f"create the order in {ours}, or the client with environment={theirs!s} and its key"
+        return (("payment_session_url", f"is of {theirs}, but this client calls {ours}: {way_out}"),)
+
+    def read(self, operation: Operation, request: Any, answer: HttpResponse) -> Any:
+        """The value that an answer holds.
+
+        Args:
+            operation: the row.
+            request: the operation's request, whose secrets must not show up in an error.
+            answer: what came back.
+
+        Raises:
+            ApiError: the answer is not 2xx; the class says what is known.
+            DecodeError: it is 2xx, and cannot be read.
+
+        """
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
+            raise self._api_error(operation, request, answer)
+        if answer.broken is None:
+            try:
+                return self._codec.decode(answer.body, operation.answer)
+            except ValueError as error:
+                why = f"its body is {error}"
+        else:
+            why = f"its body is not whole: {answer.broken}"
+        raise self._decode_error(operation, request, answer, why)
+
+    def _decode_error(self, operation: Operation, request: Any, answer: HttpResponse, why: str) -> DecodeError:
+        body = self._redact(answer.body, request)[:BODY_CAP]
+        found = _SESSION_ID.search(body)
+        return DecodeError(
+            f"{operation.name} was answered with {answer.status}, so the session exists, but {why}. "
+            "Do not repeat it: make a new order and a session for it",
+            status=answer.status,
+            body=body,
+            session_id=found[1].decode() if found else None,
+            correlation_id=correlation_id(answer.headers),
+            cause=answer.broken,
+        )
+
+    def _api_error(self, operation: Operation, request: Any, answer: HttpResponse) -> ApiError:
+        body = self._redact(answer.body, request)[:BODY_CAP]
+        told = self._error_body(body)
+        code = told.get("error_code")
+        code = clean_text(code, _ID_CAP) if isinstance(code, str) else None
+        messages = tuple(clean_text(message) for message in _messages(told)[:_MOST_MESSAGES])
+        identity = told.get("correlation_id")
+        if not isinstance(identity, str) or not identity:
+            identity = correlation_id(answer.headers)
+        kind = error_for_status(answer.status)
+        text = f"{operation.name} was answered with {answer.status}" + (f" {code}" if code else "")
+        if messages:
+            text += ": " + "; ".join(messages[:5]) + ("; …" if len(messages) > 5 else "")  # noqa: PLR2004
+        text += self._way_out(kind, answer)
+        if identity:
+            identity = clean_text(identity, _ID_CAP)
+            text += f" (correlation id {identity})"
+        return kind(
+            text,
+            status=answer.status,
+            code=code,
+            messages=messages,
+            retry_after=wait_asked_for(answer),
+            body=body,
+            correlation_id=identity,
+            cause=answer.broken,
+        )
+
+    def _error_body(self, body: bytes) -> dict[str, Any]:
+        try:
+            told = self._codec.load(body)
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    def _way_out(self, kind: type[ApiError], answer: HttpResponse) -> str:
+        settings = self._settings
+        if kind is AuthenticationError:
+            where = f" ({settings.environment})" if settings.environment else ""
+            return f". The credentials are not good at {settings.base_url.host}{where}: check key, username and environment"
+        if kind is UnexpectedStatusError or answer.status in (307, 308):
+            location = answer.headers.get("Location")
+            return f". It points to {_origin(location)}, which is not followed" if location else ""
+        return ""
+
+    def _redact(self, body: bytes, request: Any) -> bytes:
+        """What the server says, without our own secrets in it: some servers echo what they were sent."""
+        secrets: list[str] = [*self._settings.secrets]
+        if isinstance(request, CreateSessionRequest):
+            secrets += [Secret(secret) for secret in secrets_of(request)]
+        for secret in sorted(secrets, key=len, reverse=True):
+            body = body.replace(secret.encode(errors="surrogatepass"), b"***")
+        return body
+
+
+def _environment_of(url: str) -> Environment | None:
+    """The environment of a payment session's URL; None where its host is not one of the API's own."""
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower()
+    if not host.endswith((".kustom.co", ".klarna.com")) or not host.startswith("api"):
+        return None
+    return Environment.PLAYGROUND if ".playground." in host else Environment.LIVE
+
+
+def with_info(value: Any, info: CallInfo) -> Any:
+    """A freshly read answer with how its call went.
+
+    Implementation note: set in place. Nobody has seen the value yet, and making a second one costs more than reading it.
+    """
+    object.__setattr__(value, "info", info)
+    return value
+
+
+# ---------------------------------------------------------------------------------------------- what an answer says
+
+_SESSION_ID = re.compile(rb'"session_id"\s*:\s*"([A-Za-z0-9._~-]{1,64})"')
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_LIMIT = re.compile(r"\s*([0-9]{1,9})(?:.*?;\s*w=([0-9]{1,9}))?", re.ASCII)
+
+
+def _messages(told: Mapping[str, Any]) -> list[str]:
+    """The messages of an error body, in the spellings that were seen."""
+    messages = told.get("error_messages")
+    if not isinstance(messages, list):
+        messages = [told.get("error_message"), told.get("internal_message")]
+    return [message for message in messages if isinstance(message, str)]
+
+
+def correlation_id(headers: Mapping[str, str]) -> str | None:
+    """The API's id for a request, from any header whose name ends in "correlation-id"."""
+    for name in headers:
+        if name[-14:].lower() == "correlation-id":
+            return clean_text(headers[name], _ID_CAP)
+    return None
+
+
+def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    """The merchant's quota from `x-ratelimit-limit: 40, 40;w=1`, `-remaining` and `-reset` (seconds); None without them."""
+    limit, remaining = headers.get("x-ratelimit-limit"), headers.get("x-ratelimit-remaining")
+    reset = headers.get("x-ratelimit-reset")
+    if limit is None and remaining is None and reset is None:
+        return None
+    match = _LIMIT.match(limit) if limit else None
+    return RateLimit(
+        limit=int(match[1]) if match else None,
+        window=float(match[2]) if match and match[2] else None,
+        remaining=_whole_seconds(remaining),
+        reset=_whole_seconds(reset),
+    )
+
+
+def _whole_seconds(text: str | None) -> int | None:
+    return int(text) if text and _SECONDS.fullmatch(text.strip()) else None
+
+
+def wait_asked_for(answer: HttpResponse) -> float | None:
+    """Seconds that an answer asks to wait: Retry-After (RFC 9110, section 10.2.3), else x-ratelimit-reset on a 429.
+
+    Anything that is neither 1 to 9 digits nor a date with its zone is taken for no hint at all.
+    """
+    told = answer.headers.get("Retry-After")
+    if told is not None:
+        if _SECONDS.fullmatch(told.strip()):
+            return float(told)
+        if (moment := _timestamp(told)) is not None:
+            # Told by the server's own clock where it says what that is: ours may be off.
+            now = _timestamp(answer.headers.get("Date"))
+            return max(0.0, moment - (time.time() if now is None else now))
+    if answer.status == 429:  # noqa: PLR2004
+        return _whole_seconds(answer.headers.get("x-ratelimit-reset"))
+    return None
+
+
+def _timestamp(date: str | None) -> float | None:
+    """Seconds since the epoch of an HTTP date; None where it is none, or has no zone."""
+    try:
+        moment = email.utils.parsedate_to_datetime(date) if date else None
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
+
+
+def _origin(location: str) -> str:
+    """Scheme and host of a redirect's target: the rest may hold anything."""
+    try:
+        return clean_text(str(URL(location).origin()), _ID_CAP)
+    except ValueError:
+        return "a place on the same host"
+

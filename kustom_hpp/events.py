@@ -1,0 +1,108 @@
+"""What happens during a call, as plain facts for hooks: logging, metrics, tracing.
+
+A hook is any callable that takes an event. It is called in the call's own task, must not block, and can never change or
+eat an answer: one that raises is logged once and not called again by that client.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from attrs import frozen
+
+from kustom_hpp.errors import HPPError
+from kustom_hpp.wire import Delivery
+
+_log = logging.getLogger("kustom_hpp")
+
+
+@frozen(kw_only=True, slots=True)
+class Started:
+    """A call began; nothing was sent yet."""
+
+    operation: str
+    """As the client's method is called, for example "create_session"."""
+    host: str
+    """The API's host."""
+
+
+@frozen(kw_only=True, slots=True)
+class Retrying:
+    """An attempt failed, and another one follows after a wait."""
+
+    operation: str
+    attempt: int
+    """The number of the attempt that failed, from 1."""
+    wait: float
+    """Seconds until the next one."""
+    error: HPPError
+    """What the attempt ended with."""
+
+
+@frozen(kw_only=True, slots=True)
+class Finished:
+    """A call ended: with an answer, with an error, or by cancellation (then `error` is None and `cancelled` True)."""
+
+    operation: str
+    attempts: int
+    elapsed: float
+    """Seconds from the call's beginning, all waits included."""
+    delivery: Delivery | None
+    """What is known about the whole call; None where nothing was attempted."""
+    status: int | None
+    """HTTP status of the last answer; None where none came."""
+    correlation_id: str | None
+    error: HPPError | None
+    cancelled: bool = False
+
+
+Event = Started | Retrying | Finished
+Hook = Callable[[Event], None]
+"""What `hooks=` takes."""
+
+
+class Hooks:
+    """The hooks of a client. False where there are none, so that nobody makes an event that nobody hears."""
+
+    def __init__(self, hooks: Iterable[Hook] = ()) -> None:
+        self._hooks = list(hooks)
+
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
+    def __iter__(self) -> Iterable[Hook]:  # type: ignore[override]
+        return iter(self._hooks)
+
+    def emit(self, event: Event) -> None:
+        """Tell every hook; drop the one that raises."""
+        for hook in tuple(self._hooks):
+            try:
+                hook(event)
+            except Exception:
+                self._hooks.remove(hook)
+                _log.exception("a hook raised and is not called again; the call goes on")
+
+
+def log_events(event: Event) -> None:
+    """A hook that writes one line for each call and for each retry to the logger "kustom_hpp".
+
+    DEBUG for an answer, WARNING for a retry and a failure, ERROR where the outcome is unknown. No URL, no body, no secret.
+    """
+    if isinstance(event, Retrying):
+        _log.warning(
+            "%s: attempt %d failed, next in %.2f s: %s", event.operation, event.attempt, event.wait, event.error
+        )
+    elif isinstance(event, Finished):
+        level = logging.DEBUG if event.error is None else logging.WARNING
+        if event.delivery is Delivery.UNKNOWN or (event.error and event.delivery is Delivery.ACCEPTED):
+            level = logging.ERROR
+        _log.log(
+            level,
+            "%s: %s after %d attempt(s) in %.3f s, delivery %s, correlation id %s%s",
+            event.operation,
+            "cancelled" if event.cancelled else event.status or type(event.error).__name__,
+            event.attempts,
+            event.elapsed,
+            event.delivery,
+            event.correlation_id,
+            f": {event.error}" if event.error else "",
+        )

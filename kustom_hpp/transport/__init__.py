@@ -1,0 +1,33 @@
+"""The only room with sockets: the session manager, the exact translation of failures, and a fake for tests."""
+
+from typing import Protocol
+
+from kustom_hpp.transport.connector import guarded_connector
+from kustom_hpp.transport.fake import FakeTransport
+from kustom_hpp.transport.session import ANSWER_CAP, HTTP_LIBRARY, HTTPSessionManager
+from kustom_hpp.wire import HttpRequest, HttpResponse, Mark
+
+__all__ = ["ANSWER_CAP", "HTTP_LIBRARY", "FakeTransport", "HTTPSessionManager", "Transport", "guarded_connector"]
+
+
+class Transport(Protocol):
+    """What a client sends its requests through."""
+
+    async def send(self, request: HttpRequest, mark: Mark) -> HttpResponse:
+        """Make one attempt.
+
+        Args:
+            request: what to send.
+            mark: to be set just before the first byte leaves.
+
+        Raises:
+            ClientClosedError, WrongLoopError: nothing attempted.
+            DeadlineExceededError, ConnectError: nothing sent.
+            LostAnswerError: it may have been processed.
+
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let attempts in flight end, then close. Idempotent."""
+        ...

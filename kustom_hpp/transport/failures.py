@@ -1,0 +1,115 @@
+"""The phase of an attempt, and what an exception in that phase means.
+
+The phase decides, not the exception's class alone: aiohttp raises the same classes before and after a request left, and
+invents a status 400 for an answer that it cannot parse. "Nothing was sent" needs both, the mark on the payload unset and
+an exception that is known to come before sending. Everything else may have been processed.
+"""
+
+from collections.abc import Callable
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesPayload
+
+from kustom_hpp.errors import CertificateError, ConnectError, HPPError, LostAnswerError
+from kustom_hpp.transport.connector import PRE_SEND, NoConnectionError
+from kustom_hpp.wire import Mark
+
+_WRITE_AT_ONCE = 1 << 16
+"""Bytes that a socket's buffer takes without waiting (asyncio's high-water mark)."""
+
+
+class SingleShot(BytesPayload):
+    """A body that sets the mark just before it is written, and that refuses to be written twice.
+
+    The mark works on borrowed sessions too, where there is no trace hook, and costs nothing. The refusal keeps whatever
+    is around the session (a retrying subclass, aiohttp's own repetition) from making two POSTs of one.
+    """
+
+    def __init__(self, body: bytes, mark: Mark, on_progress: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._mark = mark
+        self._on_progress = on_progress
+        self._written = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Set the mark, write, and tell about both ends of it."""
+        if self._written:
+            msg = "a request is sent once"
+            raise SecondWriteError(msg)
+        self._written = self._mark.sent = True
+        self._on_progress()
+        await super().write_with_length(writer, content_length)
+        if len(self._value) > _WRITE_AT_ONCE:
+            self._on_progress()  # the writing may have waited: the answer's time begins now
+
+    def settle(self) -> None:
+        """The attempt is over; aiohttp may still be writing what nobody waits for any more."""
+        self._on_progress = _nothing
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write all of it."""
+        await self.write_with_length(writer, None)
+
+
+def _nothing() -> None:
+    pass
+
+
+class SecondWriteError(RuntimeError):
+    """Something around the session wanted to send a request again."""
+
+
+def describe(error: BaseException, phase: str) -> str:
+    """An exception of another library as text: class, errno, phase. Never its own text, which may hold headers."""
+    number = getattr(error, "errno", None)
+    status = getattr(error, "status", None) if isinstance(error, aiohttp.ClientHttpProxyError) else None
+    parts = [type(error).__name__.lstrip("_")]
+    if isinstance(number, int):
+        parts.append(f"errno {number}")
+    if isinstance(status, int):
+        parts.append(f"status {status} from the proxy")
+    if isinstance(error, NoConnectionError):
+        parts.append(str(error))  # our own words
+    return ", ".join([*parts, phase])
+
+
+def translate(error: Exception, *, sent: bool, expired: str | None, host: str) -> HPPError:
+    """What an exception around one attempt means.
+
+    Args:
+        error: what aiohttp, the loop or the socket raised.
+        sent: whether the request had begun to leave.
+        expired: which of our clocks ended it ("connect timeout", "read timeout", "deadline"); None where none did.
+        host: the API's host, for the text.
+
+    """
+    if not sent:
+        if expired:
+            cause = f"{expired} while connecting"
+            return ConnectError(f"no connection to {host} in time ({cause}): nothing was sent", timed_out=True, cause=cause)
+        cause = describe(error, "while connecting")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return CertificateError(
+                f"the certificate of {host} is not good ({_why(error)}): nothing was sent. Check base_url, the clock, "
+                "and the trusted authorities (ssl=)",
+                cause=cause,
+            )
+        if isinstance(error, PRE_SEND):
+            return ConnectError(
+                f"no connection to {host} ({cause}): nothing was sent",
+                timed_out=isinstance(error, TimeoutError),
+                cause=cause,
+            )
+    cause = f"{expired} while waiting for the answer" if expired else describe(error, "after sending began")
+    return LostAnswerError(
+        f"the answer of {host} was lost ({cause}): it may have been processed, never repeat it. "
+        "Make a new order and a session for it",
+        timed_out=bool(expired) or isinstance(error, TimeoutError),
+        cause=cause,
+    )
+
+
+def _why(error: aiohttp.ClientConnectorCertificateError) -> str:
+    message = getattr(error.certificate_error, "verify_message", None)
+    return message if isinstance(message, str) else type(error.certificate_error).__name__
