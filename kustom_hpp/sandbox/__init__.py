@@ -1,0 +1,156 @@
+"""A Kustom HPP that runs on your machine: it creates sessions, remembers them, and misbehaves on demand.
+
+    async with Sandbox() as sandbox:
+        sandbox.fault("reset_after_request", nth=2)
+        ...                                          # a client at sandbox.base_url with sandbox.api_key
+        assert len(sandbox.record.created) == 2
+
+`FAULTS` has every fault by its name, with a line on what it does and whether the session exists after it.
+"""
+
+import asyncio
+import secrets
+import ssl as _ssl
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
+from kustom_hpp.sandbox.listener import Listener
+from kustom_hpp.sandbox.record import ConnectionSeen, Created, Record, RequestSeen
+from kustom_hpp.sandbox.script import Rule, Script
+from kustom_hpp.sandbox.server import Credentials, Server
+from kustom_hpp.sandbox.state import Clock, State
+
+__all__ = [
+    "FAULTS", "Clock", "ConnectionSeen", "Created", "Fault", "Kind", "Record", "RequestSeen", "Rule", "Sandbox",
+    "Script", "Stage", "State",
+]  # fmt: skip
+
+
+class Sandbox:
+    """The sandbox: `async with Sandbox() as sandbox`.
+
+    Args:
+        host: where it listens.
+        port: 0 for any free one.
+        api_key: the key that it takes; None makes a new one.
+        username: goes with the key where a client sends both.
+        faults: what `fault` is called with at the start, one by one.
+        ssl: serves https with this context; None serves http.
+        keepalive: seconds after which an idle connection is closed.
+        remember: how many connections, requests and sessions are kept, the newest of each; None keeps all.
+
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        *,
+        username: str = "K000000_sandbox",
+        faults: Iterable[str | Fault] = (),
+        ssl: _ssl.SSLContext | None = None,
+        keepalive: float = 75.0,
+        remember: int | None = None,
+    ) -> None:
+        self.api_key = f"kco_test_api_{secrets.token_urlsafe(24)}" if api_key is None else api_key
+        """The key that it takes."""
+        self.username = username
+        """The user name that goes with the key."""
+        self.base_url = ""
+        """Where it listens, as a client's base URL; empty until it is open."""
+        self.record = Record(remember=remember)
+        """What it saw and what it made."""
+        self.state = State(remember=remember)
+        """What it remembers between requests."""
+        self.faults = Script()
+        """The rules by which requests meet faults: `rules`, `add`, `chaos`, `remove`, `clear`."""
+        for fault in faults:
+            self.faults.add(fault)
+        self._host, self._port, self._tls, self._keepalive = host, port, ssl, keepalive
+        self._server = Server(
+            credentials=Credentials(username=username, api_key=self.api_key),
+            state=self.state,
+            record=self.record,
+            script=self.faults,
+        )
+        self._server.open_sink = self.sink
+        self._runner: web.AppRunner | None = None
+        self._listeners: list[Listener] = []
+        self._sink = ""
+        self._sink_lock = asyncio.Lock()
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which sessions expire: `clock.advance(hours=48)`."""
+        return self.state.clock
+
+    def fault(self, what: str | Fault | Sequence[str | Fault | None], **where: Any) -> Rule:
+        """Let requests meet a fault, or a sequence of them; see `Script.add`.
+
+        Examples:
+            >>> sandbox = Sandbox()
+            >>> _ = sandbox.fault("hang~seconds=2")                        # from now on
+            >>> _ = sandbox.fault("reset_after_request", nth=3)            # the third create from now, alone
+            >>> _ = sandbox.fault("status_429", only="https://...")        # creates for this payment session
+            >>> _ = sandbox.fault(["status_503", None, "garbage"])         # the next three, then normal
+            >>> _ = sandbox.fault("hang", probability=0.1, seed=7)
+
+        Raises:
+            ValueError: an unknown fault or parameter.
+
+        """
+        return self.faults.add(what, **where)
+
+    def expire(self, payment_session_url: str) -> None:
+        """Let a payment session be expired: creates for it are answered 404."""
+        self.state.expire(payment_session_url)
+
+    async def sink(self) -> str:
+        """The base URL of the sink, a port of its own where nothing should ever come: `record.sink` has what did."""
+        async with self._sink_lock:
+            if not self._sink:
+                self._sink = await self._listen("sink", 0, None)
+        return self._sink
+
+    async def open(self) -> Self:
+        """Listen."""
+        if self._runner is not None:
+            raise RuntimeError("the sandbox is open already")
+        self._runner = web.AppRunner(self._server.app(), access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        self.base_url = self._server.base_url = await self._listen("api", self._port, self._tls)
+        return self
+
+    async def aclose(self) -> None:
+        """Stop at once: nothing of it is left in the loop. The record stays."""
+        if self._runner is None:
+            return
+        for handler in list(self._server.handlers):
+            handler.cancel()
+        while self._listeners:
+            await self._listeners.pop().aclose()
+        await self._runner.cleanup()
+        self._runner, self._sink = None, ""
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _listen(self, name: str, port: int, tls: _ssl.SSLContext | None) -> str:
+        listener = Listener(name, self.record, self._aiohttp_server, self.faults if name == "api" else None)
+        self._listeners.append(listener)
+        return await listener.open(self._host, port, tls=tls, keepalive=self._keepalive)
+
+    def _aiohttp_server(self) -> web.Server:
+        server = None if self._runner is None else self._runner.server
+        assert server is not None  # noqa: S101 - for the type checker: we listen only while the runner is set up
+        return server

@@ -1,0 +1,276 @@
+"""What the sandbox saw and what it made: the ledger that tests judge a client by.
+
+Everything is written down by the server as it happens and changed by nobody else. Times are `time.monotonic()`, in
+seconds.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+RAW_CAP = 65_536
+"""Bytes of a connection that are kept as they came."""
+CREATE_PATH = "/hpp/v1/sessions"
+
+
+class Scripted(Protocol):
+    """What the record needs to know of a fault: a `Fault` stands here."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+
+    @property
+    def commits(self) -> bool:
+        """True where the session is made before it bites."""
+
+
+@define(kw_only=True, eq=False)
+class ConnectionSeen:
+    """One accepted connection. Over TLS it is seen once its handshake is done."""
+
+    number: int
+    """Counts from 1 over all ports of the sandbox."""
+    port: str = "api"
+    """Where it came in: `api`, `sink`, `proxy`, or the name of a port fault."""
+    opened_at: float = field(factory=time.monotonic)
+    closed_at: float | None = None
+    received: bytearray = field(factory=bytearray, repr=False)
+    """The first 64 KiB that came over it, byte for byte (behind TLS)."""
+    bytes_received: int = 0
+    """How many bytes came over it in all."""
+    requests: int = 0
+    """How many request heads came over it whole."""
+    fault: Scripted | None = None
+    """The connection-level fault that met it."""
+
+
+@define(kw_only=True, eq=False)
+class RequestSeen:
+    """One request whose head came in whole."""
+
+    number: int
+    """Counts from 1, in the order in which the heads came in."""
+    connection: int
+    """The number of its connection."""
+    at: float = field(factory=time.monotonic)
+    method: str
+    target: str
+    """The request target as it stood in the request line."""
+    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    """Names and values as they came: order, upper and lower case, and doubles kept."""
+    body: bytes = field(default=b"", repr=False)
+    """What was read of the body, at most 1,000,000 bytes."""
+    complete: bool = False
+    """True where the body was read to its end."""
+    fault: Scripted | None = None
+    """The fault that was chosen for it."""
+    status: int | None = None
+    """The status that was answered; None where the answer has none, or where there was no answer."""
+    correlation_id: str = ""
+    """What a well-formed answer told as its correlation id."""
+    created: str | None = None
+    """The id of the session that it made."""
+    done: bool = False
+    """True once the sandbox has finished with it."""
+    _url: str | None = field(default=None, init=False, repr=False)
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def is_create(self) -> bool:
+        """True for POST /hpp/v1/sessions."""
+        return self.method == "POST" and self.path.endswith(CREATE_PATH)
+
+    @property
+    def payment_session_url(self) -> str | None:
+        """As its body told; None where the body was not read whole or tells none."""
+        if self._url is None and self.complete:
+            self._url = payment_session_url(self.body)
+        return self._url
+
+    def header(self, name: str) -> bytes | None:
+        """The value of the first header with this name, in any case; None where there is none."""
+        wanted = name.lower().encode()
+        return next((value for key, value in self.headers if key.lower() == wanted), None)
+
+
+def payment_session_url(body: bytes) -> str | None:
+    """What a create's body names as its payment session; None where it names none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    url = value.get("payment_session_url") if isinstance(value, dict) else None
+    return url if isinstance(url, str) else None
+
+
+@frozen(kw_only=True)
+class Created:
+    """One session that was made."""
+
+    session_id: str
+    payment_session_url: str = field(repr=False)
+    redirect_url: str = field(repr=False)
+    request: int
+    """The number of the request that made it."""
+    at: float = field(factory=time.monotonic)
+
+
+@frozen(kw_only=True)
+class Counts:
+    """How much was seen in all, however much of it is remembered."""
+
+    connections: int = 0
+    requests: int = 0
+    posts: int = 0
+    """Creates, as far as their heads came in."""
+    created: int = 0
+    sink: int = 0
+
+
+class Record:
+    """The ledger of one sandbox.
+
+    Args:
+        remember: how many connections, requests and sessions are kept, the newest of each; None keeps all. The counts
+            are of all either way.
+
+    """
+
+    def __init__(self, *, remember: int | None = None) -> None:
+        self._connections: deque[ConnectionSeen] = deque(maxlen=remember)
+        self._requests: deque[RequestSeen] = deque(maxlen=remember)
+        self._created: deque[Created] = deque(maxlen=remember)
+        self._sink: deque[RequestSeen] = deque(maxlen=remember)
+        self._numbers = dict.fromkeys(("connections", "requests", "posts", "created", "sink"), 0)
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+
+    @property
+    def connections(self) -> tuple[ConnectionSeen, ...]:
+        """Every accepted connection, oldest first."""
+        return tuple(self._connections)
+
+    @property
+    def requests(self) -> tuple[RequestSeen, ...]:
+        """Every request whose head came in whole, oldest first; not those at the sink."""
+        return tuple(self._requests)
+
+    @property
+    def posts(self) -> tuple[RequestSeen, ...]:
+        """The creates among the requests: POST /hpp/v1/sessions."""
+        return tuple(request for request in self._requests if request.is_create)
+
+    @property
+    def created(self) -> tuple[Created, ...]:
+        """Every session that was made, oldest first."""
+        return tuple(self._created)
+
+    @property
+    def sink(self) -> tuple[RequestSeen, ...]:
+        """Every request that came in at the sink, where the redirect faults point to."""
+        return tuple(self._sink)
+
+    @property
+    def counts(self) -> Counts:
+        """How much was seen in all."""
+        return Counts(**self._numbers)
+
+    def created_for(self, payment_session_url: str) -> tuple[Created, ...]:
+        """The sessions that were made for a payment session."""
+        return tuple(made for made in self._created if made.payment_session_url == payment_session_url)
+
+    def posts_for(self, payment_session_url: str) -> tuple[RequestSeen, ...]:
+        """The creates for a payment session, as far as their bodies were read."""
+        return tuple(request for request in self.posts if request.payment_session_url == payment_session_url)
+
+    def clear(self) -> None:
+        """Forget everything, the counts too. The numbering starts anew."""
+        self._connections.clear()
+        self._requests.clear()
+        self._created.clear()
+        self._sink.clear()
+        self._numbers = dict.fromkeys(self._numbers, 0)
+
+    async def wait_for(self, predicate: "Callable[[Record], object]", timeout: float = 5.0) -> None:  # noqa: ASYNC109
+        """Wait until the record fulfils a condition, which is asked again at every change.
+
+        Args:
+            predicate: gets this record.
+            timeout: in seconds.
+
+        Raises:
+            TimeoutError: it did not; the text tells what was seen instead.
+
+        """
+        if predicate(self):
+            return
+        entry = (lambda: bool(predicate(self))), asyncio.get_running_loop().create_future()
+        self._waiting.append(entry)
+        try:
+            await asyncio.wait_for(entry[1], timeout)
+        except TimeoutError:
+            msg = f"not so within {timeout} s: {self.counts}"
+            raise TimeoutError(msg) from None
+        finally:
+            self._waiting.remove(entry)
+
+    # What the server writes.
+
+    def changed(self) -> None:
+        """Something was written: those who wait look again."""
+        for predicate, future in self._waiting:
+            if not future.done() and predicate():
+                future.set_result(None)
+
+    def connection(self, port: str) -> ConnectionSeen:
+        """A connection was accepted."""
+        seen = ConnectionSeen(number=self._count("connections"), port=port)
+        self._connections.append(seen)
+        self.changed()
+        return seen
+
+    def request(
+        self, connection: ConnectionSeen, method: str, target: str, headers: Iterable[tuple[bytes, bytes]]
+    ) -> RequestSeen:
+        """A request's head came in."""
+        at_sink = connection.port == "sink"
+        seen = RequestSeen(
+            number=self._count("sink" if at_sink else "requests"),
+            connection=connection.number,
+            method=method,
+            target=target,
+            headers=tuple(headers),
+        )
+        connection.requests += 1
+        (self._sink if at_sink else self._requests).append(seen)
+        if seen.is_create and not at_sink:
+            self._count("posts")
+        self.changed()
+        return seen
+
+    def session(self, request: RequestSeen, session_id: str, payment_session_url: str, redirect_url: str) -> None:
+        """A session was made."""
+        request.created = session_id
+        self._count("created")
+        self._created.append(
+            Created(
+                session_id=session_id,
+                payment_session_url=payment_session_url,
+                redirect_url=redirect_url,
+                request=request.number,
+            )
+        )
+        self.changed()
+
+    def _count(self, what: str) -> int:
+        self._numbers[what] += 1
+        return self._numbers[what]

@@ -1,0 +1,178 @@
+"""Which request meets which fault."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from attrs import define, field, frozen
+
+from kustom_hpp.sandbox.faults import FAULTS, Fault, Stage, split
+
+_SETTINGS: Mapping[str, type] = MappingProxyType({"skip": int, "times": int, "probability": float, "seed": int})
+
+
+@frozen(kw_only=True)
+class Where:
+    """Which requests a rule means. A fault of the connection stage counts connections instead."""
+
+    only: str | None = None
+    """Only requests for this payment_session_url; None for all."""
+    skip: int = 0
+    """How many of them pass before it bites."""
+    times: int | None = None
+    """How often it bites; None for always."""
+    probability: float = 1.0
+    seed: int = 0
+
+
+@define(kw_only=True, eq=False)
+class Rule:
+    """One entry of the script. `seen` and `bitten` tell what became of it."""
+
+    faults: tuple[Fault | None, ...]
+    where: Where
+    in_order: bool = False
+    """True where the faults are taken one after the other, else one of them is drawn."""
+    seen: int = 0
+    """How many requests, or connections, it was asked about."""
+    bitten: int = 0
+    """How many of them it chose something for."""
+    _earlier: Counter[str] = field(factory=Counter, repr=False)
+
+    @property
+    def on_connection(self) -> bool:
+        """True where it is about connections."""
+        return any(fault is not None and fault.stage is Stage.CONNECTION for fault in self.faults)
+
+    @property
+    def asks_for_url(self) -> bool:
+        """True where it has to know the request's payment session."""
+        where = self.where
+        return not self.on_connection and (where.only is not None or where.probability < 1 or self._draws)
+
+    @property
+    def _draws(self) -> bool:
+        return len(self.faults) > 1 and not self.in_order
+
+    def ask(self, url: str) -> tuple[Fault | None, ...]:
+        """Count a request; what it shall meet, in a tuple, or an empty one where the rule does not bite."""
+        where = self.where
+        if where.only is not None and url != where.only:
+            return ()
+        self.seen += 1
+        draws = self._draws or where.probability < 1
+        nth = self._earlier[url]
+        if draws:
+            self._earlier[url] = nth + 1
+        if self.seen <= where.skip or (where.times is not None and self.bitten >= where.times):
+            return ()
+        if self.in_order:
+            return self.faults[self.bitten : self.bitten + 1]
+        if not draws:
+            return self.faults
+        # Drawn from the request itself rather than from a stream of draws, so that requests that run side by side meet
+        # the same faults in every run, whichever comes first.
+        dice = random.Random(f"{where.seed}/{nth}/{url}")  # noqa: S311
+        return (dice.choice(self.faults),) if dice.random() < where.probability else ()
+
+
+class Script:
+    """The rules of one sandbox. The first rule that bites wins; all of them count every request."""
+
+    def __init__(self) -> None:
+        self.rules: list[Rule] = []
+
+    def clear(self) -> None:
+        """Back to normal."""
+        self.rules.clear()
+
+    def remove(self, rule: Rule) -> None:
+        """Take one rule out."""
+        self.rules.remove(rule)
+
+    def add(self, what: "str | Fault | Sequence[str | Fault | None]", **where: Any) -> Rule:
+        """Add a rule: one fault, or a sequence of them (None for a normal answer) consumed in order, then normal.
+
+        Args:
+            what: a fault or its spelling; in a spelling `skip`, `times`, `probability` and `seed` may stand too.
+            **where: `only`, `skip`, `times`, `probability`, `seed` as in `Where`; `nth=3` for the third request alone.
+
+        Raises:
+            ValueError: an unknown fault or parameter, or a connection fault where there are requests to tell apart.
+
+        """
+        if isinstance(what, (str, Fault)):
+            fault, more = _read(what)
+            rule = Rule(faults=(fault,), where=_where(more | where))
+        else:
+            faults = tuple(None if one is None else _plain(one) for one in what)
+            rule = Rule(faults=faults, where=_where(where), in_order=True)
+        return self._keep(rule)
+
+    def chaos(self, faults: Iterable[str | Fault], probability: float, seed: int, **where: Any) -> Rule:
+        """Let each request meet one of these faults with a probability; the same in every run with this seed."""
+        drawn = tuple(_plain(fault) for fault in faults)
+        if not drawn:
+            raise ValueError("chaos needs at least one fault")
+        return self._keep(Rule(faults=drawn, where=_where({"probability": probability, "seed": seed} | where)))
+
+    def _keep(self, rule: Rule) -> Rule:
+        if rule.on_connection and (len(rule.faults) > 1 or rule.where.only is not None):
+            raise ValueError(
+                "a connection fault bites before there is a request: it stands alone, not in a sequence, in chaos or "
+                "for one payment session"
+            )
+        self.rules.append(rule)
+        return rule
+
+    @property
+    def asks_for_url(self) -> bool:
+        """True where the body has to be read before it is known which fault a request meets."""
+        return any(rule.asks_for_url for rule in self.rules)
+
+    def for_connection(self) -> Fault | None:
+        """What the next connection meets."""
+        return self._first([rule for rule in self.rules if rule.on_connection], "")
+
+    def for_request(self, url: str | None) -> Fault | None:
+        """What the next request meets."""
+        return self._first([rule for rule in self.rules if not rule.on_connection], url or "")
+
+    @staticmethod
+    def _first(rules: list[Rule], url: str) -> Fault | None:
+        found = [(rule, chosen) for rule in rules if (chosen := rule.ask(url))]
+        if not found:
+            return None
+        rule, chosen = found[0]
+        rule.bitten += 1
+        return chosen[0]
+
+
+def _read(what: str | Fault) -> tuple[Fault, dict[str, Any]]:
+    """A fault, and what its spelling says about where it bites."""
+    if isinstance(what, Fault):
+        return what, {}
+    name, parameters = split(what)
+    own = FAULTS[name].defaults if name in FAULTS else {}
+    where = {key: parameters.pop(key) for key in (*_SETTINGS, "nth") if key in parameters and key not in own}
+    return Fault.of(name, **parameters), where
+
+
+def _plain(what: str | Fault) -> Fault:
+    return what if isinstance(what, Fault) else Fault.parse(what)
+
+
+def _where(settings: dict[str, Any]) -> Where:
+    nth = settings.pop("nth", None)
+    if nth is not None:
+        settings |= {"skip": int(nth) - 1, "times": 1}
+    try:
+        return Where(**{key: _SETTINGS.get(key, _same)(value) for key, value in settings.items() if value is not None})
+    except TypeError as error:
+        raise ValueError(f"where a fault bites is told by only, nth, {', '.join(_SETTINGS)}: {error}") from None
+
+
+def _same(value: Any) -> Any:
+    return value
