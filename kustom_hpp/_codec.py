@@ -33,7 +33,9 @@ def _json_library() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
         import orjson
     except ImportError:
         encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return lambda value: encoder.encode(value).encode(), lambda body: json.loads(body.decode(), parse_constant=_refuse)
+        return lambda value: encoder.encode(value).encode(), lambda body: json.loads(
+            body.decode(), parse_constant=_refuse
+        )
     return orjson.dumps, orjson.loads
 
 
@@ -144,8 +146,10 @@ def _unstructuring() -> Converter:
 
 
 def _unstructure_hook(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
-    left_out = {name: override(omit=True) for name in _NOT_ON_THE_WIRE if name in attrs.fields_dict(cls)}
-    known = make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=True, **left_out)
+    left_out: Any = {name: override(omit=True) for name in _NOT_ON_THE_WIRE if name in attrs.fields_dict(cls)}
+    known: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
+        cls, converter, _cattrs_omit_if_default=True, **left_out
+    )
     if "extra" not in left_out:
         return known
 
@@ -167,11 +171,19 @@ def _date_text(value: dt.datetime) -> str:
 # ---------------------------------------------------------------------------------------------------- from the wire
 
 
+def _is_tuple(cls: Any) -> bool:
+    return get_origin(cls) is tuple
+
+
+def _is_optional(cls: Any) -> bool:
+    return get_origin(cls) in (UnionType, Union)
+
+
 class _OtherTypeError(Exception):
     """A known field came with a JSON type that it should not have."""
 
 
-def _structuring(*, tolerant: bool) -> Converter:
+def _structuring(*, tolerant: bool) -> Converter:  # noqa: C901 - one hook after the other, each a line or two
     """A converter whose hooks never coerce: cattrs' own would make "None" of null and "5" of 5.
 
     Tolerant: what does not fit raises _OtherTypeError, and the object that holds it keeps it raw in `extra`. Else it
@@ -214,19 +226,21 @@ def _structuring(*, tolerant: bool) -> Converter:
     converter.register_structure_hook(int, exactly(int))
     converter.register_structure_hook(dt.datetime, date)
     converter.register_structure_hook_func(lambda cls: isinstance(cls, type) and issubclass(cls, StrEnum), enum)
-    converter.register_structure_hook_factory(lambda cls: get_origin(cls) is tuple, many)
-    converter.register_structure_hook_factory(lambda cls: get_origin(cls) in (UnionType, Union), optional)
-    def absent(name: str, misfitting: bool) -> None:  # noqa: FBT001 - called in one place, just below
+    converter.register_structure_hook_factory(_is_tuple, many)
+    converter.register_structure_hook_factory(_is_optional, optional)
+
+    def absent(name: str, misfitting: bool) -> Any:  # noqa: FBT001 - called in one place, just below
         if tolerant:
             msg = f"without {name} ({'null or of another type' if misfitting else 'missing'})"
             raise ValueError(msg)
+        return None
 
     converter.register_structure_hook_factory(attrs.has, lambda cls: _structure_hook(converter, cls, misfit, absent))
     return converter
 
 
 def _structure_hook(
-    converter: Converter, cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], None]
+    converter: Converter, cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], Any]
 ) -> Hook:
     known = {
         field.name: (converter.get_structure_hook(field.type), field.type)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
-
 from yarl import URL
 
 from kustom_hpp._codec import Codec, codec
@@ -295,4 +294,3 @@ def _origin(location: str) -> str:
         return clean_text(str(URL(location).origin()), _ID_CAP)
     except ValueError:
         return "a place on the same host"
-

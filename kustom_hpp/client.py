@@ -1,27 +1,28 @@
 """`HPPClient`: composes the rooms below, decides nothing."""
 
 import asyncio
+import copy
 import ssl as _ssl
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from kustom_hpp import _protocol, config, retry
+from kustom_hpp import _protocol, config
+from kustom_hpp._call import Call, Parts
 from kustom_hpp.config import Environment, OnUnknown, Pool, RetrySettings, Timeouts
-from kustom_hpp.errors import ConfigError, DeadlineExceededError, HPPError
-from kustom_hpp.events import Finished, Hook, Hooks, Retrying, Started
+from kustom_hpp.errors import ConfigError
+from kustom_hpp.events import Hook, Hooks
 from kustom_hpp.models import CreateSessionRequest, Session
 from kustom_hpp.pace import Pace
+from kustom_hpp.retry import Quota, Rules
 from kustom_hpp.transport import HTTP_LIBRARY, HTTPSessionManager, Transport
-from kustom_hpp.wire import CallInfo, Delivery, HttpRequest, HttpResponse, Mark, Secret
+from kustom_hpp.wire import Secret
 
 if TYPE_CHECKING:
     import aiohttp
 
-_Quota = retry.Quota  # the constructor's argument `retry` hides the module there
 _ORDER_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
 
 
@@ -61,7 +62,7 @@ class HPPClient:
 
     """
 
-    def __init__(  # noqa: PLR0913 - a client's settings, all of them optional and by name
+    def __init__(
         self,
         api_key: str | None = None,
         *,
@@ -84,10 +85,12 @@ class HPPClient:
         hooks: Iterable[Hook] = (),
     ) -> None:
         # First of all, so that no frame of a later error holds one in the clear.
-        api_key, password, proxy, base_url = _secret(api_key), _secret(password), _secret(proxy), _secret(base_url)
+        api_key, password, proxy, base_url = map(_secret, (api_key, password, proxy, base_url))
         headers = {name: _secret(value) for name, value in headers.items()} if headers else None
         if transport is not None and (ssl or proxy or trust_env or http_session):
-            msg = "transport stands in for aiohttp: ssl, proxy, trust_env and http_session are not for it, leave them out"
+            msg = (
+                "transport stands in for aiohttp: ssl, proxy, trust_env and http_session are not for it, leave them out"
+            )
             raise ConfigError(msg)
         self._settings = config.build(
             api_key=api_key,
@@ -106,13 +109,14 @@ class HPPClient:
             trust_env=trust_env,
             http_library=HTTP_LIBRARY,
         )
-        self._protocol = _protocol.Protocol(self._settings)
-        self._transport: Transport = transport or HTTPSessionManager(
-            pool=pool, ssl=ssl, proxy=self._settings.proxy, http_session=http_session
+        self._parts = Parts(
+            protocol=_protocol.Protocol(self._settings),
+            transport=transport
+            or HTTPSessionManager(pool=pool, ssl=ssl, proxy=self._settings.proxy, http_session=http_session),
+            pace=pace or Pace(),
+            quota=Quota(),
+            hooks=Hooks(hooks),
         )
-        self._pace = pace or Pace()
-        self._quota = _Quota()
-        self._hooks = Hooks(hooks)
         self._is_view = False
 
     @classmethod
@@ -158,7 +162,7 @@ class HPPClient:
         if self._is_view:
             msg = "a view made by with_options shares its client's connections: close that client instead"
             raise ConfigError(msg)
-        await self._transport.aclose()
+        await self._parts.transport.aclose()
 
     def with_options(
         self,
@@ -186,13 +190,12 @@ class HPPClient:
         changes = config.check_options(timeouts=timeouts, retry=retry or settings.retry, on_unknown=on_unknown)
         if headers is not None:
             changes["headers"] = config.merge_headers(settings.headers, headers)
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__)
-        view._settings = attrs.evolve(settings, **changes)
-        view._protocol = _protocol.Protocol(view._settings)
-        view._is_view = True
-        if hooks is not None:
-            view._hooks = Hooks(hooks)
+        view = copy.copy(self)
+        view._settings = attrs.evolve(settings, **changes)  # noqa: SLF001 - it is of our own class
+        protocol = _protocol.Protocol(view._settings)  # noqa: SLF001
+        its_hooks = self._parts.hooks if hooks is None else Hooks(hooks)
+        view._parts = attrs.evolve(self._parts, protocol=protocol, hooks=its_hooks)  # noqa: SLF001
+        view._is_view = True  # noqa: SLF001
         return view
 
     def order_url(self, order_id: str) -> str:
@@ -246,120 +249,12 @@ class HPPClient:
     async def _call(
         self, operation: _protocol.Operation, request: Any, deadline: float | None, on_unknown: OnUnknown | None
     ) -> Any:
-        now = asyncio.get_running_loop().time
-        until = None if deadline is None else now() + config.check_deadline(deadline)
+        until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
         settings = self._settings.retry
         if on_unknown is not None:
             settings = config.check_options(retry=settings, on_unknown=on_unknown)["retry"]
-        rules = retry.Rules(settings=settings, repeatable=operation.repeatable, deadline=until)
-        call = _Call(
-            operation=operation,
-            request=request,
-            http_request=self._protocol.build(operation, request, until),
-            client=self,
-            rules=rules,
-            now=now,
-        )
-        return await (call.run_with_hooks(self._hooks) if self._hooks else call.run())
-
-
-class _Call:
-    """One call: its attempts share an encoded request, a deadline and a progress."""
-
-    __slots__ = ("answer", "client", "http_request", "mark", "now", "operation", "progress", "request", "rules")
-
-    def __init__(
-        self,
-        *,
-        operation: _protocol.Operation,
-        request: Any,
-        http_request: HttpRequest,
-        client: HPPClient,
-        rules: retry.Rules,
-        now: Callable[[], float],
-    ) -> None:
-        self.operation = operation
-        self.request = request
-        self.http_request = http_request
-        self.client = client
-        self.rules = rules
-        self.now = now
-        self.progress = retry.Progress()
-        self.mark: Mark | None = None
-        """The attempt in flight; None between attempts."""
-        self.answer: HttpResponse | None = None
-
-    async def attempt(self) -> Any:
-        """Take a turn, send, read."""
-        client, until = self.client, self.rules.deadline
-        # Pace counts on one clock for all event loops of the process.
-        await client._pace.turn(None if until is None else until - self.now() + time.monotonic())  # noqa: SLF001
-        began = self.now()
-        if until is not None and began >= until:
-            msg = "the deadline had passed before the request's turn: nothing was sent"
-            raise DeadlineExceededError(msg)
-        if self.progress.began is None:
-            self.progress.began = began
-        self.mark = Mark()
-        try:
-            answer = self.answer = await client._transport.send(self.http_request, self.mark)  # noqa: SLF001
-            return client._protocol.read(self.operation, self.request, answer)  # noqa: SLF001
-        except HPPError:
-            self.mark = None
-            raise
-
-    async def run(self, on_retry: Callable[[int, float, HPPError], None] | None = None) -> Any:
-        """The value, with how the call went."""
-        progress = self.progress
-        value = await retry.call(self.attempt, self.rules, self.client._quota, progress, on_retry)  # noqa: SLF001
-        answer, began = self.answer, progress.began
-        assert answer is not None  # noqa: S101 - a value was read from it
-        assert began is not None  # noqa: S101
-        info = CallInfo(
-            attempts=progress.attempts,
-            elapsed=self.now() - began,
-            status=answer.status,
-            correlation_id=_protocol.correlation_id(answer.headers),
-            rate_limit=_protocol.rate_limit(answer.headers),
-            earlier_unknown=progress.earlier is Delivery.UNKNOWN,
-        )
-        return _protocol.with_info(value, info)
-
-    async def run_with_hooks(self, hooks: Hooks) -> Any:
-        """The same, told to the hooks."""
-        name, started = self.operation.name, self.now()
-        hooks.emit(Started(operation=name, host=self.http_request.url.host or ""))
-
-        def on_retry(attempt: int, wait: float, error: HPPError) -> None:
-            hooks.emit(Retrying(operation=name, attempt=attempt, wait=wait, error=error))
-
-        error: HPPError | None = None
-        cancelled = True
-        delivery: Delivery | None = None
-        try:
-            value = await self.run(on_retry)
-            cancelled, delivery = False, Delivery.ACCEPTED
-        except HPPError as failure:
-            cancelled, error, delivery = False, failure, failure.delivery
-            raise
-        else:
-            return value
-        finally:
-            if cancelled:
-                delivery = Delivery.worst(self.progress.earlier, self.mark.delivery if self.mark else None)
-            hooks.emit(
-                Finished(
-                    operation=name,
-                    attempts=self.progress.attempts + (cancelled and self.mark is not None),
-                    elapsed=self.now() - started,
-                    delivery=delivery,
-                    status=self.answer.status if self.answer else None,
-                    correlation_id=error.correlation_id
-                    if error
-                    else _protocol.correlation_id(self.answer.headers)
-                    if self.answer
-                    else None,
-                    error=error,
-                    cancelled=cancelled,
-                )
-            )
+        parts = self._parts
+        http_request = parts.protocol.build(operation, request, until)
+        rules = Rules(settings=settings, repeatable=operation.repeatable, deadline=until)
+        call = Call(parts, operation, request, http_request, rules)
+        return await (call.run_with_hooks() if parts.hooks else call.run())

@@ -69,15 +69,12 @@ class Hooks:
     def __bool__(self) -> bool:
         return bool(self._hooks)
 
-    def __iter__(self) -> Iterable[Hook]:  # type: ignore[override]
-        return iter(self._hooks)
-
     def emit(self, event: Event) -> None:
         """Tell every hook; drop the one that raises."""
         for hook in tuple(self._hooks):
             try:
                 hook(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, the call goes on
                 self._hooks.remove(hook)
                 _log.exception("a hook raised and is not called again; the call goes on")
 

@@ -135,7 +135,7 @@ async def call(
     # Out of the except block, so that nothing of the failure clings to what is raised later.
     _count(progress, failure)
     if worth_repeating(failure, rules):
-        outcome = await _again(attempt, failure, rules, quota, progress, on_retry)
+        outcome = await _again(attempt, failure, rules=rules, quota=quota, progress=progress, on_retry=on_retry)
         if not isinstance(outcome, HPPError):
             quota.success()
             return outcome
@@ -146,6 +146,7 @@ async def call(
 async def _again(
     attempt: Callable[[], Awaitable[T]],
     first: HPPError,
+    *,
     rules: Rules,
     quota: Quota,
     progress: Progress,

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any
 
 from attrs import field, frozen
-
 from yarl import URL
 
 

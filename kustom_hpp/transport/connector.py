@@ -14,7 +14,7 @@ class NoConnectionError(aiohttp.ClientConnectionError):
     """Whatever went wrong while getting a connection, in a class that says so."""
 
 
-PRE_SEND: tuple[type[Exception], ...] = (
+PRE_SEND = (
     aiohttp.ClientConnectorError,  # DNS, TCP and TLS; a proxy that cannot be reached
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,  # a proxy that answers CONNECT with an error
@@ -38,15 +38,19 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's signature
+        """A connection that nothing has arrived on."""
         try:
-            connection = await super().connect(req, traces, timeout)
-            while (protocol := connection.protocol) in self._used and _is_stale(protocol):
+            connection: Any = await super().connect(req, traces, timeout)
+            while connection.protocol in self._used and _is_stale(connection.protocol):
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
-        except (*PRE_SEND, TimeoutError):
+        except PRE_SEND:
+            raise
+        except TimeoutError:
             raise
         except Exception as error:  # a proxy that breaks off CONNECT, a connector closed meanwhile
             raise NoConnectionError(f"{type(error).__name__} while connecting") from error
+        protocol: ResponseHandler = connection.protocol
         if protocol.should_close:
             connection.close()
             msg = "the server spoke before it was asked"

@@ -87,7 +87,9 @@ def translate(error: Exception, *, sent: bool, expired: str | None, host: str) -
     if not sent:
         if expired:
             cause = f"{expired} while connecting"
-            return ConnectError(f"no connection to {host} in time ({cause}): nothing was sent", timed_out=True, cause=cause)
+            return ConnectError(
+                f"no connection to {host} in time ({cause}): nothing was sent", timed_out=True, cause=cause
+            )
         cause = describe(error, "while connecting")
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return CertificateError(

@@ -1,7 +1,7 @@
 """A transport without sockets, for tests of what stands above it: answers as scripted, remembers what was sent."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from multidict import CIMultiDict

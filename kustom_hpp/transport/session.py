@@ -4,7 +4,6 @@ import asyncio
 import base64
 import logging
 import os
-from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -78,9 +77,9 @@ class HTTPSessionManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._closed = False
-        # An answer with the mark unset proves that the lent session rewrites bodies: nothing is "not sent" from then on.
+        # An answer with the mark unset proves that the lent session rewrites bodies: from then on nothing is "not sent".
         self._blind = False
-        # As wide as the pool, so that the wait for a connection happens here, outside of every timeout but the deadline.
+        # As wide as the pool, so that the wait for a connection is here, outside of every timeout but the deadline.
         self._width = _width(pool, http_session)
         self._gate = asyncio.Semaphore(self._width)
 
@@ -185,7 +184,7 @@ class HTTPSessionManager:
                 clock.reschedule(until(request.read_timeout))
 
         body = SingleShot(request.body or b"", mark, on_progress)
-        headers: Mapping[str, str] = request.headers
+        headers = request.headers
         if self._proxy_authorization is not None and request.url.scheme == "http":
             headers = {**headers, "Proxy-Authorization": self._proxy_authorization}
         mark.sent = self._blind
@@ -193,9 +192,7 @@ class HTTPSessionManager:
         chunks: list[bytes] = []
         try:
             async with clock:
-                answer = await session.request(
-                    request.method, request.url, data=body, headers=headers, **self._options
-                )
+                answer = await session.request(request.method, request.url, data=body, headers=headers, **self._options)
                 broken = await _read(answer, chunks)
         except Exception as error:  # noqa: BLE001 - every one of them becomes one of ours
             timed_out = clock.expired()
@@ -218,12 +215,12 @@ class HTTPSessionManager:
 
 
 _FORKED = (
-    "this client was opened before the process forked, and connections cannot be shared: make the client after the fork, "
-    "one for each process"
+    "this client was opened before the process forked, and connections cannot be shared: make the client after the "
+    "fork, one for each process"
 )
 _OTHER_LOOP = (
-    "this client belongs to another event loop: make one client for each loop, and keep the loop (asyncio.run makes a new "
-    "one each time)"
+    "this client belongs to another event loop: make one client for each loop, and keep the loop (asyncio.run makes a "
+    "new one each time)"
 )
 
 
@@ -268,14 +265,14 @@ def _lent(session: aiohttp.ClientSession) -> aiohttp.ClientSession:
         raise ConfigError(msg)
     if session.trust_env:
         msg = (
-            "http_session has trust_env=True, so .netrc could replace the API's Authorization: lend a session without it, "
-            "and give the client trust_env=True for the proxy of the environment"
+            "http_session has trust_env=True, so .netrc could replace the API's Authorization: lend a session without "
+            "it, and give the client trust_env=True for the proxy of the environment"
         )
         raise ConfigError(msg)
     if not isinstance(session.connector, GuardedConnector):
         _log.warning(
-            "the lent http_session hands out idle connections without looking at them, so that a stray answer may reach "
-            "another order: make its connector with kustom_hpp.guarded_connector()"
+            "the lent http_session hands out idle connections without looking at them, so that a stray answer may "
+            "reach another order: make its connector with kustom_hpp.guarded_connector()"
         )
     return session
 

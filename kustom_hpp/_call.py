@@ -1,0 +1,124 @@
+"""One call: takes turns, sends, reads, tells the hooks. What decides stands in the rooms below."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+
+from kustom_hpp import retry
+from kustom_hpp._protocol import Operation, Protocol, correlation_id, rate_limit, with_info
+from kustom_hpp.errors import DeadlineExceededError, HPPError
+from kustom_hpp.events import Finished, Hooks, Retrying, Started
+from kustom_hpp.pace import Pace
+from kustom_hpp.transport import Transport
+from kustom_hpp.wire import CallInfo, Delivery, HttpRequest, HttpResponse, Mark
+
+
+@frozen(kw_only=True, slots=True)
+class Parts:
+    """What all calls of a client share."""
+
+    protocol: Protocol
+    transport: Transport
+    pace: Pace
+    quota: retry.Quota
+    hooks: Hooks
+
+
+class Call:
+    """One call: its attempts share an encoded request, a deadline and a progress."""
+
+    __slots__ = ("answer", "http_request", "mark", "now", "operation", "parts", "progress", "request", "rules")
+
+    def __init__(
+        self,
+        parts: Parts,
+        operation: Operation,
+        request: Any,
+        http_request: HttpRequest,
+        rules: retry.Rules,
+    ) -> None:
+        self.parts = parts
+        self.operation = operation
+        self.request = request
+        self.http_request = http_request
+        self.rules = rules
+        self.now = asyncio.get_running_loop().time
+        self.progress = retry.Progress()
+        self.mark: Mark | None = None
+        """The attempt in flight; None between attempts."""
+        self.answer: HttpResponse | None = None
+
+    async def attempt(self) -> Any:
+        """Take a turn, send, read."""
+        parts, until = self.parts, self.rules.deadline
+        # Pace counts on one clock for all event loops of the process.
+        await parts.pace.turn(None if until is None else until - self.now() + time.monotonic())
+        began = self.now()
+        if until is not None and began >= until:
+            msg = "the deadline had passed before the request's turn: nothing was sent"
+            raise DeadlineExceededError(msg)
+        if self.progress.began is None:
+            self.progress.began = began
+        self.mark = Mark()
+        try:
+            answer = self.answer = await parts.transport.send(self.http_request, self.mark)
+            return parts.protocol.read(self.operation, self.request, answer)
+        except HPPError:
+            self.mark = None
+            raise
+
+    async def run(self, on_retry: Callable[[int, float, HPPError], None] | None = None) -> Any:
+        """The value, with how the call went."""
+        progress = self.progress
+        value = await retry.call(self.attempt, self.rules, self.parts.quota, progress, on_retry)
+        answer, began = self.answer, progress.began
+        assert answer is not None  # noqa: S101 - a value was read from it
+        assert began is not None  # noqa: S101
+        info = CallInfo(
+            attempts=progress.attempts,
+            elapsed=self.now() - began,
+            status=answer.status,
+            correlation_id=correlation_id(answer.headers),
+            rate_limit=rate_limit(answer.headers),
+            earlier_unknown=progress.earlier is Delivery.UNKNOWN,
+        )
+        return with_info(value, info)
+
+    async def run_with_hooks(self) -> Any:
+        """The same, told to the hooks."""
+        hooks, name, started = self.parts.hooks, self.operation.name, self.now()
+        hooks.emit(Started(operation=name, host=self.http_request.url.host or ""))
+
+        def on_retry(attempt: int, wait: float, error: HPPError) -> None:
+            hooks.emit(Retrying(operation=name, attempt=attempt, wait=wait, error=error))
+
+        try:
+            value = await self.run(on_retry)
+        except HPPError as error:
+            hooks.emit(self._finished(started, error.delivery, error=error))
+            raise
+        except BaseException:
+            in_flight = self.mark.delivery if self.mark is not None else None
+            hooks.emit(self._finished(started, Delivery.worst(self.progress.earlier, in_flight), cancelled=True))
+            raise
+        hooks.emit(self._finished(started, Delivery.ACCEPTED))
+        return value
+
+    def _finished(
+        self, started: float, delivery: Delivery | None, *, error: HPPError | None = None, cancelled: bool = False
+    ) -> Finished:
+        answer = self.answer
+        identity = error.correlation_id if error is not None else None
+        return Finished(
+            operation=self.operation.name,
+            attempts=self.progress.attempts + (1 if cancelled and self.mark is not None else 0),
+            elapsed=self.now() - started,
+            delivery=delivery,
+            status=answer.status if answer is not None else None,
+            correlation_id=identity or (correlation_id(answer.headers) if answer is not None else None),
+            error=error,
+            cancelled=cancelled,
+        )

@@ -1,0 +1,194 @@
+"""What a text, a URL, an enum value or a piece of JSON may be: the checks that requests are made of.
+
+Written for the path of every request: plain calls that append, one regular expression for each text, paths put together
+only where there is something to say. No sentence here ever holds a value: values carry secrets.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
+
+from yarl import URL
+
+Found = list[tuple[str, str]]
+"""What checks append to: (JSON path, sentence)."""
+
+# An authority, then anything but blanks, control characters and what a URL may not hold raw. Braces are wanted:
+# placeholders have them. The classes are plain ASCII, which is what makes them quick; _NOT_IN_URL looks at the rest.
+URL_PATTERN = re.compile(r"(https?)://([^/?#\x00-\x20\x7f\"<>\\^`{}]+)([/?#][^\x00-\x20\x7f\"<>\\^`]*)?")
+_NOT_IN_URL = re.compile(r"[\s\u0080-\u009f\ud800-\udfff]")
+_ENCODED_BRACES = re.compile(r"%7[bB](?:%7[bB]|\{)|\{%7[bB]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+LOOPBACK = re.compile(r"(?:[^@]*@)?(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(?::\d+)?")
+
+
+def mask_url(url: object) -> str:
+    """A URL for people's eyes: user info, query and fragment masked, as they may carry secrets."""
+    if not isinstance(url, str):
+        return repr(url) if url is None else f"<{type(url).__name__}>"
+    shown, mark, _ = url.partition("?")
+    shown, hash_mark, _ = shown.partition("#")
+    scheme, slashes, rest = shown.partition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        authority = "***@" + authority.rpartition("@")[2]
+    shown = scheme + slashes + authority + slash + path
+    return repr(shown + ("?***" if mark else "") + ("#***" if hash_mark else ""))
+
+
+def mask(value: object) -> str:
+    """Whether there is a value, and nothing else of it."""
+    return "None" if value is None else "'***'"
+
+
+def mask_extra(extra: object) -> str:
+    """The names of the extra fields; their values may be anything, secrets too."""
+    return "{" + ", ".join(f"{key!r}: ..." for key in extra) + "}" if isinstance(extra, dict) else shape(extra)
+
+
+def shape(value: object) -> str:
+    """What a value looks like, for an error text: never the value itself."""
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, int):
+        return f"a number of {len(str(abs(value))) if abs(value) < 10**18 else 'many'} digits"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    if isinstance(value, Mapping):
+        return f"an object of {len(value)} fields"
+    return f"a {type(value).__name__}"
+
+
+def check_list(found: Found, path: str, value: object, check: Callable[[Found, str, object], None]) -> None:
+    """A list, each item with its check."""
+    if not isinstance(value, tuple):
+        found.append((path, f"must be a list or tuple, got {shape(value)}"))
+        return
+    for index, item in enumerate(value):
+        check(found, f"{path}[{index}]", item)
+
+
+def check_url(found: Found, at: str, name: str, value: object, *, required: bool = False, https: str = "") -> None:
+    """An absolute http(s) URL as text; `https` says why it must be https, where it must."""
+    if not value and value is not False and value != 0:
+        # "" means "show a generic page" where a URL may be left out.
+        if not required and (value is None or value == ""):
+            return
+        found.append((at + name, f"is required, got {shape(value)}"))
+    elif not isinstance(value, str):
+        way_out = ": build it as text, so that placeholders stay as they are" if isinstance(value, URL) else ""
+        found.append((at + name, f"must be text, got {shape(value)}{way_out}"))
+    elif "%7" in value and _ENCODED_BRACES.search(value):
+        found.append((at + name, "has percent-encoded braces (%7B%7B), which are no placeholder: build it as text"))
+    elif (match := URL_PATTERN.fullmatch(value)) is None or not (value.isascii() or _NOT_IN_URL.search(value) is None):
+        found.append((at + name, f"must be an absolute http(s) URL without blanks, got {shape(value)}"))
+    elif https and match[1] == "http" and not LOOPBACK.fullmatch(match[2]):
+        found.append((at + name, f"must be https: {https} (http is for loopback)"))
+
+
+def check_text(found: Found, at: str, name: str, value: object) -> None:
+    """Any text that can be written as UTF-8."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        found.append((at + name, f"must be text, got {shape(value)}"))
+    elif not value.isascii() and SURROGATE.search(value):
+        found.append((at + name, "has half a surrogate pair, which is no character"))
+
+
+def check_enum(found: Found, at: str, name: str, value: object, kind: type[StrEnum], *, required: bool = False) -> None:
+    """One of the values that the reference lists, in its spelling."""
+    if value is None and not required:
+        return
+    allowed = kind._value2member_map_
+    if not isinstance(value, str):
+        found.append((at + name, f"must be one of {', '.join(kind)}, got {shape(value)}"))
+    elif value not in allowed:
+        hint = f"; did you mean {value.upper()}?" if value.upper() in allowed else ""
+        found.append((at + name, f"must be one of {', '.join(kind)}, got {shape(value)}{hint}"))
+
+
+def check_extra(found: Found, at: str, extra: object, known: Iterable[str], owner: str) -> None:
+    """Fields newer than this release: their names must be new, their values plain JSON."""
+    if not isinstance(extra, dict):
+        found.append((f"{at}extra", f"must be a dict of field names to JSON values, got {shape(extra)}"))
+        return
+    for key, value in extra.items():
+        if not isinstance(key, str):
+            found.append((f"{at}extra", f"has a field name that is no text: {shape(key)}"))
+        elif key in known:
+            found.append((f"{at}extra.{key}", f"is a field of this release: give it as {owner}({key}=...)"))
+        else:
+            check_json(found, f"{at}extra.{key}", value, 0)
+
+
+_DEEPEST = 32
+"""Levels of nesting that an extra field may have: far more than any field of this API, far less than a parser's end."""
+
+
+def check_json(found: Found, path: str, value: object, depth: int) -> None:
+    """An extra field must be plain JSON: what we write has to be what was meant, whichever JSON library writes it."""
+    if depth > _DEEPEST:
+        found.append((path, f"is nested deeper than {_DEEPEST} levels"))
+    elif isinstance(value, str):
+        check_text(found, "", path, value)
+    elif type(value) is dict:
+        for key, item in value.items():
+            if isinstance(key, str) and not SURROGATE.search(key):
+                check_json(found, f"{path}.{key}", item, depth + 1)
+            else:
+                found.append((path, f"has a field name that is no text: {shape(key)}"))
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):  # type: ignore[arg-type]
+            check_json(found, f"{path}[{index}]", item, depth + 1)
+    elif (why := _not_json(value)) is not None:
+        found.append((path, why))
+
+
+def _not_json(value: object) -> str | None:
+    """Why a value that is neither text, list nor object is no JSON that everybody writes and reads alike."""
+    if type(value) is float and not math.isfinite(value):
+        return "is not a finite number, which JSON cannot say"
+    if type(value) is int and not -(1 << 63) <= value < 1 << 64:
+        return "is a whole number of more than 64 bits: send it as text"
+    if value is None or type(value) in (bool, int, float):
+        return None
+    return f"must be a JSON value, got {shape(value)}"
+
+
+_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}")
+_KNOWN_PLACEHOLDERS = frozenset({"session_id", "order_id", "authorization_token"})
+_HINTS = {"sid": "'sid' is the name of a query parameter in the documents' examples; "}
+
+
+def warn_url(found: Found, path: str, url: str, *, is_kco: bool) -> None:
+    """What is odd about a URL that the page or the API will call."""
+    match = URL_PATTERN.fullmatch(url)
+    if match is not None and match[1] == "http" and not LOOPBACK.fullmatch(match[2]):
+        found.append((path, "is http: consumers and browsers expect https"))
+    for name in _PLACEHOLDER.findall(url):
+        if name not in _KNOWN_PLACEHOLDERS:
+            known = "known are {{session_id}}, {{order_id}} and {{authorization_token}}"
+            found.append((path, f"has a placeholder that the API does not document: {_HINTS.get(name, '')}{known}"))
+        elif name == "authorization_token" and (is_kco or path != "merchant_urls.success"):
+            found.append(
+                (path, "has {{authorization_token}}, which is filled in only for KP sessions, only in success")
+            )
+
+
+def url_secrets(url: str) -> Iterator[str]:
+    """The parts of a URL that must not show up in an error: its query, and the values in it."""
+    query = url.partition("?")[2]
+    if query:
+        yield query
+    for pair in query.partition("#")[0].split("&"):
+        value = pair.partition("=")[2]
+        if len(value) >= _SECRET_LENGTH and not _PLACEHOLDER.fullmatch(value):
+            yield value
+
+
+_SECRET_LENGTH = 8
+"""Shorter values of a query are no secrets; hiding them would make error texts unreadable."""

@@ -1,0 +1,66 @@
+"""Credentials: the Authorization header, and where a key belongs."""
+
+import base64
+import re
+
+from kustom_hpp.config.values import Environment
+from kustom_hpp.errors import ConfigError
+from kustom_hpp.wire import Secret
+
+_KEY_PREFIX = re.compile(r"(?:kco|klarna)_(live|test)_")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def environment_of_key(key: str | None) -> Environment | None:
+    """Where a key belongs, by its prefix. Source: docs.kustom.co, authentication (kco_<live|test>_<api>_<random>)."""
+    if key is None or (match := _KEY_PREFIX.match(key.strip())) is None:
+        return None
+    return Environment.LIVE if match[1] == "live" else Environment.PLAYGROUND
+
+
+def authorization(api_key: str | None, username: str | None, password: str | None) -> tuple[Secret, tuple[Secret, ...]]:
+    """The Authorization header, and every text in it that is secret.
+
+    Source: docs.kustom.co, authentication: the raw key after "Basic ", or base64 of username and key.
+    """
+    if api_key is not None and password is not None:
+        msg = "api_key and password are two names for one secret: give only one of them"
+        raise ConfigError(msg)
+    if password is not None and username is None:
+        msg = "password needs its username; a key alone is given as api_key"
+        raise ConfigError(msg)
+    name, secret = ("api_key", api_key) if password is None else ("password", password)
+    if secret is None:
+        msg = (
+            "no credentials: give api_key= (or set KUSTOM_HPP_API_KEY), or username= and password="
+            if username is None
+            else "username needs its api_key or password"
+        )
+        raise ConfigError(msg)
+    secret = Secret(_credential(name, secret))
+    if username is None:
+        if not secret.isascii() or " " in secret:
+            msg = "api_key must be printable ASCII without blanks inside: copy it again from the merchant portal"
+            raise ConfigError(msg)
+        return Secret(f"Basic {secret}"), (secret,)
+    user = _credential("username", username)
+    if ":" in user:
+        msg = "username must not hold a colon: the header separates username and key by it"
+        raise ConfigError(msg)
+    encoded = Secret(base64.b64encode(f"{user}:{secret}".encode()).decode())
+    return Secret(f"Basic {encoded}"), (secret, encoded)
+
+
+def _credential(name: str, value: object) -> str:
+    """A credential without the blanks around it that copying adds."""
+    if not isinstance(value, str):
+        msg = f"{name} must be text, got a {type(value).__name__}"
+        raise ConfigError(msg)
+    value = Secret(value.strip())
+    if not value:
+        msg = f"{name} is empty"
+        raise ConfigError(msg)
+    if _CONTROL.search(value) or any("\ud800" <= char <= "\udfff" for char in value):
+        msg = f"{name} holds a control character or half a character: copy it again from the merchant portal"
+        raise ConfigError(msg)
+    return value

@@ -1,0 +1,73 @@
+"""The User-Agent, and the caller's own headers."""
+
+import platform
+import re
+from collections.abc import Mapping
+
+from kustom_hpp._version import __version__
+from kustom_hpp.errors import ConfigError
+from kustom_hpp.wire import Secret
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_OURS = frozenset(
+    "host authorization user-agent accept accept-encoding content-type content-length content-encoding transfer-encoding "
+    "connection cookie expect te trailer upgrade proxy-authorization keep-alive".split()
+)
+_LONGEST_APP_INFO = 256
+_LONGEST_HEADER = 6 * 1024  # docs.klarna.com, request limits: one header at most 6 KB
+
+
+def user_agent(http_library: str, app_info: str | None) -> str:
+    """The User-Agent in the structured form of Klarna's SDKs, with the caller's part at its end.
+
+    Raises:
+        ConfigError: app_info is not 1 to 256 printable ASCII characters without blanks around them.
+
+    """
+    python, system = platform.python_version(), f"{platform.system()}_{platform.release()}"
+    system = re.sub(r"[^A-Za-z0-9._+~-]", "-", system)
+    agent = f"Library/kustom_hpp_{__version__} ({http_library}) Language/Python_{python} OS/{system}"
+    if app_info is None:
+        return agent
+    if (
+        not isinstance(app_info, str)
+        or not 0 < len(app_info) <= _LONGEST_APP_INFO
+        or app_info != app_info.strip()
+        or not _PRINTABLE.fullmatch(app_info)
+    ):
+        msg = (
+            f"app_info must be 1 to {_LONGEST_APP_INFO} printable ASCII characters without blanks around them, "
+            "like 'MyShop/1.2'"
+        )
+        raise ConfigError(msg)
+    return f"{agent} {app_info}"
+
+
+def merge_headers(earlier: tuple[tuple[str, str], ...], headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Headers with others laid over them, by name without regard to case.
+
+    Raises:
+        ConfigError: a header cannot be sent.
+
+    """
+    later = check_headers(headers)
+    replaced = {name.lower() for name, _ in later}
+    return tuple((name, value) for name, value in earlier if name.lower() not in replaced) + later
+
+
+def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Extra headers for every request; the ones that the library sends itself cannot be replaced."""
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            msg = "headers has a name that HTTP does not allow: a name is made of ASCII letters, digits and dashes"
+        elif name.lower() in _OURS:
+            msg = f"headers must not hold {name}: the library sends it itself"
+        elif not isinstance(value, str) or not _PRINTABLE.fullmatch(value) or value != value.strip():
+            msg = f"headers[{name!r}] must be printable ASCII text without blanks around it"
+        elif len(value) > _LONGEST_HEADER:
+            msg = f"headers[{name!r}] is longer than {_LONGEST_HEADER} characters, which the API refuses"
+        else:
+            continue
+        raise ConfigError(msg)
+    return tuple((name, Secret(value)) for name, value in (headers or {}).items())

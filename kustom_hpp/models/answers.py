@@ -1,0 +1,54 @@
+"""Answers: tolerant by construction. Fields newer than this release are in `extra`, unknown enum values stay text."""
+
+import datetime as dt
+from typing import Any
+
+from attrs import field, frozen
+
+from kustom_hpp._checks import mask, mask_url
+from kustom_hpp.models.shared import extra_field, url_field
+from kustom_hpp.wire import CallInfo
+
+
+@frozen(kw_only=True, slots=True)
+class DistributionModule:
+    """`distribution_module` of a session: a link for in-store use."""
+
+    token: str | None = field(default=None, repr=mask)
+    standalone_url: str | None = url_field()
+    """A public page; contains `{{profile_id}}` and `{{view_id}}` for the caller to fill."""
+    generation_url: str | None = url_field()
+    extra: dict[str, Any] = extra_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+
+
+@frozen(kw_only=True, slots=True)
+class Session:
+    """A created HPP session: the answer to POST /hpp/v1/sessions.
+
+    Keep `session_id` beside your order: there is no way to look a session up by order. Follow the returned URLs, do not
+    rebuild them: their structure may change.
+    """
+
+    session_id: str
+    redirect_url: str = field(repr=mask_url)
+    """The page to send the consumer to."""
+    session_url: str | None = url_field()
+    """API URL of the session (needs credentials)."""
+    distribution_url: str | None = url_field()
+    """API URL to send the link by e-mail or SMS (needs credentials)."""
+    qr_code_url: str | None = url_field()
+    """Public URL of a QR code image of the page."""
+    manual_identification_check_url: str | None = url_field()
+    expires_at: dt.datetime | None = None
+    """When the session ends (aware). A KCO order lives 48 hours, its HPP session one hour less."""
+    distribution_module: DistributionModule | None = None
+    extra: dict[str, Any] = extra_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+    info: CallInfo = field(factory=CallInfo, eq=False)
+    """How the call went; not part of the wire shape and not compared."""
+
+    @property
+    def payment_page(self) -> str:
+        """The page to send the consumer to: `redirect_url` under the name that says what it is for."""
+        return self.redirect_url

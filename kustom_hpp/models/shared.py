@@ -1,0 +1,23 @@
+"""The fields that several models have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field
+
+from kustom_hpp._checks import mask_extra, mask_url
+
+
+def _copied(value: Any) -> Any:
+    """`extra` belongs to the value alone: a plain dict (it pickles, copies and compares), copied at the border."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def extra_field() -> Any:
+    """`extra`: masked in the repr but for its names."""
+    return field(factory=dict, converter=_copied, repr=mask_extra, hash=False)
+
+
+def url_field() -> Any:
+    """A URL that may be left out: the query masked in the repr."""
+    return field(default=None, repr=mask_url)
