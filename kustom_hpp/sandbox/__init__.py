@@ -5,13 +5,15 @@
         ...                                          # a client at sandbox.base_url with sandbox.api_key
         assert len(sandbox.record.created) == 2
 
-`FAULTS` has every fault by its name, with a line on what it does and whether the session exists after it.
+`FAULTS` has every fault by its name, with a line on what it does and whether the session exists after it; `PORTS` those of
+a whole port, `PROXY_BEHAVIOURS` those of a proxy on the way.
 """
 
 import asyncio
 import secrets
 import ssl as _ssl
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,15 +21,19 @@ from aiohttp import web
 
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
 from kustom_hpp.sandbox.listener import Listener
+from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
+from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
 from kustom_hpp.sandbox.record import ConnectionSeen, Created, Record, RequestSeen
 from kustom_hpp.sandbox.script import Rule, Script
 from kustom_hpp.sandbox.server import Credentials, Server
 from kustom_hpp.sandbox.state import Clock, State
 
 __all__ = [
-    "FAULTS", "Clock", "ConnectionSeen", "Created", "Fault", "Kind", "Record", "RequestSeen", "Rule", "Sandbox",
-    "Script", "Stage", "State",
+    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Clock", "ConnectionSeen", "Created", "Fault", "Kind", "Port", "PortKind",
+    "Proxy", "ProxyRequest", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State",
 ]  # fmt: skip
+
+_TURNS = 20
 
 
 class Sandbox:
@@ -109,6 +115,51 @@ class Sandbox:
     def expire(self, payment_session_url: str) -> None:
         """Let a payment session be expired: creates for it are answered 404."""
         self.state.expire(payment_session_url)
+
+    def port(self, name: str) -> AbstractAsyncContextManager[Port]:
+        """Open a port with a fault of `PORTS`: `async with sandbox.port("tls_hang") as port: ... port.base_url`.
+
+        Raises:
+            ValueError: there is no port fault of this name (when it is entered).
+
+        """
+        return open_port(name, self._host, self.record)
+
+    def proxy(self, *behaviours: str) -> AbstractAsyncContextManager[Proxy]:
+        """Open a forward proxy: `async with sandbox.proxy("status_407", "ok") as proxy: ... proxy.url, proxy.seen`.
+
+        Args:
+            *behaviours: what it does with the next requests, of `PROXY_BEHAVIOURS`; the last one stays. None given: ok.
+
+        Raises:
+            ValueError: the proxy cannot do this (when it is entered).
+
+        """
+        return open_proxy(self._host, self.record, *behaviours)
+
+    async def settled(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
+        """Wait until everything that was sent to the sandbox so far has been read, processed and written down.
+
+        The record tells the truth about a request that its sender gave up on only after this. A fault that keeps silent
+        is waited for as long as its client stays.
+
+        Args:
+            timeout: in seconds.
+
+        Raises:
+            TimeoutError: requests are still being served.
+
+        """
+        loop = asyncio.get_running_loop()
+        end, quiet = loop.time() + timeout, 0
+        # Between a byte's arrival and the first line of its handler lie a few turns of the loop and no waiting for
+        # anything outside: that many quiet turns in a row mean that nothing is on its way.
+        while quiet < _TURNS:
+            idle = not self._server.handlers and all(listener.is_quiet() for listener in self._listeners)
+            quiet = quiet + 1 if idle else 0
+            if loop.time() > end:
+                raise TimeoutError(f"still serving after {timeout} s: {self.record.counts}")
+            await asyncio.sleep(0)
 
     async def sink(self) -> str:
         """The base URL of the sink, a port of its own where nothing should ever come: `record.sink` has what did."""

@@ -1,9 +1,14 @@
 """A listening port of the sandbox, and all the connections that came in at it."""
 
+import array
 import asyncio
+import fcntl
+import select
 import socket
 import ssl
+import termios
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -43,18 +48,36 @@ class Listener:
         self._script = script
         self._links: set[Link] = set()
         self._listening: asyncio.Server | None = None
+        self._unmade = 0
+        self._tls = False
 
     async def open(self, host: str, port: int, *, tls: ssl.SSLContext | None, keepalive: float) -> str:
         """Listen; the base URL."""
         sock = listening(host, port)
+        self._tls = tls is not None
         settings = {"access_log": None, "lingering_time": 0, "auto_decompress": False, "keepalive_timeout": keepalive}
         self._listening = await asyncio.get_running_loop().create_server(
-            lambda: TappedHandler(self, self._server(), **settings),
+            lambda: self._protocol(settings),
             sock=sock,
             ssl=tls,
             ssl_handshake_timeout=_HANDSHAKE if tls else None,
         )
         return url_of(sock, host, tls=tls is not None)
+
+    def _protocol(self, settings: dict[str, Any]) -> TappedHandler:
+        self._unmade += 1
+        return TappedHandler(self, self._server(), **settings)
+
+    def is_quiet(self) -> bool:
+        """True where nothing that has arrived on this machine waits to be accepted or read.
+
+        Over TLS a connection whose handshake is going on is not waited for: it has no request yet.
+        """
+        if self._listening is None:
+            return True
+        if select.select(self._listening.sockets, (), (), 0)[0] or (self._unmade and not self._tls):
+            return False
+        return not any(_unread(link) for link in self._links)
 
     async def aclose(self) -> None:
         """Stop listening, cut every connection, and wait until nothing of them is left."""
@@ -74,6 +97,7 @@ class Listener:
 
     def link(self, transport: asyncio.Transport) -> Link:
         """Write a new connection down."""
+        self._unmade -= 1
         link = Link(transport, self._record.connection(self._name))
         self._links.add(link)
         return link
@@ -91,3 +115,12 @@ class Listener:
         """A connection was lost."""
         self._links.discard(link)
         self._record.changed()
+
+
+def _unread(link: Link) -> int:
+    """Bytes that the system holds for a connection and we have not read; 0 where we do not mean to read them."""
+    if link.gone.is_set() or link.transport.is_closing() or not link.transport.is_reading():
+        return 0
+    held = array.array("i", [0])
+    fcntl.ioctl(link.transport.get_extra_info("socket").fileno(), termios.FIONREAD, held)
+    return held[0]

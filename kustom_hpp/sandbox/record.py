@@ -69,7 +69,7 @@ class RequestSeen:
     complete: bool = False
     """True where the body was read to its end."""
     fault: Scripted | None = None
-    """The fault that was chosen for it."""
+    """The fault that was chosen for it. One that commits does not bite on a request that is refused."""
     status: int | None = None
     """The status that was answered; None where the answer has none, or where there was no answer."""
     correlation_id: str = ""

@@ -86,7 +86,7 @@ class Exchange:
     link: Link
     seen: RequestSeen
     correlation_id: str
-    _read: bool = False
+    _read: bool = field(default=False, init=False)
 
     async def read(self) -> bytes:
         """The body.
@@ -177,10 +177,7 @@ class Server:
         except RefusedError as refused:
             response = self._refusal(exchange, refused)
         except web.HTTPException as refused:
-            refusal = RefusedError(refused.status, refused.reason.upper().replace(" ", "_"), refused.reason)
-            if not self.credentials.fit(exchange.seen.header("authorization")):
-                refusal = self._unauthorized()
-            response = self._refusal(exchange, refusal)
+            response = self._refusal(exchange, await self._no_such_route(exchange, refused))
         if exchange.request.content.at_eof():
             return response
         # Closing with unread bytes would send RST, and that may destroy the answer on its way: answer first, then let
@@ -190,6 +187,15 @@ class Server:
         await response.write_eof()
         await exchange.discard()
         return Written(Then.CLOSE)
+
+    async def _no_such_route(self, exchange: Exchange, refused: web.HTTPException) -> RefusedError:
+        try:
+            await exchange.read()
+        except RefusedError as too_big:
+            return too_big
+        if not self.credentials.fit(exchange.seen.header("authorization")):
+            return self._unauthorized()
+        return RefusedError(refused.status, refused.reason.upper().replace(" ", "_"), refused.reason)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         exchange = request[_EXCHANGE]
