@@ -1,0 +1,31 @@
+"""Where a measurement runs: `python -m benchmarks.child '{"task": ..., "arguments": {...}, "orjson": true}'`.
+
+The last line that it writes is what it found, as JSON.
+"""
+
+import asyncio
+import importlib
+import json
+import sys
+
+TASKS = {
+    "overhead": ("benchmarks.overhead", "task"),
+    "generated": ("benchmarks.generated", "task"),
+    "growth": ("benchmarks.memory", "growth_task"),
+    "idle": ("benchmarks.memory", "idle_task"),
+}
+
+
+def main() -> None:
+    """Run the task that the argument names."""
+    order = json.loads(sys.argv[1])
+    if not order["orjson"]:
+        sys.modules["orjson"] = None  # type: ignore[assignment] # importing it fails as if it were not installed
+    module, name = TASKS[order["task"]]
+    # Imported only now, so that what is blocked stays out.
+    task = getattr(importlib.import_module(module), name)
+    print(json.dumps(asyncio.run(task(**order["arguments"]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""CPU of `import kustom_hpp` beside `import aiohttp`, each in fresh interpreters that take turns."""
+
+import statistics
+import subprocess
+import sys
+
+from benchmarks.environment import child_environment
+from benchmarks.report import Figure, Section
+
+ABOUT = "CPU of importing, in fresh interpreters, import aiohttp = 1"
+TARGET = 1.20
+_CODE = "import time; began = time.process_time(); import {}; print(time.process_time() - began)"
+
+
+def measure(*, rounds: int) -> Section:
+    """The section.
+
+    Args:
+        rounds: interpreters for each import, after one that leaves the compiled files behind.
+
+    """
+    names = ["aiohttp", "kustom_hpp", "aiohttp "]  # the same again tells how far two equal things measure apart
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        turn = number % len(names)
+        for name in (*names[turn:], *names[:turn]):
+            spent = _import(name)
+            if number:
+                seconds[name].append(spent)
+    peer = f"import aiohttp, {statistics.median(seconds['aiohttp']) * 1e3:.0f} ms"
+    figures = []
+    for name, what, target in (("kustom_hpp", "import kustom_hpp", TARGET), ("aiohttp ", "import aiohttp again", None)):
+        ratios = [ours / theirs for ours, theirs in zip(seconds[name], seconds["aiohttp"], strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        note = f"{statistics.median(seconds[name]) * 1e3:.0f} ms" if target else "noise: 1.00 if there were none"
+        figures.append(Figure(what=what, peer=peer, value=median, spread=(low, high), at_most=target, note=note))
+    return Section("imports", ABOUT, figures)
+
+
+def _import(name: str) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", _CODE.format(name)],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return float(done.stdout)
