@@ -73,11 +73,10 @@ def check_list(found: Found, path: str, value: object, check: Callable[[Found, s
 
 def check_url(found: Found, at: str, name: str, value: object, *, required: bool = False, https: str = "") -> None:
     """An absolute http(s) URL as text; `https` says why it must be https, where it must."""
-    if not value and value is not False and value != 0:
+    if value is None or value == "":
         # "" means "show a generic page" where a URL may be left out.
-        if not required and (value is None or value == ""):
-            return
-        found.append((at + name, f"is required, got {shape(value)}"))
+        if required:
+            found.append((at + name, f"is required, got {shape(value)}"))
     elif not isinstance(value, str):
         way_out = ": build it as text, so that placeholders stay as they are" if isinstance(value, URL) else ""
         found.append((at + name, f"must be text, got {shape(value)}{way_out}"))
