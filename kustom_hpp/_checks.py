@@ -116,12 +116,17 @@ def check_extra(found: Found, at: str, extra: object, known: Iterable[str], owne
         found.append((f"{at}extra", f"must be a dict of field names to JSON values, got {shape(extra)}"))
         return
     for key, value in extra.items():
-        if not isinstance(key, str):
-            found.append((f"{at}extra", f"has a field name that is no text: {shape(key)}"))
+        if not _is_name(key):
+            found.append((f"{at}extra", f"has a field name that is no plain text: {shape(key)}"))
         elif key in known:
             found.append((f"{at}extra.{key}", f"is a field of this release: give it as {owner}({key}=...)"))
         else:
             check_json(found, f"{at}extra.{key}", value, 0)
+
+
+def _is_name(key: object) -> bool:
+    """Whether every JSON library writes this as a name: orjson refuses an enum member, nobody writes half a character."""
+    return type(key) is str and not SURROGATE.search(key)
 
 
 _DEEPEST = 32
@@ -136,10 +141,10 @@ def check_json(found: Found, path: str, value: object, depth: int) -> None:
         check_text(found, "", path, value)
     elif type(value) is dict:
         for key, item in value.items():
-            if isinstance(key, str) and not SURROGATE.search(key):
+            if _is_name(key):
                 check_json(found, f"{path}.{key}", item, depth + 1)
             else:
-                found.append((path, f"has a field name that is no text: {shape(key)}"))
+                found.append((path, f"has a field name that is no plain text: {shape(key)}"))
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):  # type: ignore[arg-type]
             check_json(found, f"{path}[{index}]", item, depth + 1)
