@@ -28,9 +28,11 @@ class Client(Protocol):
 
     async def send(self, index: int) -> bool:
         """Send request number `index`; whether the answer is the one that the server gives."""
+        ...
 
     async def aclose(self) -> None:
         """Close the connections."""
+        ...
 
 
 @dataclass(frozen=True)
