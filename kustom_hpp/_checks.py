@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 
+import attrs
 from yarl import URL
 
 Found = list[tuple[str, str]]
@@ -30,6 +31,8 @@ def mask_url(url: object) -> str:
     shown, mark, _ = url.partition("?")
     shown, hash_mark, _ = shown.partition("#")
     scheme, slashes, rest = shown.partition("://")
+    if not slashes:  # no URL, but it may hold a password all the same
+        scheme, rest = "", shown
     authority, slash, path = rest.partition("/")
     if "@" in authority:
         authority = "***@" + authority.rpartition("@")[2]
@@ -45,6 +48,13 @@ def mask(value: object) -> str:
 def mask_extra(extra: object) -> str:
     """The names of the extra fields; their values may be anything, secrets too."""
     return "{" + ", ".join(f"{key!r}: ..." for key in extra) + "}" if isinstance(extra, dict) else shape(extra)
+
+
+def mask_part(value: object) -> str:
+    """A part of a request: one of our models masks itself, of anything else (a dict in its place) only the shape."""
+    if isinstance(value, tuple):
+        return "(" + "".join(f"{mask_part(item)}, " for item in value).rstrip() + ")"
+    return repr(value) if value is None or attrs.has(type(value)) else f"<{shape(value)}>"
 
 
 def shape(value: object) -> str:

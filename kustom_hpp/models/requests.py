@@ -17,6 +17,7 @@ from kustom_hpp._checks import (
     check_list,
     check_text,
     check_url,
+    mask_part,
     mask_url,
     shape,
     url_secrets,
@@ -120,7 +121,7 @@ class BackgroundImage:
 class Options:
     """How the page looks and what it offers; each field optional."""
 
-    background_images: tuple[BackgroundImage, ...] | None = field(default=None, converter=_images)
+    background_images: tuple[BackgroundImage, ...] | None = field(default=None, converter=_images, repr=mask_part)
     """Best match by width is used; a list is taken too."""
     logo_url: str | None = url_field()
     """URL of the logo to be displayed."""
@@ -150,8 +151,8 @@ class CreateSessionRequest:
     Klarna's time, a KP session (`{base}/payments/v1/sessions/{id}`)."""
     profile_id: str | None = None
     """A profile with default options, made in the merchant portal."""
-    merchant_urls: MerchantUrls | None = None
-    options: Options | None = None
+    merchant_urls: MerchantUrls | None = field(default=None, repr=mask_part)
+    options: Options | None = field(default=None, repr=mask_part)
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are."""
 
