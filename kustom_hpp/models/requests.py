@@ -291,27 +291,43 @@ def _warn_request(found: Found, request: CreateSessionRequest) -> None:
             )
     for path, url in _urls_of(request):
         warn_url(found, path, url, is_kco=is_kco)
-    for at, part in (("", request), ("merchant_urls.", request.merchant_urls), ("options.", request.options)):
-        if isinstance(part, (CreateSessionRequest, MerchantUrls, Options)) and isinstance(part.extra, dict):
+    for at, part in _parts_of(request):
+        if isinstance(part.extra, dict):
             for key in part.extra:
                 close = difflib.get_close_matches(str(key), fields_dict(type(part)), n=1)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 found.append((f"{at}{key}", f"is not a field that this release knows, and is sent as it is{hint}"))
 
 
+def _parts_of(
+    request: CreateSessionRequest,
+) -> Iterator[tuple[str, CreateSessionRequest | MerchantUrls | Options | BackgroundImage]]:
+    """All that has fields, with what stands before them in a JSON path."""
+    yield "", request
+    if isinstance(urls := request.merchant_urls, MerchantUrls):
+        yield "merchant_urls.", urls
+    if isinstance(options := request.options, Options):
+        yield "options.", options
+        images = options.background_images
+        for index, image in enumerate(images if isinstance(images, tuple) else ()):
+            if isinstance(image, BackgroundImage):
+                yield f"options.background_images[{index}].", image
+
+
 def _urls_of(request: CreateSessionRequest) -> Iterator[tuple[str, str]]:
     """Every URL of the request but the payment session's, with its JSON path."""
-    if isinstance(urls := request.merchant_urls, MerchantUrls):
-        for name in ("success", "cancel", "back", "failure", "error", "status_update"):
-            if isinstance(url := getattr(urls, name), str):
-                yield f"merchant_urls.{name}", url
-    if isinstance(options := request.options, Options):
-        if isinstance(options.logo_url, str):
-            yield "options.logo_url", options.logo_url
-        if isinstance(options.background_images, tuple):
-            for index, image in enumerate(options.background_images):
-                if isinstance(image, BackgroundImage) and isinstance(image.url, str):
-                    yield f"options.background_images[{index}].url", image.url
+    for at, part in _parts_of(request):
+        for name in _URL_FIELDS.get(type(part), ()):
+            if isinstance(url := getattr(part, name), str):
+                yield at + name, url
+
+
+_URL_FIELDS: dict[type, tuple[str, ...]] = {
+    CreateSessionRequest: (),
+    MerchantUrls: ("success", "cancel", "back", "failure", "error", "status_update"),
+    Options: ("logo_url",),
+    BackgroundImage: ("url",),
+}
 
 
 def secrets_of(request: CreateSessionRequest) -> Iterator[str]:
