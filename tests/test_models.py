@@ -1,0 +1,688 @@
+"""Requests and answers as values: the card's spelling, what is wrong (all at once, never a value), what is odd."""
+
+import copy
+import pickle
+import string
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+import kustom_hpp as hpp
+from kustom_hpp.models import MAX_BODY, requests, secrets_of
+from tests.golden import FULL_REQUEST, FULL_SESSION, MINIMAL_REQUEST, ORDER_URL
+
+KP_URL = "https://api.kustom.co/payments/v1/sessions/92d97f60"
+
+
+def request(**fields):
+    return hpp.CreateSessionRequest(**{"payment_session_url": ORDER_URL, **fields})
+
+
+def with_url(name="success", url="https://shop.example/"):
+    return request(merchant_urls=hpp.MerchantUrls(**{name: url}))
+
+
+def with_option(**options):
+    return request(options=hpp.Options(**options))
+
+
+# ------------------------------------------------------------------------------------------------- the card's spelling
+
+FIELDS = {
+    hpp.CreateSessionRequest: ["payment_session_url", "profile_id", "merchant_urls", "options"],
+    hpp.MerchantUrls: ["success", "cancel", "back", "failure", "error", "status_update"],
+    hpp.Options: [
+        "background_images", "logo_url", "page_title", "payment_method_categories", "payment_method_category",
+        "place_order_mode", "purchase_type", "show_subtotal_detail",
+    ],
+    hpp.BackgroundImage: ["url", "width"],
+    hpp.Session: [
+        "session_id", "redirect_url", "session_url", "distribution_url", "qr_code_url",
+        "manual_identification_check_url", "expires_at", "distribution_module",
+    ],
+    hpp.DistributionModule: ["token", "standalone_url", "generation_url"],
+}  # fmt: skip
+REQUIRED = {
+    hpp.CreateSessionRequest: ["payment_session_url"],
+    hpp.BackgroundImage: ["url"],
+    hpp.Session: ["session_id", "redirect_url"],
+}
+ENUMS = {
+    hpp.PaymentMethodCategory: [
+        "DIRECT_DEBIT", "DIRECT_BANK_TRANSFER", "PAY_NOW", "PAY_LATER", "PAY_OVER_TIME", "KLARNA",
+    ],
+    hpp.PlaceOrderMode: ["PLACE_ORDER", "CAPTURE_ORDER", "NONE"],
+    hpp.PurchaseType: ["BUY", "RENT", "BOOK", "SUBSCRIBE", "DOWNLOAD", "ORDER", "CONTINUE"],
+    hpp.ShowSubtotalDetail: ["HIDE"],
+}  # fmt: skip
+by_model = pytest.mark.parametrize("kind", list(FIELDS), ids=lambda kind: kind.__name__)
+
+
+@by_model
+def test_the_fields_of_the_reference_and_no_other(kind):
+    beside_the_wire = {"extra", "info"} if kind is hpp.Session else {"extra"}
+    assert [field.name for field in attrs.fields(kind) if field.name not in beside_the_wire] == FIELDS[kind]
+
+
+@by_model
+def test_what_is_required(kind):
+    required = [field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING]
+    assert required == REQUIRED.get(kind, [])
+
+
+@pytest.mark.parametrize("kind", list(ENUMS), ids=lambda kind: kind.__name__)
+def test_the_values_of_the_reference_and_no_other(kind):
+    assert [(member.name, member.value) for member in kind] == [(value, value) for value in ENUMS[kind]]
+
+
+# ---------------------------------------------------------------------------------------------------------- as values
+
+VALUES = [MINIMAL_REQUEST, FULL_REQUEST, FULL_SESSION, request(extra={"new": {"a": [1]}})]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=["minimal", "full", "session", "extra"])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_values_survive_pickle_and_copy(value, protocol):
+    assert pickle.loads(pickle.dumps(value, protocol)) == value
+    assert copy.deepcopy(value) == value
+    assert hash(copy.deepcopy(value)) == hash(value)
+
+
+def test_how_a_call_went_survives_pickle_too():
+    session = attrs.evolve(FULL_SESSION, info=hpp.CallInfo(attempts=3, rate_limit=hpp.RateLimit(limit=40)))
+    assert pickle.loads(pickle.dumps(session)).info == session.info
+    assert session == FULL_SESSION  # two calls that told the same tell the same
+
+
+@by_model
+def test_values_are_frozen_and_take_no_positional_arguments(kind):
+    value = kind(**dict.fromkeys(REQUIRED.get(kind, []), "https://x.example/"))
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(value, FIELDS[kind][0], "other")
+    with pytest.raises(TypeError, match="positional"):
+        kind("https://x.example/")
+    assert not hasattr(value, "__dict__")
+
+
+def test_extra_is_copied_at_the_border():
+    mine = {"new": 1}
+    made = request(extra=mine)
+    mine["new"] = 2
+    assert made.extra == {"new": 1}
+    assert type(made.extra) is dict
+
+
+@pytest.mark.parametrize("given", [[hpp.BackgroundImage(url="https://a/")], (hpp.BackgroundImage(url="https://a/"),)])
+def test_a_list_of_images_becomes_a_tuple(given):
+    assert hpp.Options(background_images=given).background_images == (hpp.BackgroundImage(url="https://a/"),)
+
+
+def test_the_payment_page_is_the_redirect_url():
+    assert FULL_SESSION.payment_page == FULL_SESSION.redirect_url
+
+
+# ---------------------------------------------------------------------------------------------------------- problems
+
+URL_PATHS = [f"merchant_urls.{name}" for name in FIELDS[hpp.MerchantUrls]] + [
+    "payment_session_url", "options.logo_url", "options.background_images[0].url",
+]  # fmt: skip
+
+
+def at(path: str, url: object) -> hpp.CreateSessionRequest:
+    """A good request but for this value at this path."""
+    if path == "payment_session_url":
+        return request(payment_session_url=url)
+    if path.startswith("merchant_urls."):
+        return with_url(path.partition(".")[2], url)
+    if path == "options.logo_url":
+        return with_option(logo_url=url)
+    return with_option(background_images=[hpp.BackgroundImage(url=url)])
+
+
+@pytest.mark.parametrize("path", URL_PATHS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://shop.example",
+        "https://shop.example/",
+        "https://shop.example:8443/a/b?c=d&e={{session_id}}#f",
+        "https://shop.example?x=1",
+        "https://user:pass@shop.example/x",
+        "https://[2001:db8::1]:8443/x",
+        "https://bücher.example/größe?ö=ü",
+        "https://shop.example/100%25?q=%7Bsingle%7D",
+        "https://shop.example/" + "x" * 5000,
+    ],
+)
+def test_good_urls(path, url):
+    assert at(path, url).problems() == ()
+
+
+NOT_A_URL = "must be an absolute http(s) URL without blanks"
+BRACES = "has percent-encoded braces"
+
+
+@pytest.mark.parametrize("path", URL_PATHS)
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("shop.example/thanks", NOT_A_URL),
+        ("//shop.example/thanks", NOT_A_URL),
+        ("/thanks", NOT_A_URL),
+        ("ftp://shop.example/", NOT_A_URL),
+        ("javascript:alert(1)", NOT_A_URL),
+        ("https://", NOT_A_URL),
+        ("https:///thanks", NOT_A_URL),
+        ("https://?x", NOT_A_URL),
+        (" https://shop.example/", NOT_A_URL),
+        ("https://shop.example/ ", NOT_A_URL),
+        ("https://shop.example/a b", NOT_A_URL),
+        ("https://shop.example/\n", NOT_A_URL),
+        ("https://shop.example/\t", NOT_A_URL),
+        ("https://shop.example/\x00", NOT_A_URL),
+        ("https://shop.example/\x85", NOT_A_URL),
+        ("https://shop.example/\u2028", NOT_A_URL),
+        ("https://shop.example/\u00a0", NOT_A_URL),
+        ("https://shop.example/\ud800", NOT_A_URL),
+        ("https://shop.example/\\x", NOT_A_URL),
+        ('https://shop.example/"', NOT_A_URL),
+        ("https://shop.example/<x>", NOT_A_URL),
+        ("https://{{shop}}/", NOT_A_URL),
+        ("{{session_id}}", NOT_A_URL),
+        ("https://shop.example/?x=%7B%7Bsession_id%7D%7D", BRACES),
+        ("https://shop.example/?x=%7b%7bsession_id%7d%7d", BRACES),
+        ("https://shop.example/?x={%7Bsession_id}}", BRACES),
+        ("https://shop.example/?x=%7B{session_id}}", BRACES),
+        (5, "must be text, got a number of 1 digits"),
+        (0, "must be text, got a number of 1 digits"),
+        (True, "must be text, got True"),
+        (False, "must be text, got False"),
+        (1.5, "must be text, got a float"),
+        (b"https://shop.example/", "must be text, got a bytes"),
+        (b"", "must be text, got a bytes"),
+        ([], "must be text, got a list of 0"),
+        ({}, "must be text, got an object of 0 fields"),
+        (["https://shop.example/"], "must be text, got a list of 1"),
+        (URL("https://shop.example/"), "must be text, got a URL: build it as text, so that placeholders stay"),
+        (URL(), "must be text, got a URL: build it as text, so that placeholders stay"),
+    ],
+    ids=repr,
+)
+def test_bad_urls(path, url, sentence):
+    (problem,) = at(path, url).problems()
+    assert problem[0] == path
+    assert problem[1].startswith(sentence)
+
+
+@pytest.mark.parametrize("path", URL_PATHS)
+@pytest.mark.parametrize("url", [None, ""])
+def test_a_url_that_is_not_there(path, url):
+    required = path in ("payment_session_url", "options.background_images[0].url")
+    sentence = f"is required, got {'None' if url is None else 'text of 0 characters'}"
+    assert at(path, url).problems() == (((path, sentence),) if required else ())
+
+
+@pytest.mark.parametrize("path", ["merchant_urls.status_update", "options.background_images[0].url"])
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://shop.example/x", True),
+        ("http://localhost/x", True),
+        ("http://localhost:8080", True),
+        ("http://127.0.0.1:1/x", True),
+        ("http://127.1.2.3/x", True),
+        ("http://[::1]:8080/x", True),
+        ("http://user@localhost/x", True),
+        ("http://shop.example/x", False),
+        ("http://localhost.shop.example/x", False),
+        ("http://127.0.0.1.shop.example/x", False),
+        ("http://127.0.0.1@shop.example/x", False),
+        ("http://localhost@shop.example", False),
+        ("http://10.0.0.1/x", False),
+        ("http://[::2]/x", False),
+        ("http://0.0.0.0/x", False),
+    ],
+)
+def test_where_only_https_will_do(path, url, good):
+    why = "the API posts callbacks" if "status" in path else "the page loads images"
+    expected = [] if good else [(path, f"must be https: {why} over https only (http is for loopback)")]
+    assert list(at(path, url).problems()) == expected
+
+
+@pytest.mark.parametrize("path", [path for path in URL_PATHS if "status" not in path and "images" not in path])
+def test_elsewhere_http_is_only_odd(path):
+    assert at(path, "http://shop.example/").problems() == ()
+    assert [found for found, _ in at(path, "http://shop.example/checkout/v3/orders/1").warnings()] == [path]
+
+
+ENUM_FIELDS = {
+    "payment_method_category": hpp.PaymentMethodCategory,
+    "place_order_mode": hpp.PlaceOrderMode,
+    "purchase_type": hpp.PurchaseType,
+    "show_subtotal_detail": hpp.ShowSubtotalDetail,
+}
+
+
+@pytest.mark.parametrize("name", list(ENUM_FIELDS))
+def test_enums_are_closed_in_requests(name):
+    kind = ENUM_FIELDS[name]
+    listed = ", ".join(kind)
+    for member in kind:
+        assert with_option(**{name: member}).problems() == ()
+        assert with_option(**{name: member.value}).problems() == ()
+        lower = member.value.lower()
+        assert with_option(**{name: lower}).problems() == (
+            (
+                f"options.{name}",
+                f"must be one of {listed}, got text of {len(lower)} characters; did you mean {member.value}?",
+            ),
+        )
+    for value, got in [
+        ("PAY", "text of 3 characters"),
+        ("", "text of 0 characters"),
+        (3, "a number of 1 digits"),
+        (True, "True"),
+        (["BUY"], "a list of 1"),
+    ]:
+        assert with_option(**{name: value}).problems() == (
+            (f"options.{name}", f"must be one of {listed}, got {got}"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("categories", "expected"),
+    [
+        ([], []),
+        ((), []),
+        (["KLARNA", hpp.PaymentMethodCategory.PAY_NOW], []),
+        (["KLARNA", "klarna", None, 5], [1, 2, 3]),
+        ("KLARNA", None),
+        ({"KLARNA"}, None),
+        (iter(["KLARNA"]), None),
+    ],
+    ids=repr,
+)
+def test_the_list_of_categories(categories, expected):
+    path = "options.payment_method_categories"
+    found = [where for where, _ in with_option(payment_method_categories=categories).problems()]
+    assert found == ([path] if expected is None else [f"{path}[{index}]" for index in expected])
+
+
+def test_both_category_fields():
+    both = with_option(payment_method_category="KLARNA", payment_method_categories=["KLARNA"])
+    assert both.problems() == (
+        ("options.payment_method_category", "stands beside payment_method_categories: give only one"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "good"),
+    [
+        (None, True), (0, True), (1, True), (1280, True), (2**63 - 1, True),
+        (-1, False), (2**63, False), (10**4000, False), (1.0, False), ("1280", False), (True, False), ([], False),
+    ],
+)  # fmt: skip
+def test_the_width_of_an_image(width, good):
+    made = with_option(background_images=[hpp.BackgroundImage(url="https://cdn.example/", width=width)])
+    expected = [] if good else ["options.background_images[0].width"]
+    assert [where for where, _ in made.problems()] == expected
+
+
+@pytest.mark.parametrize("name", ["profile_id", "options.page_title"])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, None),
+        ("", None),
+        ("Öre 🛒\n", None),
+        ("\ud83d", "has half a surrogate pair, which is no character"),
+        (5, "must be text, got a number of 1 digits"),
+        (b"x", "must be text, got a bytes"),
+        (["x"], "must be text, got a list of 1"),
+    ],
+    ids=repr,
+)
+def test_texts(name, text, sentence):
+    made = request(profile_id=text) if name == "profile_id" else with_option(page_title=text)
+    assert made.problems() == (((name, sentence),) if sentence else ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"merchant_urls": {"success": "https://shop.example/"}}, "merchant_urls"),
+        ({"merchant_urls": "https://shop.example/"}, "merchant_urls"),
+        ({"merchant_urls": hpp.Options()}, "merchant_urls"),
+        ({"options": {"purchase_type": "BUY"}}, "options"),
+        ({"options": []}, "options"),
+        ({"options": hpp.Options(background_images=["https://cdn.example/"])}, "options.background_images[0]"),
+        ({"options": hpp.Options(background_images="https://cdn.example/")}, "options.background_images"),
+        ({"options": hpp.Options(background_images=[None])}, "options.background_images[0]"),
+    ],
+)
+def test_parts_of_another_type(fields, path):
+    assert [where for where, _ in request(**fields).problems()] == [path]
+
+
+class Name(str):
+    """Text of a class of its own: one of the JSON libraries refuses it as a name."""
+
+    __slots__ = ()
+
+
+DEEP: list[object] = []
+for _ in range(32):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("extra", "path"),
+    [
+        ({"new_field": 1}, None),
+        ({"a": None, "b": True, "c": 1.5, "d": "text", "e": [1, [2]], "f": {"g": {}}, "h": (1, 2)}, None),
+        ({"": "even without a name"}, None),
+        ({"big": 2**64 - 1, "small": -(2**63)}, None),
+        ({"deep": DEEP}, None),
+        ({"deep": [DEEP]}, "extra.deep" + "[0]" * 33),
+        ({"big": 2**64}, "extra.big"),
+        ({"small": -(2**63) - 1}, "extra.small"),
+        ({"a": {"b": [0, float("nan")]}}, "extra.a.b[1]"),
+        ({"a": float("inf")}, "extra.a"),
+        ({"a": b"bytes"}, "extra.a"),
+        ({"a": {1, 2}}, "extra.a"),
+        ({"a": object()}, "extra.a"),
+        ({"a": "\udc00"}, "extra.a"),
+        ({"a": {"\udc00": 1}}, "extra.a"),
+        ({"\udc00": 1}, "extra"),
+        ({"a": {5: 1}}, "extra.a"),
+        ({5: 1}, "extra"),
+        ({Name("a"): 1}, "extra"),
+        ({"a": {Name("a"): 1}}, "extra.a"),
+        ({"profile_id": "x"}, "extra.profile_id"),
+        ({"extra": 1}, "extra.extra"),
+        ([("a", 1)], "extra"),
+        ("a", "extra"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+@pytest.mark.parametrize("where", ["", "merchant_urls.", "options.", "options.background_images[0]."])
+def test_extra_fields(extra, path, where):
+    if isinstance(extra, dict) and "profile_id" in extra and where:
+        extra, path = {"extra": 1}, "extra.extra"  # each model refuses its own fields
+    match where:
+        case "":
+            made = request(extra=extra)
+        case "merchant_urls.":
+            made = request(merchant_urls=hpp.MerchantUrls(extra=extra))
+        case "options.":
+            made = with_option(extra=extra)
+        case _:
+            made = with_option(background_images=[hpp.BackgroundImage(url="https://cdn.example/", extra=extra)])
+    assert [found for found, _ in made.problems()] == ([] if path is None else [where + path])
+
+
+def test_an_extra_field_that_has_a_name_already():
+    found = dict(request(extra={"profile_id": "x"}).problems())
+    assert found == {"extra.profile_id": "is a field of this release: give it as CreateSessionRequest(profile_id=...)"}
+
+
+def test_all_problems_at_once_each_with_its_path():
+    wrong = request(
+        payment_session_url=None,
+        profile_id=7,
+        merchant_urls=hpp.MerchantUrls(success=5, status_update="http://shop.example/", extra={"back": 1}),
+        options=hpp.Options(
+            background_images=[hpp.BackgroundImage(url="http://cdn.example/", width="wide"), "x"],
+            logo_url="logo.jpg",
+            page_title=1,
+            payment_method_categories=["NO"],
+            payment_method_category="klarna",
+            place_order_mode="place",
+            purchase_type="PAY",
+            show_subtotal_detail="SHOW",
+        ),
+        extra={"x": {1}},
+    )
+    assert [path for path, _ in wrong.problems()] == [
+        "payment_session_url", "profile_id", "merchant_urls.success", "merchant_urls.status_update",
+        "merchant_urls.extra.back", "options.background_images[0].url", "options.background_images[0].width",
+        "options.background_images[1]", "options.logo_url", "options.page_title", "options.payment_method_category",
+        "options.payment_method_categories[0]", "options.payment_method_category", "options.place_order_mode",
+        "options.purchase_type", "options.show_subtotal_detail", "extra.x",
+    ]  # fmt: skip
+    assert all(sentence for _, sentence in wrong.problems())
+
+
+# ------------------------------------------------------------------------------------------------------ size on the wire
+
+
+def of_size(size: int) -> hpp.CreateSessionRequest:
+    empty = requests.json.dumps(requests._plain(with_option(page_title="")), separators=(",", ":"))
+    return with_option(page_title="x" * (size - len(empty)))
+
+
+@pytest.mark.parametrize("size", [MAX_BODY - 1, MAX_BODY])
+def test_a_body_that_just_fits(size):
+    assert requests._wire_size(of_size(size)) == size
+    assert of_size(size).problems() == ()
+
+
+def test_a_body_that_is_a_byte_too_long():
+    assert of_size(MAX_BODY + 1).problems() == (
+        ("$", "is 1,000,001 bytes of JSON; the API takes at most 1,000,000: shorten its texts"),
+    )
+
+
+@pytest.mark.parametrize("title", ["ö" * 500_000, "🛒" * 250_000, "\x1f" * 170_000, '"' * 500_000])
+def test_bytes_count_and_not_characters(title):
+    (problem,) = with_option(page_title=title).problems()
+    assert problem[0] == "$"
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        lambda text: request(extra={"new": text}),
+        lambda text: request(merchant_urls=hpp.MerchantUrls(extra={"new": text})),
+        lambda text: with_option(extra={"new": text}),
+        lambda text: with_option(background_images=[hpp.BackgroundImage(url="https://a/", extra={"new": text})]),
+        lambda text: with_url(url="https://a/" + text),
+        lambda text: with_option(background_images=[hpp.BackgroundImage(url="https://a/" + text)]),
+        lambda text: with_option(logo_url="https://a/" + text),
+        lambda text: request(profile_id=text),
+        lambda text: request(payment_session_url="https://a/" + text),
+        lambda text: with_option(payment_method_categories=["DIRECT_BANK_TRANSFER"] * (len(text) // 20)),
+    ],
+)
+def test_every_part_counts(large):
+    assert [path for path, _ in large("x" * MAX_BODY).problems()] == ["$"]
+    assert large("x" * (MAX_BODY // 10)).problems() == ()
+
+
+# ---------------------------------------------------------------------------------------------------------- warnings
+
+UNKNOWN = "has a placeholder that the API does not document"
+TOKEN = "has {{authorization_token}}"
+HTTP = "is http"
+NOT_A_FIELD = "is not a field that this release knows"
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (MINIMAL_REQUEST, []),
+        (FULL_REQUEST, []),
+        (with_url(url="https://shop.example/{{session_id}}/{{order_id}}"), []),
+        (with_url(url="https://shop.example/{{sid}}"), [("merchant_urls.success", UNKNOWN + ": 'sid' is the name")]),
+        (with_url(url="https://shop.example/{{}}"), [("merchant_urls.success", UNKNOWN)]),
+        (with_url(url="https://shop.example/{{SESSION_ID}}"), [("merchant_urls.success", UNKNOWN)]),
+        (with_url(url="https://shop.example/{{{session_id}}}"), [("merchant_urls.success", UNKNOWN)]),
+        (with_url(url="https://shop.example/{checkout.order.id}"), []),
+        (
+            with_url("back", "https://shop.example/{{x}}{{session_id}}{{y}}"),
+            [("merchant_urls.back", UNKNOWN), ("merchant_urls.back", UNKNOWN)],
+        ),
+        (with_option(logo_url="https://a.example/{{logo}}"), [("options.logo_url", UNKNOWN)]),
+        (with_url(url="https://shop.example/{{authorization_token}}"), [("merchant_urls.success", TOKEN)]),
+        (
+            request(
+                payment_session_url="https://api.klarna.com/payments/v1/sessions/1",
+                merchant_urls=hpp.MerchantUrls(success="https://shop.example/{{authorization_token}}"),
+            ),
+            [],
+        ),
+        (
+            request(
+                payment_session_url="https://api.klarna.com/payments/v1/sessions/1",
+                merchant_urls=hpp.MerchantUrls(back="https://shop.example/{{authorization_token}}"),
+            ),
+            [("merchant_urls.back", TOKEN)],
+        ),
+        (request(payment_session_url=KP_URL), [("payment_session_url", "is a KP session at Kustom")]),
+        (request(payment_session_url="https://api.klarna.com/payments/v1/sessions/1"), []),
+        (request(payment_session_url="https://api.kustom.co/x"), [("payment_session_url", "is neither a KCO order")]),
+        (request(payment_session_url="http://localhost:1/checkout/v3/orders/1"), []),
+        (request(payment_session_url="http://x.example/checkout/v3/orders/1"), [("payment_session_url", HTTP)]),
+        (with_url(url="http://shop.example/"), [("merchant_urls.success", HTTP)]),
+        (with_url(url="http://127.0.0.1/"), []),
+        (with_url(url="https://shop.example/"), []),
+        (request(extra={"new": 1}), [("new", NOT_A_FIELD)]),
+        (
+            request(extra={"profil_id": 1}),
+            [("profil_id", NOT_A_FIELD + ", and is sent as it is; did you mean profile_id?")],
+        ),
+        (
+            request(merchant_urls=hpp.MerchantUrls(extra={"privacy_policy": "https://shop.example/"})),
+            [("merchant_urls.privacy_policy", NOT_A_FIELD)],
+        ),
+        (with_option(extra={"payment_fallback": True}), [("options.payment_fallback", NOT_A_FIELD)]),
+        (
+            with_option(background_images=[hpp.BackgroundImage(url="https://a.example/", extra={"widht": 1})]),
+            [("options.background_images[0].widht", NOT_A_FIELD + ", and is sent as it is; did you mean width?")],
+        ),
+    ],
+    ids=lambda value: None,
+)
+def test_warnings(made, expected):
+    found = made.warnings()
+    assert made.problems() == ()
+    assert [path for path, _ in found] == [path for path, _ in expected]
+    for (_, sentence), (_, beginning) in zip(found, expected, strict=True):
+        assert sentence.startswith(beginning)
+
+
+# ---------------------------------------------------------------------------------------------- what is never shown
+
+SECRETS = st.text(string.ascii_letters + string.digits, min_size=32, max_size=32)
+PLACES = st.sampled_from(URL_PATHS)
+
+
+def wrongs(secret: str) -> st.SearchStrategy[object]:
+    """Values with the secret in them that belong nowhere."""
+    return st.sampled_from(
+        [
+            secret, f"https://shop.example/?s={secret}", f"https://{secret}:{secret}@shop.example/#{secret}",
+            f"http://shop.example/?{secret}={{{{x}}}}", f"https://shop.example/%7B%7B{secret}", f"{{{{{secret}}}}}",
+            [secret], (secret,), {"key": secret}, {secret}, secret.encode(), URL(f"https://shop.example/?s={secret}"),
+            int.from_bytes(secret.encode(), "big"), hpp.MerchantUrls(success=secret), hpp.BackgroundImage(url=secret),
+            Exception(secret), [[{"a": {secret}}]], f"{secret}\ud800", f"{secret} {secret}",
+        ]
+    )  # fmt: skip
+
+
+@given(st.data(), SECRETS)
+@settings(deadline=None)
+def test_no_sentence_ever_shows_a_value(data, secret):
+    value = wrongs(secret)
+    anything = st.one_of(st.none(), value)
+    made = hpp.CreateSessionRequest(
+        payment_session_url=data.draw(anything),
+        profile_id=data.draw(anything),
+        merchant_urls=data.draw(
+            st.one_of(value, st.builds(hpp.MerchantUrls, success=anything, status_update=anything, back=anything))
+        ),
+        options=data.draw(
+            st.one_of(
+                value,
+                st.builds(
+                    hpp.Options,
+                    background_images=st.one_of(
+                        value, st.lists(st.builds(hpp.BackgroundImage, url=anything, width=anything), max_size=2)
+                    ),
+                    logo_url=anything,
+                    page_title=anything,
+                    payment_method_categories=st.one_of(value, st.lists(value, max_size=2)),
+                    payment_method_category=anything,
+                    place_order_mode=anything,
+                    purchase_type=anything,
+                    show_subtotal_detail=anything,
+                    extra=st.one_of(value, st.dictionaries(st.sampled_from("ab"), value)).filter(
+                        lambda extra: not isinstance(extra, str)
+                    ),
+                ),
+            )
+        ),
+        extra=data.draw(st.dictionaries(st.sampled_from("ab"), value)),
+    )
+    told = [*made.problems(), *made.warnings(), str(hpp.InvalidRequestError(problems=made.problems()))]
+    assert secret not in repr(told)
+    assert str(int.from_bytes(secret.encode(), "big")) not in repr(told)
+
+
+@given(st.data(), SECRETS)
+@settings(deadline=None)
+def test_a_repr_shows_no_query_and_nothing_that_it_does_not_know(data, secret):
+    queries = [
+        f"https://shop.example/thanks?s={secret}", f"https://shop.example/#{secret}", f"https://u:{secret}@shop.example/",
+        f"https://{secret}@shop.example/x?{secret}#{secret}", f"shop.example/?{secret}", f"u:{secret}@shop.example/",
+        f"https://shop.example/?a=b&s={{{{session_id}}}}{secret}", [secret], {"a": secret}, secret.encode(),
+        URL(f"https://u:{secret}@shop.example/"),
+    ]  # fmt: skip
+    url = st.sampled_from(queries)
+    unknown = st.sampled_from([{"success": secret}, [secret], (secret,), secret, URL(f"https://a.example/?{secret}")])
+    urls = data.draw(st.one_of(unknown, st.builds(hpp.MerchantUrls, success=url, status_update=url)))
+    images = st.one_of(unknown, st.lists(st.one_of(unknown, st.builds(hpp.BackgroundImage, url=url)), max_size=2))
+    options = data.draw(st.one_of(unknown, st.builds(hpp.Options, logo_url=url, background_images=images)))
+    values = [
+        hpp.CreateSessionRequest(
+            payment_session_url=data.draw(url), merchant_urls=urls, options=options, extra={"new": secret}
+        ),
+        hpp.Session(
+            session_id="s-1",
+            redirect_url=data.draw(url),
+            session_url=data.draw(url),
+            distribution_module=hpp.DistributionModule(token=secret, standalone_url=data.draw(url)),
+            extra={"new": [secret]},
+        ),
+    ]
+    assert secret not in repr(values) + str(values)
+
+
+def test_what_a_repr_shows():
+    made = request(
+        merchant_urls=hpp.MerchantUrls(success="https://u:p@shop.example/thanks?s=1#f", error=""), extra={"new": 1}
+    )
+    assert repr(made) == (
+        f"CreateSessionRequest(payment_session_url='{ORDER_URL}', profile_id=None, "
+        "merchant_urls=MerchantUrls(success='https://***@shop.example/thanks?***', cancel=None, back=None, "
+        "failure=None, error='', status_update=None, extra={}), options=None, extra={'new': ...})"
+    )
+
+
+def test_the_secrets_of_a_request_are_its_queries():
+    made = request(
+        merchant_urls=hpp.MerchantUrls(
+            success="https://shop.example/?short=abc&long=0123456789#frag&hpp={{session_id}}",
+            status_update=f"https://shop.example/?secret={'s' * 32}",
+            back="https://shop.example/no/query/here-at-all",
+        )
+    )
+    assert list(secrets_of(made)) == [
+        "short=abc&long=0123456789#frag&hpp={{session_id}}",
+        "0123456789",
+        f"secret={'s' * 32}",
+        "s" * 32,
+    ]
