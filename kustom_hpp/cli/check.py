@@ -1,0 +1,173 @@
+"""`kustom-hpp check`: what is installed, what is set, and whether host and key answer."""
+
+import asyncio
+import platform
+import re
+import sys
+import time
+from importlib import metadata
+from typing import Annotated, Any
+
+import attrs
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+from yarl import URL
+
+from kustom_hpp import config
+from kustom_hpp._protocol import CREATE_SESSION, Operation, Protocol
+from kustom_hpp._version import __version__
+from kustom_hpp.cli.output import CommandError, Exit, note, stdout
+from kustom_hpp.cli.target import Target
+from kustom_hpp.errors import ApiError, AuthenticationError, HPPError, NotFoundError, PermissionDeniedError
+from kustom_hpp.models import CreateSessionRequest, Session
+from kustom_hpp.transport import HTTPSessionManager
+from kustom_hpp.wire import Mark
+
+_LIBRARIES = ("aiohttp", "yarl", "multidict", "frozenlist", "propcache", "attrs", "cattrs", "tenacity")
+_EXTRAS = (("orjson", "extra speed"), ("cyclopts", "extra cli"), ("rich", "extra cli"))
+_EXTENSIONS = (
+    ("aiohttp", "aiohttp._http_parser"),
+    ("aiohttp", "aiohttp._http_writer"),
+    ("yarl", "yarl._quoting_c"),
+    ("multidict", "multidict._multidict"),
+    ("frozenlist", "frozenlist._frozenlist"),
+    ("propcache", "propcache._helpers_c"),
+)
+"""The modules in C; each library does without, more slowly, where it was built or told to."""
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+_PROBE = Operation(name="check", method="GET", path=f"{CREATE_SESSION.path}/{_NOBODY}", answer=Session)
+_KEY_PREFIX = re.compile(r"(?:kco|klarna)_(?:live|test)_")
+_SHORT = 8
+"""Characters of a credential of which two would be a good part."""
+
+
+def check(*, target: Target | None = None, online: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Show versions, settings and what is amiss; no secret is shown whole.
+
+    Args:
+        target: Where to call and as whom.
+        online: Also ask the API for a session that cannot exist: creates nothing, and tells whether host and key answer.
+
+    """
+    target = target or Target()
+    versions, missing = _versions()
+    _show("Versions", versions)
+    found = config.from_environment()
+    given = found | {name: value for name, value in target.settings().items() if value is not None}
+    _show(
+        "Variables", [(variable, "set" if name in found else "not set") for name, variable in config.VARIABLES.items()]
+    )
+    if missing:
+        text = (
+            f"{', '.join(missing)}: running without C extensions, so each call costs 1.3 to 2.9 times the CPU. Reinstall "
+            "from wheels (pip install --only-binary :all:), and unset variables like AIOHTTP_NO_EXTENSIONS."
+        )
+        note("warning", text, "yellow")
+    # Not public: what came of all settings is the client's own affair, but for this report.
+    settings = target.client()._settings  # noqa: SLF001
+    _show("Configuration", _configuration(settings, given))
+    return asyncio.run(_ask(settings)) if online else Exit.OK
+
+
+def _show(title: str, rows: list[tuple[str, str]]) -> None:
+    """One part of the report: names and values."""
+    console = stdout()
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=True)
+    table.add_column(no_wrap=True, style="cyan" if console.is_terminal else "")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    console.print(Text(title, "bold"))
+    console.print(table)
+
+
+def _versions() -> tuple[list[tuple[str, str]], list[str]]:
+    """The report's rows, and the libraries that run without their C extensions."""
+    # What is loaded is what is used: a file that lies there may be switched off, or made for another Python.
+    missing = list(dict.fromkeys(name for name, module in _EXTENSIONS if module not in sys.modules))
+    with_c = {name for name, _ in _EXTENSIONS}
+    rows = [
+        ("kustom_hpp", __version__),
+        ("Python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.system()})"),
+    ]
+    for name in _LIBRARIES:
+        state = "" if name not in with_c else ", without C extensions" if name in missing else ", C extensions active"
+        rows.append((name, metadata.version(name) + state))
+    for name, extra in _EXTRAS:
+        rows.append((name, _version_or_none(name) or f"not installed ({extra})"))
+    return rows, missing
+
+
+def _version_or_none(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _configuration(settings: config.Settings, given: dict[str, Any]) -> list[tuple[str, str]]:
+    where = "not judged, as base_url is given" if settings.environment is None else str(settings.environment)
+    return [
+        ("environment", where),
+        ("base URL", str(settings.base_url)),
+        ("User-Agent", settings.user_agent),
+        *((name, mask(given[name])) for name in ("username", "api_key", "password") if name in given),
+        ("proxy", "none" if settings.proxy is None else str(URL(settings.proxy).origin())),
+    ]
+
+
+def mask(credential: str) -> str:
+    """Enough to tell two credentials apart: the part of a key that says where it belongs, or two characters."""
+    text = credential.strip()
+    match = _KEY_PREFIX.match(text)
+    shown = "" if len(text) <= _SHORT else match[0] if match else text[:2]
+    return f"{shown}…({len(text)} characters)"
+
+
+async def _ask(settings: config.Settings) -> int:
+    """One request that creates nothing, sent as all others are, and what its answer says."""
+    protocol = Protocol(settings)
+    # The headers and timeouts of a create, which nothing else puts together yet.
+    like = CreateSessionRequest(payment_session_url=f"{settings.base_url}/checkout/v3/orders/{_NOBODY}")
+    create = protocol.build(CREATE_SESSION, like, None)
+    request = attrs.evolve(create, method="GET", url=create.url / _NOBODY, body=None)
+    transport = HTTPSessionManager(pool=config.Pool(connections=1), ssl=settings.ssl, proxy=settings.proxy)
+    began = time.perf_counter()
+    try:
+        answer = await transport.send(request, Mark())
+        if answer.status < 200 or answer.status >= 300:  # noqa: PLR2004 - the classes of RFC 9110, section 15
+            protocol.read(_PROBE, None, answer)
+    except NotFoundError:
+        elapsed = (time.perf_counter() - began) * 1000
+        _show("Online", [(str(settings.base_url), f"host and key answer ({elapsed:.0f} ms); nothing was created")])
+        return Exit.OK
+    except HPPError as error:
+        raise _not_good(error, settings) from None
+    finally:
+        await transport.aclose()
+    msg = f"{settings.base_url} is not the API: it answers {answer.status} for no such session. Check the base URL."
+    raise CommandError(msg, Exit.FAILED)
+
+
+def _not_good(error: HPPError, settings: config.Settings) -> CommandError:
+    """In words for this request: it creates nothing, so nothing can be in doubt."""
+    host = settings.base_url.host
+    if isinstance(error, AuthenticationError):
+        where = f" ({settings.environment})" if settings.environment else ""
+        msg = f"{host} answers, but refuses the key (401). Check key, username and environment{where}."
+        return CommandError(msg, Exit.CONFIG)
+    if isinstance(error, PermissionDeniedError):
+        msg = f"{host} answers and knows the key, but does not allow it here (403). Ask Kustom to enable HPP for it."
+        return CommandError(msg, Exit.CONFIG)
+    if isinstance(error, ApiError):
+        msg = f"{host} answers with {error.status} to a harmless request{_told(error)}. Try again later."
+        return CommandError(msg, Exit.FAILED)
+    msg = f"{host} does not answer ({error.cause}). Check the base URL, the network and a proxy."
+    return CommandError(msg, Exit.FAILED)
+
+
+def _told(error: ApiError) -> str:
+    """What the API said about it, where it did."""
+    parts = [*error.messages[:1], *([f"correlation id {error.correlation_id}"] if error.correlation_id else [])]
+    return f" ({'; '.join(parts)})" if parts else ""

@@ -1,0 +1,137 @@
+"""What the commands say, and where: results on stdout, everything else on stderr; and how they end."""
+
+import contextlib
+import os
+import sys
+from enum import IntEnum
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from kustom_hpp.errors import (
+    ApiError,
+    AuthenticationError,
+    BadRequestError,
+    CertificateError,
+    ConfigError,
+    ConnectError,
+    DeadlineExceededError,
+    HPPError,
+    InvalidRequestError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    RateLimitError,
+)
+
+_NO_TERMINAL = 400
+"""Columns for a file or a pipe: wide enough that no table folds a URL that a script looks for."""
+
+
+class Exit(IntEnum):
+    """The exit codes."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    """Usage or bad input."""
+    CONFIG = 3
+    """Configuration or authentication."""
+    UNKNOWN = 4
+    """An outcome is unknown; wins over FAILED."""
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """What ends a command that is not an HPPError: told in one paragraph, with its exit code."""
+
+    def __init__(self, message: str, code: Exit) -> None:
+        super().__init__(message, code)
+        self.message = message
+        self.code = code
+
+
+def stdout() -> Console:
+    """The console for results; plain and wide where stdout is no terminal."""
+    return _console(stderr=False)
+
+
+def stderr() -> Console:
+    """The console for everything that is not the result."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    settings: dict[str, Any] = {"stderr": stderr, "highlight": False, "markup": False, "emoji": False}
+    console = Console(**settings)
+    return console if console.is_terminal else Console(**settings, width=_NO_TERMINAL)
+
+
+def write_line(line: bytes) -> None:
+    """One line of machine-readable output on stdout, as these bytes whatever the terminal's encoding, and at once."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def drop_stdout() -> None:
+    """After stdout has failed: Python would try, fail and complain once more when it flushes at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def note(label: str, text: str, style: str) -> None:
+    """One paragraph on stderr: `label: text`."""
+    console = stderr()
+    # A terminal's lines are wrapped at words; in a log file a paragraph stays one line.
+    console.print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=not console.is_terminal)
+
+
+def tell(error: HPPError) -> Exit:
+    """Say on stderr what happened and what to do next; the exit code that goes with it."""
+    way_out = _way_out(error)
+    text = str(error).rstrip(".\n")
+    if not isinstance(error, InvalidRequestError):  # its text is a list, one line for each problem
+        text += "."
+    note("error", f"{text} {way_out}".rstrip(), "bold red")
+    return exit_code(error)
+
+
+def exit_code(error: HPPError) -> Exit:
+    """The exit code for an error of the library."""
+    if isinstance(error, OutcomeUnknownError):
+        return Exit.UNKNOWN
+    if isinstance(error, (ConfigError, AuthenticationError)):
+        return Exit.CONFIG
+    return Exit.USAGE if isinstance(error, InvalidRequestError) else Exit.FAILED
+
+
+def _way_out(error: HPPError) -> str:
+    """What to do next, where the error's own text does not say it."""
+    if isinstance(error, OutcomeUnknownError):
+        told = (
+            ""
+            if not isinstance(error, ApiError)
+            else ("The session may exist: do not send this request again, make a new order and a session for it. ")
+        )
+        session_id = getattr(error, "session_id", None)
+        found = f"The session's id is {session_id}. " if session_id else ""
+        return f"{told}{found}The lost session's link was shown to nobody and dies within 48 hours."
+    return next((words for kinds, words in _WAYS_OUT if isinstance(error, kinds)), "")
+
+
+_WAYS_OUT: tuple[tuple[type[HPPError], str], ...] = (
+    (ConfigError, "'kustom-hpp check' shows what is set."),
+    (AuthenticationError, "Nothing was created. 'kustom-hpp check' shows what is set."),
+    (PermissionDeniedError, "Nothing was created. Ask Kustom whether this key may use the Hosted Payment Page."),
+    (BadRequestError, "Nothing was created: correct the request and run it again."),
+    (NotFoundError, "Nothing was created: the order is unknown here or has expired, make a new one at this host."),
+    (RateLimitError, "Nothing was created: it is safe to run it again, more slowly."),
+    (ApiError, "Nothing was created."),
+    (CertificateError, ""),
+    (ConnectError, "It is safe to run it again; 'kustom-hpp check --online' tells whether the host answers."),
+    (DeadlineExceededError, "It is safe to run it again, with more time (--deadline)."),
+)
+"""By class, the first that fits."""
