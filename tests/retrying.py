@@ -1,0 +1,102 @@
+"""What the tests of retrying share: a scripted attempt, and one call with its story."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+import kustom_hpp as hpp
+from kustom_hpp import retry
+
+NO_JITTER = hpp.RetrySettings(initial=0.0)
+"""Every wait is exactly what the answer asks for, or none."""
+
+
+def settings(**changes: Any) -> hpp.RetrySettings:
+    options: dict[str, Any] = {"initial": 0.0} | changes
+    return hpp.RetrySettings(**options)
+
+
+@define(kw_only=True)
+class Story:
+    """One call: what it shall meet, and what came of it."""
+
+    steps: list[Any]
+    """For each attempt what it raises or returns; a callable is called, and what it gives is awaited."""
+    settings: hpp.RetrySettings = NO_JITTER
+    repeatable: bool = False
+    deadline: float | None = None
+    """In seconds from the call's beginning."""
+    quota: retry.Quota = field(factory=retry.Quota)
+    progress: retry.Progress = field(factory=retry.Progress)
+    turn: float = 0.0
+    """Seconds until the first attempt has its turn."""
+    lasting: float = 0.0
+    """Seconds that each attempt takes."""
+    began: list[float] = field(factory=list)
+    """When each attempt began, in seconds from the call's beginning."""
+    retried: list[tuple[int, float, hpp.HPPError]] = field(factory=list)
+    """What on_retry was told."""
+    retried_at: list[float] = field(factory=list)
+    """When it was told, in seconds from the call's beginning."""
+    value: Any = None
+    error: Any = None
+    """The error of ours that ended it."""
+    elapsed: float = 0.0
+
+    async def attempt(self) -> Any:
+        loop = asyncio.get_running_loop()
+        if self.progress.began is None:
+            await asyncio.sleep(self.turn)
+            self.progress.began = loop.time()
+        self.began.append(loop.time() - self._start)
+        await asyncio.sleep(self.lasting)
+        step = self.steps.pop(0)
+        if isinstance(step, Callable):
+            step = await step()
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+    def on_retry(self, attempt: int, wait: float, error: hpp.HPPError) -> None:
+        self.retried.append((attempt, wait, error))
+        self.retried_at.append(asyncio.get_running_loop().time() - self._start)
+
+    async def run(self) -> "Story":
+        """Make the call; our errors end in `error`, all others are raised."""
+        loop = asyncio.get_running_loop()
+        self._start = loop.time()
+        rules = retry.Rules(
+            settings=self.settings,
+            repeatable=self.repeatable,
+            deadline=None if self.deadline is None else self._start + self.deadline,
+        )
+        try:
+            self.value = await retry.call(self.attempt, rules, self.quota, self.progress, self.on_retry)
+        except hpp.HPPError as error:
+            self.error = error
+        self.elapsed = loop.time() - self._start
+        return self
+
+    _start: float = field(default=0.0, init=False)
+
+
+async def story(*steps: Any, **options: Any) -> Story:
+    return await Story(steps=list(steps), **options).run()
+
+
+def connect() -> hpp.HPPError:
+    return hpp.ConnectError("no connection")
+
+
+def lost() -> hpp.HPPError:
+    return hpp.LostAnswerError("no answer")
+
+
+def throttled(retry_after: float | None = None) -> hpp.HPPError:
+    return hpp.RateLimitError("slow down", status=429, retry_after=retry_after)
+
+
+def unavailable(retry_after: float | None = None) -> hpp.HPPError:
+    return hpp.ServerError("not now", status=503, retry_after=retry_after)

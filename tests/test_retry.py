@@ -1,0 +1,288 @@
+"""What is tried again, how often, and what the error at the end tells about the whole call."""
+
+import asyncio
+import copy
+import pickle
+import random
+import subprocess
+import sys
+import traceback
+from typing import Any
+
+import pytest
+
+import kustom_hpp as hpp
+from kustom_hpp import errors, retry
+from kustom_hpp.wire import Delivery
+from tests.retrying import Story, connect, lost, settings, story, throttled, unavailable
+from tests.virtual import virtual_time
+
+A, U = Delivery.ACCEPTED, Delivery.UNKNOWN
+ALWAYS, NEVER = True, False
+ALLOWED = None
+"""Only where doing it twice does no harm, or where the caller takes the risk: repeatable, or on_unknown="resend"."""
+
+# The error of an attempt: (may it be repeated, how many requests it stands for)
+RULES = {
+    "connect": (connect, ALWAYS, 1),
+    "connect, timed out": (lambda: hpp.ConnectError("x", timed_out=True), ALWAYS, 1),
+    "429": (throttled, ALWAYS, 1),
+    "429 with a hint": (lambda: throttled(2.0), ALWAYS, 1),
+    "certificate": (lambda: hpp.CertificateError("x"), NEVER, 1),
+    "lost": (lost, ALLOWED, 1),
+    "lost, timed out": (lambda: hpp.LostAnswerError("x", timed_out=True), ALLOWED, 1),
+    "lost, yet accepted": (lambda: hpp.LostAnswerError("x", delivery=A), NEVER, 1),
+    "unknown": (lambda: hpp.OutcomeUnknownError("x"), ALLOWED, 1),
+    "unknown, yet accepted": (lambda: hpp.OutcomeUnknownError("x", delivery=A), NEVER, 1),
+    "2xx that cannot be read": (lambda: hpp.DecodeError("x", status=201), NEVER, 1),
+    "500": (lambda: hpp.ServerError("x", status=500), ALLOWED, 1),
+    "503": (unavailable, ALLOWED, 1),
+    "503 with a hint": (lambda: unavailable(2.0), ALLOWED, 1),
+    "504": (lambda: hpp.ServerError("x", status=504), ALLOWED, 1),
+    "408": (lambda: hpp.UnexpectedStatusError("x", status=408), ALLOWED, 1),
+    "400": (lambda: hpp.BadRequestError("x", status=400), NEVER, 1),
+    "400 with a hint": (lambda: hpp.BadRequestError("x", status=400, retry_after=1.0), NEVER, 1),
+    "401": (lambda: hpp.AuthenticationError("x", status=401), NEVER, 1),
+    "403": (lambda: hpp.PermissionDeniedError("x", status=403), NEVER, 1),
+    "404": (lambda: hpp.NotFoundError("x", status=404), NEVER, 1),
+    "425": (lambda: hpp.ApiError("x", status=425), NEVER, 1),
+    "307": (lambda: hpp.ApiError("x", status=307), NEVER, 1),
+    "deadline": (lambda: hpp.DeadlineExceededError("x"), NEVER, 0),
+    "closed": (lambda: hpp.ClientClosedError("x"), NEVER, 0),
+    "other loop": (lambda: hpp.WrongLoopError("x"), NEVER, 0),
+    "settings": (lambda: hpp.ConfigError("x"), NEVER, 0),
+}
+
+
+def test_the_table_has_every_error_that_an_attempt_can_raise():
+    before_any_attempt = {hpp.HPPError, hpp.InvalidRequestError}
+    every = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, hpp.HPPError)}
+    assert {type(make()) for make, _, _ in RULES.values()} == every - before_any_attempt
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("on_unknown", ["raise", "resend"])
+@pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("name", RULES)
+async def test_the_rules(name, earlier, on_unknown, repeatable):
+    make, may, requests = RULES[name]
+    again = may if may is not ALLOWED else repeatable or on_unknown == "resend"
+    error = make()
+    with virtual_time():
+        # As the second failure it meets the same rules: the first attempt runs bare, the others in tenacity's hands.
+        told = await story(
+            *[connect()] * earlier, error, "done", settings=settings(on_unknown=on_unknown), repeatable=repeatable
+        )
+    assert len(told.began) == earlier + 1 + again
+    assert told.value == ("done" if again else None)
+    assert told.error is (None if again else error)
+    assert told.progress.attempts == earlier + requests + again
+    if told.error is not None:
+        assert told.error.attempts == told.progress.attempts
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), TimeoutError(), asyncio.CancelledError("x")])
+@pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
+async def test_what_is_not_our_error_passes_through(error, earlier):
+    told = Story(steps=[*[connect()] * earlier, error, "done"])
+    with virtual_time(), pytest.raises(type(error)) as caught:
+        await told.run()
+    assert caught.value is error
+    assert len(told.began) == earlier + 1
+    assert told.progress.attempts == earlier
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 7])
+async def test_as_many_attempts_as_allowed(most):
+    steps = [connect() for _ in range(10)]
+    with virtual_time():
+        told = await story(*steps, settings=settings(max_attempts=most))
+    assert len(told.began) == most
+    assert told.error is steps[most - 1]
+    assert told.error.attempts == most
+
+
+async def test_a_success_says_how_many_attempts_it_took():
+    with virtual_time():
+        assert (await story("done")).progress.attempts == 1
+        assert (await story(connect(), throttled(), "done")).progress.attempts == 3
+
+
+RESEND = settings(on_unknown="resend", max_attempts=3)
+
+# What each attempt met: (class at the end, its delivery, how many requests)
+WHOLE_CALLS = {
+    "never sent": ([connect, connect, connect], hpp.ConnectError, Delivery.NOT_SENT, 3),
+    "refused, then not sent": ([throttled, connect, connect], hpp.ConnectError, Delivery.REJECTED, 3),
+    "not sent, then refused": ([connect, connect, throttled], hpp.RateLimitError, Delivery.REJECTED, 3),
+    "not sent, then 400": ([connect, RULES["400"][0]], hpp.BadRequestError, Delivery.REJECTED, 2),
+    "not sent, then lost": ([connect, connect, lost], hpp.LostAnswerError, U, 3),
+    "not sent, then accepted": ([connect, RULES["2xx that cannot be read"][0]], hpp.DecodeError, A, 2),
+    "not sent, then 500": ([throttled, connect, unavailable], hpp.ServerError, U, 3),
+    "refused, then too late": ([throttled, RULES["deadline"][0]], hpp.DeadlineExceededError, Delivery.REJECTED, 1),
+    "not sent, then closed": ([connect, RULES["closed"][0]], hpp.ClientClosedError, Delivery.NOT_SENT, 1),
+    "closed": ([RULES["closed"][0]], hpp.ClientClosedError, None, 0),
+    # From here on an earlier attempt may have been processed: that is what the call says, whatever came last.
+    "lost, then not sent": ([lost, connect, connect], hpp.LostAnswerError, U, 3),
+    "lost, then refused": ([lost, RULES["400"][0]], hpp.LostAnswerError, U, 2),
+    "lost, then throttled": ([lost, throttled, throttled], hpp.LostAnswerError, U, 3),
+    "lost, then accepted": ([lost, RULES["2xx that cannot be read"][0]], hpp.LostAnswerError, A, 2),
+    "lost, then too late": ([lost, RULES["deadline"][0]], hpp.LostAnswerError, U, 1),
+    "lost, then closed": ([lost, RULES["closed"][0]], hpp.LostAnswerError, U, 1),
+    "lost again and again": ([lost, lost, lost], hpp.LostAnswerError, U, 3),
+    "500 again and again": ([unavailable] * 3, hpp.LostAnswerError, U, 3),
+    "not sent, lost, not sent": ([connect, lost, connect], hpp.LostAnswerError, U, 3),
+    "lost, not sent, refused": ([lost, connect, RULES["400"][0]], hpp.LostAnswerError, U, 3),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_CALLS)
+async def test_the_error_is_about_all_attempts(name):
+    makes, kind, delivery, requests = WHOLE_CALLS[name]
+    steps = [make() for make in makes]
+    may_exist_earlier = any(step.delivery is U for step in steps[:-1])
+    with virtual_time():
+        told = await story(*steps, settings=RESEND)
+    error = told.error
+    assert error is not None
+    assert (type(error), error.delivery, error.attempts) == (kind, delivery, requests)
+    assert isinstance(error, hpp.OutcomeUnknownError) is (delivery in {U, A})
+    if may_exist_earlier:
+        assert error.last_error is steps[-1]
+        assert str(steps[-1]) in str(error)
+        assert "never repeat" in str(error)
+    else:
+        assert error is steps[-1]
+        assert getattr(error, "last_error", None) is None
+
+
+@pytest.mark.parametrize("timed_out", [False, True])
+async def test_a_lost_call_tells_what_its_last_attempt_told(timed_out):
+    last = hpp.ConnectError(
+        "x", timed_out=timed_out, correlation_id="c-2", cause="OSError, errno 111, while connecting"
+    )
+    first = hpp.LostAnswerError("x", correlation_id="c-1", cause="another", timed_out=not timed_out)
+    with virtual_time():
+        error = (await story(first, last, settings=settings(on_unknown="resend", max_attempts=2))).error
+    assert isinstance(error, hpp.LostAnswerError)
+    assert (error.timed_out, error.correlation_id, error.cause) == (timed_out, "c-2", last.cause)
+
+
+async def test_a_lost_call_did_not_time_out_where_its_last_attempt_could_not():
+    with virtual_time():
+        error = (await story(lost(), RULES["400"][0](), settings=RESEND)).error
+    assert error.timed_out is False
+
+
+@pytest.mark.parametrize(
+    ("steps", "earlier"),
+    [
+        (["done"], None),
+        ([connect(), "done"], Delivery.NOT_SENT),
+        ([connect(), throttled(), connect(), "done"], Delivery.REJECTED),
+        ([connect(), lost(), connect(), "done"], U),
+    ],
+)
+async def test_a_success_knows_of_the_attempts_before_it(steps, earlier):
+    with virtual_time():
+        told = await story(*steps, settings=settings(on_unknown="resend"))
+    assert (told.value, told.progress.earlier) == ("done", earlier)
+
+
+def reachable_from(error: BaseException) -> str:
+    """All that an error leads to, as text: its facts, its traceback with locals, its cause and context."""
+    trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join(trace.format(chain=True)) + repr(vars(error)) + repr(error.args)
+
+
+@pytest.mark.parametrize("name", WHOLE_CALLS)
+async def test_nothing_of_tenacity_is_left_on_an_error(name):
+    with virtual_time():
+        error = (await story(*[make() for make in WHOLE_CALLS[name][0]], settings=RESEND)).error
+    found = [error, *([error.last_error] if getattr(error, "last_error", None) else [])]
+    for one in found:
+        assert (one.__cause__, one.__context__) == (None, None)
+        assert "tenacity" not in reachable_from(one)
+        again = copy.deepcopy(pickle.loads(pickle.dumps(one)))
+        assert (type(again), str(again), again.delivery) == (type(one), str(one), one.delivery)
+
+
+async def test_the_traceback_of_a_bare_failure_leads_to_the_attempt():
+    error = (await story(lost())).error
+    assert "attempt" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+async def test_on_retry_is_told_before_each_wait():
+    first, second = throttled(3.0), throttled(7.0)
+    with virtual_time():
+        told = await story(first, second, "done")
+    assert told.retried == [(1, 3.0, first), (2, 7.0, second)]
+    assert told.retried_at == [0.0, 3.0]
+    assert told.began == [0.0, 3.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "calls"),
+    [
+        (["done"], {}, 0),
+        ([lost()], {}, 0),
+        ([connect()] * 3, {"max_attempts": 3}, 2),
+        ([throttled(31.0)], {}, 0),
+        ([connect(), lost()], {}, 1),
+    ],
+)
+async def test_on_retry_is_told_only_of_waits(steps, options, calls):
+    with virtual_time():
+        told = await story(*steps, settings=settings(**options))
+    assert len(told.retried) == calls
+
+
+async def test_nobody_has_to_listen():
+    told = Story(steps=[connect(), "done"])
+    rules = retry.Rules(settings=settings(), repeatable=False, deadline=None)
+    assert await retry.call(told.attempt, rules, told.quota, told.progress) == "done"
+
+
+async def test_calls_side_by_side_do_not_disturb_one_another():
+    dice = random.Random(7)
+    quota: Any = retry.Quota()
+    quota.tokens = 10**6
+    quota.CAPACITY = 10**7
+    makes = [connect, throttled, lost, RULES["400"][0]]
+    scripts = [[dice.choice(makes)() for _ in range(dice.randrange(6))] + [number] for number in range(400)]
+    options = {"settings": hpp.RetrySettings(on_unknown="resend"), "quota": quota}
+    with virtual_time():
+        alone = [await story(*copy.deepcopy(script), **options | {"quota": retry.Quota()}) for script in scripts]
+        spent_before = quota.tokens
+        together = await asyncio.gather(*(story(*script, **options) for script in scripts))
+
+    def facts(told):
+        retried = [(attempt, type(error)) for attempt, _, error in told.retried]
+        return told.value, type(told.error), str(told.error), len(told.began), told.progress.attempts, retried
+
+    assert [facts(told) for told in together] == [facts(told) for told in alone]
+    assert len({told.began[-1] for told in together}) > 100  # they did run side by side, each at its own pace
+    costs = sum(5 if isinstance(error, hpp.RateLimitError) else 14 for told in together for *_, error in told.retried)
+    assert quota.tokens == spent_before - costs + sum(told.error is None for told in together)
+
+
+@pytest.mark.parametrize(("steps", "loaded"), [("[1]", False), ("[errors.LostAnswerError('x')]", False),
+                                               ("[errors.ConnectError('x'), 1]", True)])  # fmt: skip
+def test_only_another_attempt_wakes_tenacity(steps, loaded):
+    code = f"""
+import asyncio, sys
+from kustom_hpp import config, errors, retry
+steps = {steps}
+async def attempt():
+    step = steps.pop(0)
+    if isinstance(step, Exception):
+        raise step
+rules = retry.Rules(settings=config.RetrySettings(initial=0), repeatable=False, deadline=None)
+try:
+    asyncio.run(retry.call(attempt, rules, retry.Quota(), retry.Progress()))
+except errors.HPPError:
+    pass
+print("tenacity" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == str(loaded)
