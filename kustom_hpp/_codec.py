@@ -207,10 +207,11 @@ def _structuring(*, tolerant: bool) -> Converter:  # noqa: C901 - one hook after
     def date(value: Any, _: Any) -> Any:
         try:
             parsed = dt.datetime.fromisoformat(value)
-        except (TypeError, ValueError):
+            # A time without its zone is no point in time: kept as text rather than guessed. One that UTC cannot say (in
+            # the year 1, east of Greenwich) could be neither compared nor written.
+            return parsed if parsed.tzinfo is not None and parsed.astimezone(dt.UTC) else misfit(value)
+        except (TypeError, ValueError, OverflowError):
             return misfit(value)
-        # A time without its zone is no point in time: kept as text rather than guessed.
-        return parsed if parsed.tzinfo is not None else misfit(value)
 
     def many(cls: Any) -> Hook:
         item_kind = get_args(cls)[0]
