@@ -223,11 +223,11 @@ def _structuring(*, tolerant: bool) -> Converter:  # noqa: C901 - one hook after
         hook = converter.get_structure_hook(kind)
         return lambda value, _: None if value is None else hook(value, kind)
 
-    # By identity: registered for str itself, the hook would be the one of every StrEnum too.
-    converter.register_structure_hook_func(lambda cls: cls is str, exactly(str))
-    converter.register_structure_hook_func(lambda cls: cls is int, exactly(int))
+    converter.register_structure_hook(str, exactly(str))
+    converter.register_structure_hook(int, exactly(int))
     converter.register_structure_hook(dt.datetime, date)
-    converter.register_structure_hook_func(lambda cls: isinstance(cls, type) and issubclass(cls, StrEnum), enum)
+    # By class and not by a predicate: cattrs asks predicates last, and the hook of str would be that of every StrEnum too.
+    converter.register_structure_hook(StrEnum, enum)
     converter.register_structure_hook_factory(_is_tuple, many)
     converter.register_structure_hook_factory(_is_optional, optional)
 
