@@ -5,6 +5,7 @@ This version keeps a rate that it is told; without one it lets every attempt pas
 
 import asyncio
 import math
+import sys
 import time
 
 from kustom_hpp.errors import ConfigError, DeadlineExceededError
@@ -23,7 +24,9 @@ class Pace:
     """
 
     def __init__(self, rate: float | None = None, burst: int | None = None) -> None:
-        if rate is not None and (not isinstance(rate, (int, float)) or not math.isfinite(rate) or rate <= 0):
+        number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
+        # Compared rather than asked with math.isfinite, which cannot take an int beyond all floats.
+        if rate is not None and not (number and 0 < rate <= sys.float_info.max):
             msg = f"Pace.rate must be a finite number above 0, in attempts per second, got {rate!r}"
             raise ConfigError(msg)
         if burst is not None and (type(burst) is not int or burst < 1 or rate is None):
