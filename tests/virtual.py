@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from unittest import mock
 
@@ -19,7 +19,7 @@ class VirtualClock:
 
 
 @contextlib.contextmanager
-def virtual_time() -> Iterator[VirtualClock]:
+def virtual_time() -> Generator[VirtualClock]:
     """Stop the running loop's clock, and let it leap to the next timer whenever nothing else is left to do.
 
     Not for loops with sockets: what happens outside of the process takes no virtual time.
@@ -29,7 +29,7 @@ def virtual_time() -> Iterator[VirtualClock]:
     selector = loop._selector
     really_select = selector.select
 
-    def select(timeout: float | None = None) -> list:
+    def select(timeout: float | None = None) -> list[Any]:
         events = really_select(0)
         if not events:
             # Better a test that fails than one that hangs.
