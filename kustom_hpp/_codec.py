@@ -8,13 +8,14 @@ another JSON type, are kept raw in `extra`; `null` is None; an enum value newer 
 import datetime as dt
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 from cattrs import Converter
+from cattrs.fns import identity
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from kustom_hpp import models
@@ -141,6 +142,8 @@ def codec() -> Codec:
 def _unstructuring() -> Converter:
     converter = Converter(omit_if_default=True)
     converter.register_unstructure_hook(dt.datetime, _date_text)
+    # What is JSON as it stands passes through: cattrs then writes no call for it into its functions.
+    converter.register_unstructure_hook_func(_is_plain, identity)
     converter.register_unstructure_hook_factory(attrs.has, functools.partial(_unstructure_hook, converter))
     return converter
 
@@ -169,6 +172,14 @@ def _date_text(value: dt.datetime) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- from the wire
+
+
+_PLAIN = frozenset({str, int, bool, NoneType})
+
+
+def _is_plain(cls: Any) -> bool:
+    kinds = get_args(cls) if _is_optional(cls) else (cls,)
+    return all(kind in _PLAIN or (isinstance(kind, type) and issubclass(kind, StrEnum)) for kind in kinds)
 
 
 def _is_tuple(cls: Any) -> bool:
@@ -244,30 +255,31 @@ def _structuring(*, tolerant: bool) -> Converter:  # noqa: C901 - one hook after
 def _structure_hook(
     converter: Converter, cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], Any]
 ) -> Hook:
-    known = {
-        field.name: (converter.get_structure_hook(field.type), field.type)
-        for field in attrs.fields(attrs.resolve_types(cls))
-        if field.name not in _NOT_ON_THE_WIRE
-    }
-    required = [field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING]
+    fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
+    hooks = {field.name: (converter.get_structure_hook(field.type), field.type) for field in fields}
+    required = [field.name for field in fields if field.default is attrs.NOTHING]
+    # Most fields are texts, and their hooks would only look at the type: looked at here, without a call.
+    texts = frozenset(field.name for field in fields if field.type in (str, str | None))
 
     def structure(value: Any, _: Any) -> Any:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return misfit(value)
-        fields: dict[str, Any] = {}
+        known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for name, raw in value.items():
-            if name not in known:
-                extra[name] = raw
-                continue
-            hook, kind = known[name]
-            try:
-                fields[name] = hook(raw, kind)
-            except _OtherTypeError:
+            if name in texts and type(raw) is str:
+                known[name] = raw
+            elif name in hooks:
+                hook, kind = hooks[name]
+                try:
+                    known[name] = hook(raw, kind)
+                except _OtherTypeError:
+                    extra[name] = raw
+            else:
                 extra[name] = raw
         for name in required:
-            if fields.get(name) is None:
-                fields[name] = absent(name, name in extra)
-        return cls(**fields, extra=extra)
+            if known.get(name) is None:
+                known[name] = absent(name, name in extra)
+        return cls(**known, extra=extra)
 
     return structure

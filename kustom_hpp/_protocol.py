@@ -13,6 +13,7 @@ from attrs import frozen
 from yarl import URL
 
 from kustom_hpp._codec import Codec, codec
+from kustom_hpp._grammar import is_good
 from kustom_hpp.config import Environment, Settings
 from kustom_hpp.errors import (
     ApiError,
@@ -58,6 +59,7 @@ class Protocol:
         self._settings = settings
         self._codec: Codec = codec()
         self._urls: dict[str, URL] = {}
+        self._orders = f"{settings.base_url}/checkout/v3/orders/"
         # Byte for byte what goes on the wire, in this order, after Host and before Content-Length.
         self._headers: Mapping[str, str] = {
             "Authorization": settings.authorization,
@@ -80,20 +82,34 @@ class Protocol:
             InvalidRequestError: with every problem and its path.
 
         """
-        if type(request) is not CreateSessionRequest:
-            wrong = f"must be a CreateSessionRequest, got a {type(request).__name__}"
-            raise InvalidRequestError(problems=(("$", wrong),))
-        if problems := request.problems() or self._place_problems(request):
-            raise InvalidRequestError(problems=problems)
+        body = self._body(request)
         return HttpRequest(
             method=operation.method,
             url=self._url(operation.path),
             headers=self._headers,
-            body=self._codec.encode(request),
+            body=body,
             connect_timeout=self._settings.timeouts.connect,
             read_timeout=self._settings.timeouts.read,
             deadline=deadline,
         )
+
+    def _body(self, request: CreateSessionRequest) -> bytes:
+        if type(request) is not CreateSessionRequest:
+            wrong = f"must be a CreateSessionRequest, got a {type(request).__name__}"
+            raise InvalidRequestError(problems=(("$", wrong),))
+        try:
+            body = self._codec.encode(request)
+        except (TypeError, ValueError, AttributeError, RecursionError):
+            body = b""  # it has problems, or it could be written
+        if is_good(body) and self._is_of_this_place(request.payment_session_url):
+            return body
+        if problems := request.problems() or self._place_problems(request):
+            raise InvalidRequestError(problems=problems)
+        return body or self._codec.encode(request)
+
+    def _is_of_this_place(self, url: str) -> bool:
+        """True where a payment session is surely not of the other environment."""
+        return self._settings.environment is None or url.startswith(self._orders)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -234,10 +250,13 @@ def _messages(told: Mapping[str, Any]) -> list[str]:
     return [message for message in messages if isinstance(message, str)]
 
 
+_ID_ENDINGS = frozenset({"-Id", "-id", "-ID", "-iD"})
+
+
 def correlation_id(headers: Mapping[str, str]) -> str | None:
     """The API's id for a request, from any header whose name ends in "correlation-id"."""
     for name in headers:
-        if name[-14:].lower() == "correlation-id":
+        if name[-3:] in _ID_ENDINGS and name.lower().endswith("correlation-id"):
             return clean_text(headers[name], _ID_CAP)
     return None
 

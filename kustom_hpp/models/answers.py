@@ -45,7 +45,7 @@ class Session:
     distribution_module: DistributionModule | None = None
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, and known fields that came with another JSON type."""
-    info: CallInfo = field(factory=CallInfo, eq=False)
+    info: CallInfo = field(default=CallInfo(), eq=False)
     """How the call went; not part of the wire shape and not compared."""
 
     @property

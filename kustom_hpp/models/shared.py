@@ -10,6 +10,8 @@ from kustom_hpp._checks import mask_extra, mask_url
 
 def _copied(value: Any) -> Any:
     """`extra` belongs to the value alone: a plain dict (it pickles, copies and compares), copied at the border."""
+    if type(value) is dict:  # nearly always; asking for a Mapping takes ten times as long
+        return value.copy()
     return dict(value) if isinstance(value, Mapping) else value
 
 

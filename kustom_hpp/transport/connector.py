@@ -35,13 +35,14 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        self._new: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        """Connections that were made and not yet handed out."""
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's signature
         """A connection that nothing has arrived on."""
         try:
             connection: Any = await super().connect(req, traces, timeout)
-            while connection.protocol in self._used and _is_stale(connection.protocol):
+            while not self._is_new(connection.protocol) and _is_stale(connection.protocol):
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
         except PRE_SEND:
@@ -50,13 +51,23 @@ class GuardedConnector(aiohttp.TCPConnector):
             raise
         except Exception as error:  # a proxy that breaks off CONNECT, a connector closed meanwhile
             raise NoConnectionError(f"{type(error).__name__} while connecting") from error
-        protocol: ResponseHandler = connection.protocol
-        if protocol.should_close:
+        if connection.protocol.should_close:
             connection.close()
             msg = "the server spoke before it was asked"
             raise NoConnectionError(msg)
-        self._used.add(protocol)
         return connection
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:  # noqa: ASYNC109
+        protocol = await super()._create_connection(req, traces, timeout)
+        self._new.add(protocol)
+        return protocol
+
+    def _is_new(self, protocol: ResponseHandler) -> bool:
+        """Whether nobody has used the connection yet: then its socket may hold TLS's own messages. True once."""
+        if not self._new or protocol not in self._new:
+            return False
+        self._new.discard(protocol)
+        return True
 
 
 def _is_stale(protocol: ResponseHandler) -> bool:

@@ -39,7 +39,7 @@ class SingleShot(BytesPayload):
             raise SecondWriteError(msg)
         self._written = self._mark.sent = True
         self._on_progress()
-        await super().write_with_length(writer, content_length)
+        await writer.write(self._value)
         if len(self._value) > _WRITE_AT_ONCE:
             self._on_progress()  # the writing may have waited: the answer's time begins now
 

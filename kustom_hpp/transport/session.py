@@ -14,10 +14,10 @@ from kustom_hpp.config import Pool
 from kustom_hpp.errors import (
     ClientClosedError,
     ConfigError,
-    DeadlineExceededError,
     HPPError,
     WrongLoopError,
 )
+from kustom_hpp.transport.clock import Clock, Gate
 from kustom_hpp.transport.connector import GuardedConnector, guarded_connector
 from kustom_hpp.transport.failures import SingleShot, describe, translate
 from kustom_hpp.wire import HttpRequest, HttpResponse, Mark, Secret
@@ -80,17 +80,16 @@ class HTTPSessionManager:
         # An answer with the mark unset proves that the lent session rewrites bodies: from then on nothing is "not sent".
         self._blind = False
         # As wide as the pool, so that the wait for a connection is here, outside of every timeout but the deadline.
-        self._width = _width(pool, http_session)
-        self._gate = asyncio.Semaphore(self._width)
+        self._gate = Gate(_width(pool, http_session))
 
     async def send(self, request: HttpRequest, mark: Mark) -> HttpResponse:
         """Make one attempt; see `Transport.send`."""
         session = self._ready()
         gate = self._gate
-        if gate.locked():
-            await self._wait_at_gate(request.deadline)
+        if gate.free:
+            gate.free -= 1
         else:
-            await gate.acquire()
+            await gate.wait(request.deadline)
         try:
             if self._closed:
                 _raise_closed()
@@ -117,29 +116,21 @@ class HTTPSessionManager:
             return
         if loop is not asyncio.get_running_loop():
             raise WrongLoopError(_OTHER_LOOP)
-        held = 0
+        gate, held = self._gate, 0
         try:
-            while held < self._width:
-                await self._gate.acquire()
+            while held < gate.width:
+                if gate.free:
+                    gate.free -= 1
+                else:
+                    await gate.wait(None)
                 held += 1
         finally:
             # Whoever still waits at the gate gets through it, and finds the client closed.
             for _ in range(held):
-                self._gate.release()
+                gate.release()
             if not self._borrowed:
                 await session.close()
             self._session = None
-
-    async def _wait_at_gate(self, deadline: float | None) -> None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._gate.acquire()
-        except TimeoutError:
-            pass
-        else:
-            return
-        msg = f"the deadline passed while all {self._pool.connections} connections were busy: nothing was sent"
-        raise DeadlineExceededError(msg)
 
     def _ready(self) -> aiohttp.ClientSession:
         """The session, opened in this loop if need be; an error in words where it cannot be used here."""
@@ -171,46 +162,50 @@ class HTTPSessionManager:
         self, session: aiohttp.ClientSession, request: HttpRequest, mark: Mark
     ) -> HttpResponse | HPPError:
         """Send and read, under one clock that is set anew for each phase."""
-        loop, deadline = asyncio.get_running_loop(), request.deadline
+        loop, deadline = self._loop, request.deadline
+        assert loop is not None  # noqa: S101 - _ready has seen to it
 
         def until(seconds: float) -> float:
             end = loop.time() + seconds
             return end if deadline is None or end < deadline else deadline
 
-        clock = asyncio.timeout_at(until(request.connect_timeout))
-
-        def on_progress() -> None:
-            if not clock.expired():
-                clock.reschedule(until(request.read_timeout))
-
-        body = SingleShot(request.body or b"", mark, on_progress)
+        clock = Clock(loop, until(request.connect_timeout))
+        body = SingleShot(request.body or b"", mark, lambda: clock.move(until(request.read_timeout)))
         headers = request.headers
         if self._proxy_authorization is not None and request.url.scheme == "http":
             headers = {**headers, "Proxy-Authorization": self._proxy_authorization}
         mark.sent = self._blind
         answer: aiohttp.ClientResponse | None = None
         chunks: list[bytes] = []
+        failure: Exception | None = None
+        broken: str | None = None
         try:
-            async with clock:
-                answer = await session.request(request.method, request.url, data=body, headers=headers, **self._options)
-                broken = await _read(answer, chunks)
+            answer = await session.request(request.method, request.url, data=body, headers=headers, **self._options)
+            broken = await _read(answer, chunks)
+        except asyncio.CancelledError:
+            if not clock.stop():
+                raise  # the caller's own
+            failure = TimeoutError()
         except Exception as error:  # noqa: BLE001 - every one of them becomes one of ours
-            timed_out = clock.expired()
-            if answer is None:
-                ended_by = _clock_name(deadline, loop.time(), sent=mark.sent) if timed_out else None
-                return translate(error, sent=mark.sent, expired=ended_by, host=request.url.host or "")
-            broken = "the time ran out" if timed_out else describe(error, "while reading the body")
+            clock.stop()
+            failure = error
         else:
-            timed_out = False
+            clock.stop()
         finally:
             body.settle()
             # Read to its end, it has given its connection back; anything else must not be used again.
             if answer is not None and not answer.closed:
                 answer.close()
+        if answer is None:
+            assert failure is not None  # noqa: S101
+            ended_by = _clock_name(deadline, loop.time(), sent=mark.sent) if clock.expired else None
+            return translate(failure, sent=mark.sent, expired=ended_by, host=request.url.host or "")
+        if failure is not None:
+            broken = "the time ran out" if clock.expired else describe(failure, "while reading the body")
         if not mark.sent:
             self._blind = mark.sent = True
         return HttpResponse(
-            status=answer.status, headers=answer.headers, body=b"".join(chunks), broken=broken, timed_out=timed_out
+            status=answer.status, headers=answer.headers, body=b"".join(chunks), broken=broken, timed_out=clock.expired
         )
 
 
