@@ -17,9 +17,10 @@ _RESET = struct.pack("ii", 1, 0)
 class Link:
     """A connection in a fault's hands. All waiting ends at once when the peer is gone or the sandbox closes."""
 
-    def __init__(self, transport: asyncio.Transport, seen: ConnectionSeen) -> None:
+    def __init__(self, transport: asyncio.Transport, seen: ConnectionSeen, changed: Callable[[], None]) -> None:
         self.transport = transport
         self.seen = seen
+        self._changed = changed
         self.gone = asyncio.Event()
         """Set once the connection is lost."""
         self.serving: asyncio.Task[None] | None = None
@@ -84,6 +85,7 @@ class Link:
         if room > 0:
             self.seen.received += data[:room]
         self.seen.bytes_received += len(data)
+        self._changed()
 
     def writable(self, *, yes: bool) -> None:
         """The transport's buffer ran over its mark, or ran dry."""
@@ -99,6 +101,7 @@ class Link:
             timer.cancel()
         self._writable.set()
         self.gone.set()
+        self._changed()
 
 
 class Greeter(Protocol):
@@ -106,9 +109,11 @@ class Greeter(Protocol):
 
     def connected(self, link: Link) -> bool:
         """A connection was made; True where it shall be served, False where a fault took it."""
+        ...
 
     def link(self, transport: asyncio.Transport) -> Link:
         """Write a new connection down."""
+        ...
 
     def disconnected(self, link: Link) -> None:
         """A connection was lost."""

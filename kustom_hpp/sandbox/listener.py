@@ -1,12 +1,11 @@
 """A listening port of the sandbox, and all the connections that came in at it."""
 
-import array
 import asyncio
-import fcntl
-import select
+import contextlib
+import selectors
 import socket
 import ssl
-import termios
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +15,44 @@ from kustom_hpp.sandbox.connection import Link, TappedHandler
 from kustom_hpp.sandbox.record import Record
 from kustom_hpp.sandbox.script import Script
 
+_MAX_SEGMENT = 1_400
 _HANDSHAKE = 5.0
 """Seconds that a TLS handshake may take."""
 
 
-def listening(host: str, port: int) -> socket.socket:
+class ListeningSocket(socket.socket):
+    """A listening socket that knows the connections that it gave out, those too whose TLS handshake is going on."""
+
+    __slots__ = ("accepted",)
+    accepted: "weakref.WeakSet[socket.socket]"
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept, as sockets do."""
+        accepted = super().accept()
+        self.accepted.add(accepted[0])
+        return accepted
+
+    async def cut(self) -> None:
+        """End every connection that is still there, and wait until its transport has noticed."""
+        for sock in list(self.accepted):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        # A few turns: the loop sees the end of each at once, and closes it.
+        while any(sock.fileno() >= 0 for sock in self.accepted):  # noqa: ASYNC110 - a transport tells nobody else
+            await asyncio.sleep(0)
+
+
+def listening(host: str, port: int) -> ListeningSocket:
     """A bound and listening socket; one address family, so that a name like localhost stands for one port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=1024)
+    plain = socket.create_server((host, port), family=family, backlog=1024)
+    sock = ListeningSocket(family, socket.SOCK_STREAM, fileno=plain.detach())
+    sock.accepted = weakref.WeakSet()
+    if hasattr(socket, "TCP_MAXSEG"):
+        # Loopback's segments of 64 KiB make the sender's buffer so large that it takes in any body at once; with those of
+        # a real network a server that does not read is felt.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _MAX_SEGMENT)
+    return sock
 
 
 def url_of(sock: socket.socket, host: str, *, tls: bool = False) -> str:
@@ -48,12 +77,13 @@ class Listener:
         self._script = script
         self._links: set[Link] = set()
         self._listening: asyncio.Server | None = None
+        self._sock: ListeningSocket | None = None
         self._unmade = 0
         self._tls = False
 
     async def open(self, host: str, port: int, *, tls: ssl.SSLContext | None, keepalive: float) -> str:
         """Listen; the base URL."""
-        sock = listening(host, port)
+        sock = self._sock = listening(host, port)
         self._tls = tls is not None
         settings = {"access_log": None, "lingering_time": 0, "auto_decompress": False, "keepalive_timeout": keepalive}
         self._listening = await asyncio.get_running_loop().create_server(
@@ -75,13 +105,20 @@ class Listener:
         """
         if self._listening is None:
             return True
-        if select.select(self._listening.sockets, (), (), 0)[0] or (self._unmade and not self._tls):
+        if self._unmade and not self._tls:
             return False
-        return not any(_unread(link) for link in self._links)
+        with selectors.DefaultSelector() as selector:
+            for sock in self._listening.sockets:
+                selector.register(sock, selectors.EVENT_READ)
+            for link in self._links:
+                # What we do not mean to read is not waited for.
+                if not link.transport.is_closing() and link.transport.is_reading():
+                    selector.register(link.transport.get_extra_info("socket"), selectors.EVENT_READ)
+            return not selector.select(0)
 
     async def aclose(self) -> None:
         """Stop listening, cut every connection, and wait until nothing of them is left."""
-        if self._listening is None:
+        if self._listening is None or self._sock is None:
             return
         self._listening.close()
         links = list(self._links)
@@ -91,6 +128,7 @@ class Listener:
             await link.gone.wait()
             if link.serving is not None:
                 await asyncio.wait([link.serving])
+        await self._sock.cut()
         await self._listening.wait_closed()
 
     # What connections report.
@@ -98,7 +136,7 @@ class Listener:
     def link(self, transport: asyncio.Transport) -> Link:
         """Write a new connection down."""
         self._unmade -= 1
-        link = Link(transport, self._record.connection(self._name))
+        link = Link(transport, self._record.connection(self._name), self._record.changed)
         self._links.add(link)
         return link
 
@@ -114,13 +152,4 @@ class Listener:
     def disconnected(self, link: Link) -> None:
         """A connection was lost."""
         self._links.discard(link)
-        self._record.changed()
 
-
-def _unread(link: Link) -> int:
-    """Bytes that the system holds for a connection and we have not read; 0 where we do not mean to read them."""
-    if link.gone.is_set() or link.transport.is_closing() or not link.transport.is_reading():
-        return 0
-    held = array.array("i", [0])
-    fcntl.ioctl(link.transport.get_extra_info("socket").fileno(), termios.FIONREAD, held)
-    return held[0]

@@ -50,6 +50,8 @@ class Proxy:
 
     url: str = ""
     """Where it listens."""
+    record: Record = field(repr=False)
+    """Told when something came, so that its `wait_for` looks again."""
     seen: list[ProxyRequest] = field(factory=list)
     """What came to it, oldest first."""
     _plan: list[str] = field(factory=lambda: ["ok"], init=False)
@@ -71,10 +73,11 @@ class Proxy:
         head = await connection.head()
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         target = rest.rpartition(" ")[0]
-        if not target:
+        if not (target and head.endswith(b"\r\n\r\n")):
             return
         behaviour = self._plan.pop(0) if len(self._plan) > 1 else self._plan[0]
         self.seen.append(ProxyRequest(method=method, target=target, head=head, behaviour=behaviour))
+        self.record.changed()
         if behaviour == "ok":
             await _forward(connection, method, target, head)
         else:
@@ -137,7 +140,7 @@ async def _back(reader: asyncio.StreamReader, connection: RawConnection) -> None
 @contextlib.asynccontextmanager
 async def open_proxy(host: str, record: Record, *behaviours: str) -> AsyncIterator[Proxy]:
     """Open a proxy; its connections come into the record under the name `proxy`."""
-    proxy = Proxy()
+    proxy = Proxy(record=record)
     proxy.behave(*behaviours)
     listener = RawListener("proxy", record, proxy.serve)
     try:

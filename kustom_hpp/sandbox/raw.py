@@ -106,14 +106,13 @@ class RawListener:
 
     def accepted(self, transport: asyncio.Transport, connection: RawConnection) -> Link:
         """Write a new connection down and begin to serve it."""
-        link = Link(transport, self._record.connection(self._name))
+        link = Link(transport, self._record.connection(self._name), self._record.changed)
         self._serving[link] = asyncio.get_running_loop().create_task(self._run(link, connection))
         return link
 
     def lost(self, link: Link) -> None:
         """A connection was lost: nothing more to serve."""
         self._serving.pop(link).cancel()
-        self._record.changed()
 
     async def _run(self, link: Link, connection: RawConnection) -> None:
         try:

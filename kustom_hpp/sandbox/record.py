@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field, fields_dict, frozen
 
 RAW_CAP = 65_536
 """Bytes of a connection that are kept as they came."""
@@ -24,10 +24,12 @@ class Scripted(Protocol):
     @property
     def name(self) -> str:
         """Its name in the table."""
+        ...
 
     @property
     def commits(self) -> bool:
         """True where the session is made before it bites."""
+        ...
 
 
 @define(kw_only=True, eq=False)
@@ -82,13 +84,14 @@ class RequestSeen:
 
     @property
     def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
+        """The target's path, without a query, and without the origin that stands before it on the way through a proxy."""
+        _, scheme, rest = self.target.partition("?")[0].partition("://")
+        return "/" + rest.partition("/")[2] if scheme else self.target.partition("?")[0]
 
     @property
     def is_create(self) -> bool:
         """True for POST /hpp/v1/sessions."""
-        return self.method == "POST" and self.path.endswith(CREATE_PATH)
+        return self.method == "POST" and self.path == CREATE_PATH
 
     @property
     def payment_session_url(self) -> str | None:
@@ -137,6 +140,9 @@ class Counts:
     sink: int = 0
 
 
+_COUNTED = tuple(fields_dict(Counts))
+
+
 class Record:
     """The ledger of one sandbox.
 
@@ -151,7 +157,7 @@ class Record:
         self._requests: deque[RequestSeen] = deque(maxlen=remember)
         self._created: deque[Created] = deque(maxlen=remember)
         self._sink: deque[RequestSeen] = deque(maxlen=remember)
-        self._numbers = dict.fromkeys(("connections", "requests", "posts", "created", "sink"), 0)
+        self._numbers: dict[str, int] = dict.fromkeys(_COUNTED, 0)
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     @property
@@ -198,7 +204,7 @@ class Record:
         self._requests.clear()
         self._created.clear()
         self._sink.clear()
-        self._numbers = dict.fromkeys(self._numbers, 0)
+        self._numbers = dict.fromkeys(_COUNTED, 0)
 
     async def wait_for(self, predicate: "Callable[[Record], object]", timeout: float = 5.0) -> None:  # noqa: ASYNC109
         """Wait until the record fulfils a condition, which is asked again at every change.

@@ -18,7 +18,7 @@ def _accept_close(link: Link, args: Args) -> None:  # noqa: ARG001
 
 
 def _server_not_reading(link: Link, args: Args) -> None:
-    # A small receive buffer, so that a body of some 100 KiB finds no room on its way.
+    # A small receive buffer, so that a body of some 200 KB finds no room on its way.
     link.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_WINDOW)
     link.transport.pause_reading()
     link.later(args["seconds"], link.reset)
@@ -150,7 +150,7 @@ CONNECTIONS = (
     ),
     Kind(
         name="server_not_reading",
-        about="accepts and never reads a byte, with a receive buffer of 4 KiB; RST after `seconds`",
+        about="accepts and never reads a byte, so that a body of 200 KB and more cannot be sent; RST after `seconds`",
         stage=Stage.CONNECTION,
         defaults=_HANG,
         play_connection=_server_not_reading,

@@ -1,0 +1,226 @@
+"""Which request meets which fault."""
+
+import asyncio
+import copy
+import pickle
+from collections import Counter
+
+import pytest
+
+from kustom_hpp.sandbox import FAULTS, Fault, Sandbox, Script, Stage
+from tests.sandbox.support import ask, exchange, order, request
+
+
+async def statuses(sandbox: Sandbox, count: int, number: int = 0) -> list[int]:
+    return [(await ask(sandbox, request(sandbox, order(number)))).status for _ in range(count)]
+
+
+# Spelling.
+
+
+@pytest.mark.parametrize(
+    ("text", "args"),
+    [
+        ("hang", {"seconds": 10.0}),
+        ("hang~seconds=2", {"seconds": 2.0}),
+        ("double_answer~late=0", {"late": 0.0}),
+        ("retry_after_seconds~commit=1,seconds=0.5,status=503", {"status": 503, "seconds": 0.5, "commit": 1}),
+        ("garbage", {}),
+    ],
+)
+def test_a_fault_is_spelled(text: str, args: dict[str, object]) -> None:
+    fault = Fault.parse(text)
+    assert fault.args == args
+    assert str(fault) == text
+    assert repr(fault) == f"Fault({text!r})"
+    assert Fault.parse(str(fault)) == fault
+    assert len({fault, Fault.parse(text)}) == 1
+    assert pickle.loads(pickle.dumps(fault)) == copy.deepcopy(fault) == fault
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_can_be_spelled_with_all_its_parameters(name: str) -> None:
+    fault = Fault.of(name, **FAULTS[name].defaults)
+    assert Fault.parse(str(fault)) == fault
+    assert fault.args == dict(FAULTS[name].defaults)
+    assert fault.commits is FAULTS[name].commits
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("hnag", "did you mean hang"),
+        ("", "no fault is called ''"),
+        ("hang~minutes=2", "it has: seconds"),
+        ("garbage~a=1", "it has: none"),
+        ("hang~seconds=soon", "must be of type float"),
+        ("hang~seconds", "is not spelled as"),
+        ("hang~", "is not spelled as"),
+        ("hang~=1", "is not spelled as"),
+    ],
+)
+def test_what_is_misspelled_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Fault.parse(text)
+    with pytest.raises(ValueError, match=told):
+        Sandbox(faults=[text])
+
+
+@pytest.mark.parametrize("where", [{"skpi": 1}, {"often": 2}])
+def test_an_unknown_where_is_told(where: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="told by only, nth, skip, times, probability, seed"):
+        Script().add("hang", **where)
+
+
+def test_a_connection_fault_cannot_tell_requests_apart() -> None:
+    script = Script()
+    with pytest.raises(ValueError, match="stands alone"):
+        script.add("accept_rst", only=order(1))
+    with pytest.raises(ValueError, match="stands alone"):
+        script.add(["accept_rst", "hang"])
+    with pytest.raises(ValueError, match="stands alone"):
+        script.chaos(["hang", "accept_close"], 0.5, 1)
+    with pytest.raises(ValueError, match="at least one"):
+        script.chaos([], 0.5, 1)
+    assert script.rules == []
+
+
+# Where it bites.
+
+
+async def test_from_now_on_until_cleared(sandbox: Sandbox) -> None:
+    assert await statuses(sandbox, 1) == [201]
+    rule = sandbox.fault("status_503")
+    assert await statuses(sandbox, 3) == [503] * 3
+    assert (rule.seen, rule.bitten) == (3, 3)
+    sandbox.faults.clear()
+    assert await statuses(sandbox, 1) == [201]
+
+
+async def test_given_at_the_start() -> None:
+    async with Sandbox(faults=["status_500~times=1", Fault("status_503")]) as sandbox:
+        assert await statuses(sandbox, 3) == [500, 503, 503]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"nth": 3}, [201, 201, 429, 201, 201]),
+        ({"skip": 2}, [201, 201, 429, 429, 429]),
+        ({"times": 2}, [429, 429, 201, 201, 201]),
+        ({"skip": 1, "times": 2}, [201, 429, 429, 201, 201]),
+        ({"skip": 1, "times": None}, [201, 429, 429, 429, 429]),
+    ],
+)
+async def test_the_nth_request(sandbox: Sandbox, where: dict[str, int | None], expected: list[int]) -> None:
+    sandbox.fault("status_429", **where)
+    assert await statuses(sandbox, 5) == expected
+    sandbox.faults.clear()
+    spelled = ",".join(f"{key}={value}" for key, value in where.items() if value is not None)
+    sandbox.fault(f"status_429~{spelled}")
+    assert await statuses(sandbox, 5) == expected
+
+
+async def test_one_payment_session(sandbox: Sandbox) -> None:
+    sandbox.fault("status_429", only=order(1), skip=1)
+    sandbox.fault("close_on_head", only=order(2))
+    assert await statuses(sandbox, 2, 1) == [201, 429]
+    assert await statuses(sandbox, 2, 3) == [201, 201]
+    assert (await exchange(sandbox, request(sandbox, order(2)))).end == "fin"
+    assert [len(sandbox.record.created_for(order(number))) for number in (1, 2, 3)] == [1, 0, 2]
+    assert [len(sandbox.record.posts_for(order(number))) for number in (1, 2, 3)] == [2, 1, 2]
+
+
+async def test_a_sequence_and_then_normal(sandbox: Sandbox) -> None:
+    sandbox.fault(["status_503", None, Fault("status_429"), "status_500~commit=1"])
+    assert await statuses(sandbox, 6) == [503, 201, 429, 500, 201, 201]
+    assert len(sandbox.record.created) == 4
+
+
+async def test_the_first_rule_that_bites_wins_and_all_of_them_count(sandbox: Sandbox) -> None:
+    sandbox.fault("status_500", nth=2)
+    later = sandbox.fault("status_429", skip=1)
+    assert await statuses(sandbox, 4) == [201, 500, 429, 429]
+    assert (later.seen, later.bitten) == (4, 2)
+    sandbox.faults.remove(later)
+    assert await statuses(sandbox, 1) == [201]
+
+
+async def test_a_connection_fault_counts_connections(sandbox: Sandbox) -> None:
+    sandbox.fault("accept_close~skip=1,times=1")
+    assert [(await exchange(sandbox, seconds=0.05)).data[:12] for _ in range(3)] == [b"HTTP/1.1 201", b"", b"HTTP/1.1 201"]
+    assert [seen.fault for seen in sandbox.record.connections] == [None, Fault("accept_close"), None]
+
+
+async def test_faults_bite_on_creates_alone(sandbox: Sandbox) -> None:
+    rule = sandbox.fault("status_429")
+    assert (await ask(sandbox, request(sandbox).replace(b"/hpp/v1/sessions", b"/elsewhere"))).status == 404
+    assert rule.seen == 0
+
+
+# Chance.
+
+
+async def met(seed: int, numbers: list[int], probability: float = 0.5, *, at_once: bool = False) -> dict[int, str]:
+    """What the creates for these orders meet, in this order, or all at once."""
+    async with Sandbox() as sandbox:
+        sandbox.faults.chaos(["status_429", "status_503", "garbage"], probability, seed)
+        if at_once:
+            await asyncio.gather(*(exchange(sandbox, request(sandbox, order(number)), 0.1) for number in numbers))
+        else:
+            for number in numbers:
+                await exchange(sandbox, request(sandbox, order(number)), 0.01)
+        await sandbox.settled()
+        return {
+            number: str(post.fault) for number in numbers for post in sandbox.record.posts_for(order(number))
+        }
+
+
+async def test_a_seed_gives_the_same_faults_in_every_run_and_order() -> None:
+    numbers = list(range(40))
+    first = await met(1, numbers)
+    assert set(first.values()) == {"None", "status_429", "status_503", "garbage"}
+    assert await met(1, numbers) == first
+    assert await met(1, numbers[::-1]) == first
+    assert await met(1, numbers, at_once=True) == first
+    assert await met(2, numbers) != first
+
+
+def test_the_draws_are_as_likely_as_they_say() -> None:
+    script = Script()
+    script.chaos(["hang", "garbage"], 0.3, 7)
+    drawn = Counter(str(script.for_request(order(number))) for number in range(4_000))
+    # Five standard deviations: sqrt(4000 * 0.15 * 0.85) = 22.6.
+    assert abs(drawn["hang"] - 600) < 113
+    assert abs(drawn["garbage"] - 600) < 113
+    assert drawn["None"] == 4_000 - drawn["hang"] - drawn["garbage"]
+
+
+def test_repeats_of_one_request_are_drawn_anew() -> None:
+    script = Script()
+    script.add("hang", probability=0.5, seed=3)
+    drawn = [script.for_request(order(1)) is not None for _ in range(64)]
+    assert True in drawn
+    assert False in drawn
+    again = Script()
+    again.add("hang~probability=0.5,seed=3")
+    assert [again.for_request(order(1)) is not None for _ in range(64)] == drawn
+
+
+def test_never_and_always() -> None:
+    script = Script()
+    script.add("hang", probability=0.0)
+    assert [script.for_request(order(number)) for number in range(50)] == [None] * 50
+    script.add("garbage", probability=1.0)
+    assert [str(script.for_request(order(number))) for number in range(50)] == ["garbage"] * 50
+
+
+def test_only_rules_about_what_a_request_is_need_its_body() -> None:
+    script = Script()
+    script.add("hang", skip=1)
+    script.add(["hang", "garbage"])
+    script.add("accept_rst", probability=0.5)
+    assert not script.asks_for_url
+    script.add("hang", probability=0.5)
+    assert script.asks_for_url
+    assert Fault("accept_rst").stage is Stage.CONNECTION
