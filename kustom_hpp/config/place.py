@@ -13,7 +13,7 @@ from kustom_hpp.wire import Secret
 # ASCII and keeps blanks and "%2e" inside the host.
 _BASE_URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[::1\]|(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)"
-    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~-]+)*)/?",
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)*)/?",
     re.ASCII,
 )
 
@@ -52,7 +52,8 @@ def _base_url(text: str) -> URL:
     # Only scheme and host are case-insensitive.
     match = _BASE_URL.fullmatch(Secret(scheme.lower() + slashes + authority.lower() + slash + path))
     del rest, authority, path, scheme  # a mistyped base_url may hold a password: out of the traceback's locals
-    if match is None or not 0 < int(match["port"] or 443) <= 65535:  # noqa: PLR2004 - TCP's last port
+    # ASCII before lower(): that makes a "k" of the Kelvin sign.
+    if match is None or not text.isascii() or not 0 < int(match["port"] or 443) <= 65535:  # noqa: PLR2004 - TCP's last port
         msg = (
             "base_url must look like https://api.kustom.co: http(s), a host of ASCII letters, digits, '-' and '.', "
             "perhaps a port and a path; no user, query or fragment"
