@@ -58,9 +58,15 @@ def merge_headers(earlier: tuple[tuple[str, str], ...], headers: Mapping[str, st
 
 def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     """Extra headers for every request; the ones that the library sends itself cannot be replaced."""
+    if headers is not None and not isinstance(headers, Mapping):
+        msg = f"headers must be a mapping of names to values, got a {type(headers).__name__}"
+        raise ConfigError(msg)
+    seen: set[str] = set()
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             msg = "headers has a name that HTTP does not allow: a name is made of ASCII letters, digits and dashes"
+        elif name.lower() in seen:
+            msg = f"headers has {name} twice: names are one whatever their case"
         elif name.lower() in _OURS:
             msg = f"headers must not hold {name}: the library sends it itself"
         elif not isinstance(value, str) or not _PRINTABLE.fullmatch(value) or value != value.strip():
@@ -68,6 +74,7 @@ def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], .
         elif len(value) > _LONGEST_HEADER:
             msg = f"headers[{name!r}] is longer than {_LONGEST_HEADER} characters, which the API refuses"
         else:
+            seen.add(name.lower())
             continue
         raise ConfigError(msg)
     return tuple((name, Secret(value)) for name, value in (headers or {}).items())
