@@ -31,6 +31,11 @@ def _secret(value: Any) -> Any:
     return Secret(value) if isinstance(value, str) else value
 
 
+def _secrets(headers: Any) -> Any:
+    """Headers with their values wrapped; what is no mapping is left to whoever checks it."""
+    return {name: _secret(value) for name, value in headers.items()} if isinstance(headers, Mapping) else headers
+
+
 class HPPClient:
     """A client for Kustom's Hosted Payment Page: one for each process and event loop, kept for their life.
 
@@ -86,7 +91,7 @@ class HPPClient:
     ) -> None:
         # First of all, so that no frame of a later error holds one in the clear.
         api_key, password, proxy, base_url = map(_secret, (api_key, password, proxy, base_url))
-        headers = {name: _secret(value) for name, value in headers.items()} if headers else None
+        headers = _secrets(headers)
         if transport is not None and (ssl or proxy or trust_env or http_session):
             msg = (
                 "transport stands in for aiohttp: ssl, proxy, trust_env and http_session are not for it, leave them out"
@@ -186,7 +191,7 @@ class HPPClient:
             ConfigError: an option cannot work.
 
         """
-        settings = self._settings
+        settings, headers = self._settings, _secrets(headers)
         changes = config.check_options(timeouts=timeouts, retry=retry or settings.retry, on_unknown=on_unknown)
         if headers is not None:
             changes["headers"] = config.merge_headers(settings.headers, headers)
