@@ -27,7 +27,8 @@ def place(
         try:
             chosen = Environment(environment.lower() if isinstance(environment, str) else environment)
         except ValueError:
-            msg = f"environment must be 'live' or 'playground', got {environment!r}"
+            # Not shown: a key that went into the wrong variable must not end up in a log.
+            msg = "environment must be 'live' or 'playground'"
             raise ConfigError(msg) from None
     if base_url is not None:
         url = _base_url(base_url)
