@@ -131,6 +131,8 @@ def _where(body: bytes) -> str | None:
         json.loads(body.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         return f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}" if body.strip() else "empty"
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start}"
     except (ValueError, RecursionError):
-        pass
+        pass  # a number or a nesting too big for anybody
     return None

@@ -49,7 +49,8 @@ async def _serve(host: str, port: int, *, for_scripts: bool) -> int:
     try:
         await server.open()
     except OSError as error:
-        msg = f"cannot listen on {host}, port {port} ({error.strerror}): choose another --port, or 0 for any free one."
+        why = (error.strerror or "").partition(" (")[0]  # what Python adds in parentheses says the same again
+        msg = f"cannot listen on {host}, port {port} ({why}): choose another --port, or 0 for any free one."
         raise CommandError(msg, Exit.FAILED) from None
     try:
         if for_scripts:

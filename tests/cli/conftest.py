@@ -1,0 +1,106 @@
+"""A sandbox beside the test, and the command in this process or in one of its own."""
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kustom_hpp import config
+from kustom_hpp.cli import main
+from kustom_hpp.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Done]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of the test, without anything that the machine may have set."""
+    for name in (*config.VARIABLES.values(), "FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def cli(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command in this process."""
+
+    def run(*arguments: str, stdin: bytes = b"") -> Done:
+        environment.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = main(arguments)
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return run
+
+
+def variables(**settings: str) -> dict[str, str]:
+    """The environment of a process of its own, with these settings and no others."""
+    mine = set(config.VARIABLES.values())
+    kept = {name: value for name, value in os.environ.items() if name not in mine}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | settings
+
+
+def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    command = [sys.executable, "-m", "kustom_hpp", *arguments]
+    return subprocess.Popen(
+        command,
+        env=variables(**settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments: str, stdin: str = "", **settings: str) -> Done:
+    """Run a command in a process of its own."""
+    with start(*arguments, **settings) as process:
+        out, err = process.communicate(stdin, timeout=30)
+    return Done(process.returncode, out, err)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox in a thread: the commands have a loop of their own."""
+    server = Sandbox()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.open(), loop).result(10)
+        try:
+            yield server
+        finally:
+            asyncio.run_coroutine_threadsafe(server.aclose(), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def at_sandbox(environment: pytest.MonkeyPatch, sandbox: Sandbox) -> Sandbox:
+    """A sandbox that the environment leads to."""
+    environment.setenv("KUSTOM_HPP_BASE_URL", sandbox.base_url)
+    environment.setenv("KUSTOM_HPP_API_KEY", sandbox.api_key)
+    return sandbox

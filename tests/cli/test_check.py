@@ -1,0 +1,191 @@
+"""`kustom-hpp check`."""
+
+import http.server
+import importlib.metadata
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kustom_hpp.cli.check import mask
+from kustom_hpp.sandbox import Sandbox
+from tests.cli.conftest import Cli, run
+
+KEY = "kco_test_api_0123456789_0123456789_01234567"
+
+
+def rows(out: str) -> dict[str, str]:
+    """The report's lines by their names."""
+    return {name: value.strip() for name, _, value in (line.strip().partition("  ") for line in out.splitlines())}
+
+
+def test_it_shows_versions_variables_and_settings(cli: Cli, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("KUSTOM_HPP_API_KEY", KEY)
+    environment.setenv("KUSTOM_HPP_USERNAME", "K123456_abcdef")
+    environment.setenv("KUSTOM_HPP_APP_INFO", "MyShop/1.2")
+    done = cli("check")
+    assert (done.code, done.err) == (0, "")
+    shown = rows(done.out)
+    for name in ("attrs", "cattrs", "tenacity", "cyclopts", "rich"):
+        assert shown[name] == importlib.metadata.version(name)
+    for name in ("aiohttp", "yarl", "multidict", "frozenlist", "propcache"):
+        assert shown[name] == f"{importlib.metadata.version(name)}, C extensions active"
+    assert shown["Python"].startswith(sys.version.split()[0])
+    assert (shown["KUSTOM_HPP_API_KEY"], shown["KUSTOM_HPP_PASSWORD"]) == ("set", "not set")
+    assert shown["environment"] == "playground"
+    assert shown["base URL"] == "https://api.playground.kustom.co"
+    assert shown["User-Agent"].startswith("Library/kustom_hpp_")
+    assert shown["User-Agent"].endswith(" MyShop/1.2")
+    assert (shown["api_key"], shown["username"]) == ("kco_test_…(43 characters)", "K1…(14 characters)")
+    assert shown["proxy"] == "none"
+
+
+def test_options_win_over_variables(cli: Cli, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("KUSTOM_HPP_API_KEY", "no-prefix-here")
+    environment.setenv("KUSTOM_HPP_ENVIRONMENT", "live")
+    shown = rows(cli("check", "--base-url", "https://hpp.example/eu").out)
+    assert (shown["environment"], shown["base URL"]) == ("not judged, as base_url is given", "https://hpp.example/eu")
+    shown = rows(cli("check", "--environment", "playground", "--username", "K12_longer").out)
+    assert (shown["environment"], shown["username"]) == ("playground", "K1…(10 characters)")
+    assert rows(cli("check").out)["environment"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("credential", "due"),
+    [
+        (KEY, "kco_test_…(43 characters)"),
+        (f" {KEY}\n", "kco_test_…(43 characters)"),
+        ("klarna_live_api_xyz", "klarna_live_…(19 characters)"),
+        ("K123456_abc", "K1…(11 characters)"),
+        ("12345678", "…(8 characters)"),
+        ("kco_test_", "kco_test_…(9 characters)"),
+    ],
+)
+def test_mask(credential: str, due: str) -> None:
+    assert mask(credential) == due
+
+
+@pytest.mark.parametrize(
+    ("variables", "due"),
+    [
+        ({}, "KUSTOM_HPP_API_KEY"),
+        ({"API_KEY": KEY, "ENVIRONMENT": "live"}, "the key is a playground key, but environment is live"),
+        ({"API_KEY": KEY, "INSECURE_HTTP": "perhaps"}, "KUSTOM_HPP_INSECURE_HTTP must be 1 or 0"),
+    ],
+)
+def test_settings_that_cannot_work_exit_3_after_the_versions(
+    cli: Cli, environment: pytest.MonkeyPatch, variables: dict[str, str], due: str
+) -> None:
+    for name, value in variables.items():
+        environment.setenv(f"KUSTOM_HPP_{name}", value)
+    done = cli("check")
+    assert done.code == 3
+    assert due in done.err
+    assert "aiohttp" in rows(done.out)
+
+
+def test_missing_c_extensions_are_told() -> None:
+    settings = {"AIOHTTP_NO_EXTENSIONS": "1", "YARL_NO_EXTENSIONS": "1", "MULTIDICT_NO_EXTENSIONS": "1"}
+    done = run("check", KUSTOM_HPP_API_KEY=KEY, **settings)
+    assert done.code == 0
+    assert done.err.startswith(
+        "warning: aiohttp, yarl, multidict: running without C extensions, so each call costs 1.3"
+    )
+    assert rows(done.out)["yarl"].endswith(", without C extensions")
+    assert rows(done.out)["frozenlist"].endswith(", C extensions active")
+
+
+def test_a_library_that_is_not_installed_is_told_with_its_extra(cli: Cli, environment: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def without_orjson(name: str) -> str:
+        if name == "orjson":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    environment.setattr(importlib.metadata, "version", without_orjson)
+    assert rows(cli("check").out)["orjson"] == "not installed (extra speed)"
+
+
+# --online
+
+
+def test_online_says_that_host_and_key_answer_and_creates_nothing(cli: Cli, at_sandbox: Sandbox) -> None:
+    done = cli("check", "--online")
+    assert (done.code, done.err) == (0, "")
+    assert rows(done.out)[at_sandbox.base_url].startswith("host and key answer (")
+    [seen] = at_sandbox.record.requests
+    assert (seen.method, seen.path) == ("GET", "/hpp/v1/sessions/00000000-0000-0000-0000-000000000000")
+    assert (seen.body, seen.status) == (b"", 404)
+    assert seen.header("authorization") == f"Basic {at_sandbox.api_key}".encode()
+    assert str(seen.header("user-agent")).startswith("b'Library/kustom_hpp_")
+    assert not at_sandbox.record.created
+
+
+def test_online_with_a_wrong_key(cli: Cli, at_sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("KUSTOM_HPP_API_KEY", KEY)
+    done = cli("check", "--online")
+    assert done.code == 3
+    assert done.err == ("error: 127.0.0.1 answers, but refuses the key (401). Check key, username and environment.\n")
+
+
+def test_without_online_nothing_is_sent(cli: Cli, at_sandbox: Sandbox) -> None:
+    assert cli("check").code == 0
+    assert not at_sandbox.record.connections
+
+
+class Fixed(http.server.BaseHTTPRequestHandler):
+    """Answers every GET with the server's status."""
+
+    def do_GET(self) -> None:
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
+        body = b'{"error_messages": ["as told"]}'
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
+        """Say nothing."""
+
+
+@pytest.fixture
+def fixed(environment: pytest.MonkeyPatch) -> Iterator[http.server.HTTPServer]:
+    """A server that answers everything with one status."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Fixed) as server:
+        environment.setenv("KUSTOM_HPP_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        environment.setenv("KUSTOM_HPP_API_KEY", KEY)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "due"),
+    [
+        (200, 1, "is not the API: it answers 200 for no such session"),
+        (302, 1, "answers with 302 to a harmless request"),
+        (403, 3, "answers and knows the key, but does not allow it here (403)"),
+        (429, 1, "answers with 429 to a harmless request"),
+        (503, 1, "answers with 503 to a harmless request (as told)"),
+    ],
+)
+def test_online_never_speaks_of_an_unknown_outcome(
+    cli: Cli, fixed: http.server.HTTPServer, status: int, code: int, due: str
+) -> None:
+    fixed.status = status  # type: ignore[attr-defined]
+    done = cli("check", "--online")
+    assert done.code == code
+    assert due in done.err
+    assert "session may exist" not in done.err
+    assert "new order" not in done.err
+
+
+def test_online_without_an_answer(cli: Cli, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("KUSTOM_HPP_BASE_URL", "http://127.0.0.1:9")
+    environment.setenv("KUSTOM_HPP_API_KEY", KEY)
+    done = cli("check", "--online")
+    assert done.code == 1
+    assert done.err.startswith("error: 127.0.0.1 does not answer (ClientConnectorError, errno 111, while connecting).")

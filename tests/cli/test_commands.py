@@ -1,0 +1,158 @@
+"""`kustom-hpp` itself: help, version, usage errors, exit codes, secrets, a missing extra."""
+
+import json
+import secrets
+import subprocess
+import sys
+import tomllib
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from kustom_hpp import HPPError, errors
+from kustom_hpp._version import __version__
+from kustom_hpp.cli.output import Exit, exit_code
+from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.wire import Delivery
+from tests.cli.conftest import ROOT, Cli, start, variables
+
+
+def test_version(cli: Cli) -> None:
+    done = cli("--version")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"kustom-hpp {__version__} (Python 3.")
+
+
+@pytest.mark.parametrize(
+    ("command", "due"),
+    [
+        ("", ["demo", "create", "check", "sandbox", "KUSTOM_HPP_API_KEY", "Exit codes: 0 all well"]),
+        ("demo", ["needs no account"]),
+        ("create", ["FILE", "--base-url", "--environment", "--username", "--on-unknown", "--deadline", "redirect_url"]),
+        ("check", ["--online", "--base-url", "--environment", "--username"]),
+        ("sandbox", ["--host", "--port", "--json"]),
+    ],
+)
+def test_help_tells_everything_on_stdout(cli: Cli, command: str, due: list[str]) -> None:
+    done = cli(*command.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert [word for word in due if word not in done.out] == []
+    assert "target" not in done.out.lower()
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+USAGE = [
+    # arguments, what stderr says
+    (
+        "create",
+        "Command \"create\" parameter FILE requires an argument. 'kustom-hpp create --help' tells how to use it.",
+    ),
+    ("create a.json b.json", "1 argument(s) too many. 'kustom-hpp create --help' tells how to use it."),
+    ("create --deadline nan -", 'Invalid value "nan" for --deadline. It must be a finite number of seconds above 0.'),
+    ("create --deadline 0 -", "It must be a finite number of seconds above 0."),
+    ("create --environment prod -", 'Invalid value "prod" for --environment. Choose from: "live", "playground".'),
+    ("create --on-unkown resend -", "Unknown option: --on-unkown. Did you mean --on-unknown? 'kustom-hpp"),
+    ("sandbox --port 65536", 'Invalid value "65536" for --port.'),
+    ("craete", "'kustom-hpp --help' tells how to use it."),
+    ("check --password=hunter2", "Unknown option: --password. Secrets are never arguments: set KUSTOM_HPP_API_KEY"),
+    (
+        "create --password=hunter2 -",
+        "Unknown option: --password=…. Secrets are never arguments: set KUSTOM_HPP_API_KEY",
+    ),
+    ("create --api-key hunter2 -", "Unknown option: --api-key. Secrets are never arguments"),
+    ("create - hunter2", "1 argument(s) too many."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "due"), USAGE, ids=[arguments for arguments, _ in USAGE])
+def test_wrong_usage_exits_2_in_one_paragraph(cli: Cli, arguments: str, due: str) -> None:
+    done = cli(*arguments.split())
+    assert (done.code, done.out) == (2, "")
+    [paragraph] = done.err.splitlines()
+    assert paragraph.startswith("error: ")
+    assert due in paragraph
+    assert "hunter2" not in paragraph
+
+
+def test_every_error_has_its_exit_code() -> None:
+    due = {
+        errors.ConfigError: Exit.CONFIG,
+        errors.AuthenticationError: Exit.CONFIG,
+        errors.InvalidRequestError: Exit.USAGE,
+    }
+    for kind in vars(errors).values():
+        if not (isinstance(kind, type) and issubclass(kind, HPPError)):
+            continue
+        unknown = issubclass(kind, errors.OutcomeUnknownError)
+        assert exit_code(kind("x")) is due.get(kind, Exit.UNKNOWN if unknown else Exit.FAILED), kind
+        assert (kind("x").delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED}) == unknown
+
+
+def test_no_secret_in_any_output(
+    cli: Cli, at_sandbox: Sandbox, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key, user = "kco_test_api_" + secrets.token_urlsafe(24), "K123456_" + secrets.token_hex(6)
+    query = secrets.token_hex(9)
+    bodies = {
+        "good.json": {
+            "payment_session_url": "https://x.example/1",
+            "merchant_urls": {"status_update": f"https://shop.example/status?secret={query}"},
+        },
+        "bad.json": {"payment_session_url": f"no url {query}", "profile_id": [query]},
+    }
+    for name, body in bodies.items():
+        (tmp_path / name).write_text(json.dumps(body))
+    (tmp_path / "cut.json").write_text(json.dumps(bodies["bad.json"])[:-2])
+    commands = ["demo", "check", "check --online", "sandbox --port -1", "create - x"]
+    commands += [f"create {tmp_path / name}" for name in (*bodies, "cut.json", "none.json")]
+    environment.setenv("KUSTOM_HPP_API_KEY", key)
+    at_sandbox.fault("echo_auth")
+    said, codes = "", set()
+    # Alone, as half of a pair, given twice, and each in the wrong place.
+    wrong = ("PASSWORD", key), ("INSECURE_HTTP", key), ("ENVIRONMENT", key), ("BASE_URL", f"https://u:{key}@x.example")
+    for more, value in (("APP_INFO", "Shop/1"), ("USERNAME", user), *wrong):
+        with environment.context() as patch:
+            patch.setenv(f"KUSTOM_HPP_{more}", value)
+            for command in commands:
+                done = cli(*command.split())
+                said += done.out + done.err
+                codes.add(done.code)
+    assert codes == {0, 1, 2, 3}
+    hidden = [key[13:], user[3:], query, b64encode(f"{user}:{key}".encode()).decode()]
+    assert [secret for secret in hidden if secret in said] == []
+    assert "kco_test_…" in said  # the scan has been where it is told
+
+
+@pytest.mark.parametrize("missing", ["cyclopts", "rich"])
+def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
+    done = in_a_process(f"sys.modules[{missing!r}] = None; from kustom_hpp.cli import main; sys.exit(main(['demo']))")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        f"kustom-hpp needs {missing}, which is not installed: run pip install 'kustom_hpp[cli]' and try again.\n"
+    )
+
+
+def test_a_module_of_our_own_that_is_missing_is_no_missing_extra() -> None:
+    done = in_a_process("sys.modules['kustom_hpp.cli.demo'] = None; from kustom_hpp.cli import main; main([])")
+    assert done.returncode == 1
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_traceback() -> None:
+    with start("--help") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (1, "")
+
+
+def in_a_process(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"import sys; {code}"]
+    return subprocess.run(command, env=variables(), capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_the_console_script_is_this_main() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"kustom-hpp": "kustom_hpp.cli:main"}

@@ -1,0 +1,99 @@
+"""`kustom-hpp demo`."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from kustom_hpp._codec import codec
+from kustom_hpp.cli.demo import example_orders, run_demo
+from tests.cli.conftest import Cli, run
+
+ROW = re.compile(r"(\S.*?) +([0-9a-f-]{36})  (http://127\.0\.0\.1:\d+/eu/hpp/payments/\w+) +(\d+\.\d)")
+
+
+def test_the_example_orders_are_requests_without_a_flaw() -> None:
+    orders = example_orders()
+    assert 5 <= len(orders) <= 8
+    assert len({order["order_id"] for order in orders}) == len(orders)
+    for order in orders:
+        url = f"https://api.kustom.co/checkout/v3/orders/{order['order_id']}"
+        request = codec().request_from({"payment_session_url": url, **order["request"]})
+        assert (request.problems(), request.warnings()) == ((), ())
+
+
+def test_a_pipe_gets_one_plain_line_for_each_order() -> None:
+    done = run("demo", NO_COLOR="")
+    assert (done.code, done.err) == (0, "")
+    head, *lines, summary = done.out.splitlines()
+    assert head.split() == ["Order", "Session", "id", "Redirect", "URL", "ms"]
+    rows = [ROW.fullmatch(line.strip()) for line in lines]
+    assert [row and row[1] for row in rows] == [order["name"] for order in example_orders()]
+    assert len({row[2] for row in rows if row}) == len(rows)
+    assert summary.startswith(f"{len(rows)} of {len(rows)} sessions created in ")
+    assert done.out.isascii()
+
+
+def test_the_settings_of_the_environment_are_left_alone(cli: Cli, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("KUSTOM_HPP_BASE_URL", "https://api.kustom.co")
+    environment.setenv("KUSTOM_HPP_API_KEY", "kco_live_api_xxxxxxxx")
+    done = cli("demo")
+    assert done.code == 0
+    assert "kustom.co" not in done.out
+
+
+def terminal(width: int, **settings: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, legacy_windows=False, **settings)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
+    return shown[shown.rindex("╭") :]  # the last state of a table that grew
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+async def test_at_every_width_nothing_is_cut(environment: pytest.MonkeyPatch, width: int) -> None:
+    console = terminal(width)
+    assert await run_demo(console) == 0
+    shown = text_of(console)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines()[:-1])) <= width
+    # A folded text goes on in the same column: read down the columns, it is whole again.
+    rows = [line.split("│")[2:-2] for line in shown.splitlines() if line.startswith("│")]
+    shown = " ".join("".join(cell.strip() for cell in column) for column in zip(*rows, strict=True))
+    ids = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", shown)
+    urls = re.findall(r"http://127\.0\.0\.1:\d+/eu/hpp/payments/\w{10}", shown)
+    assert len(ids) == len(urls) == len(example_orders())
+
+
+async def test_at_80_columns_a_url_is_not_even_folded(environment: pytest.MonkeyPatch) -> None:
+    console = terminal(80)
+    await run_demo(console)
+    assert len(re.findall(r"/eu/hpp/payments/\w{10} ", text_of(console))) == len(example_orders())
+
+
+async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
+    colour, plain = terminal(80, color_system="standard"), terminal(80, no_color=True, color_system="standard")  # type: ignore[arg-type]
+    await run_demo(colour)
+    await run_demo(plain)
+    assert "\x1b[36m" in colour.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[36m" not in plain.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("faults", "code", "due"),
+    [
+        (["status_404~times=2"], 1, "NotFoundError, delivery rejected"),
+        (["status_404~times=2", "status_503~skip=3"], 4, "ServerError, delivery unknown"),
+        (["reset_after_request~nth=2"], 4, "LostAnswerError, delivery unknown"),
+    ],
+)
+async def test_a_failure_is_a_row_and_the_exit_code(faults: list[str], code: int, due: str) -> None:
+    console = Console(file=io.StringIO(), width=400)
+    assert await run_demo(console, faults) == code
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert due in shown
+    failed = shown.count(", delivery ")
+    assert f"{len(example_orders()) - failed} of {len(example_orders())} sessions created" in shown
