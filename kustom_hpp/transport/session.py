@@ -81,6 +81,8 @@ class HTTPSessionManager:
         self._blind = False
         # As wide as the pool, so that the wait for a connection is here, outside of every timeout but the deadline.
         self._gate = Gate(_width(pool, http_session))
+        # Two that close at once would each hold some of the places and wait for the other's.
+        self._closing = asyncio.Lock()
 
     async def send(self, request: HttpRequest, mark: Mark) -> HttpResponse:
         """Make one attempt; see `Transport.send`."""
@@ -116,6 +118,11 @@ class HTTPSessionManager:
             return
         if loop is not asyncio.get_running_loop():
             raise WrongLoopError(_OTHER_LOOP)
+        async with self._closing:
+            await self._close(session)
+
+    async def _close(self, session: aiohttp.ClientSession) -> None:
+        """Take every place at the gate, so that nobody is in flight, and close; if cancelled, close at once."""
         gate, held = self._gate, 0
         try:
             while held < gate.width:
