@@ -4,6 +4,7 @@ Nothing here opens a socket, waits or tries again. An answer's body is never tru
 """
 
 import email.utils
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ from kustom_hpp.wire import CallInfo, HttpRequest, HttpResponse, RateLimit, Secr
 BODY_CAP = 64 * 1024
 """Bytes of an answer's body that an error keeps."""
 _MOST_MESSAGES = 50
+_SECRET_LENGTH = 8
+"""Shorter values of headers are no secrets; hiding them would make error texts unreadable."""
 _ID_CAP = 128
 
 
@@ -151,7 +154,8 @@ class Protocol:
         raise self._decode_error(operation, request, answer, why)
 
     def _decode_error(self, operation: Operation, request: Any, answer: HttpResponse, why: str) -> DecodeError:
-        body = self._redact(answer.body, request)[:BODY_CAP]
+        secrets = self._secrets(request)
+        body = _redacted(answer.body, secrets)[:BODY_CAP]
         found = _SESSION_ID.search(body)
         return DecodeError(
             f"{operation.name} was answered with {answer.status}, so the session exists, but {why}. "
@@ -159,19 +163,21 @@ class Protocol:
             status=answer.status,
             body=body,
             session_id=found[1].decode() if found else None,
-            correlation_id=correlation_id(answer.headers),
+            correlation_id=_hidden(correlation_id(answer.headers), secrets) or None,
             cause=answer.broken,
         )
 
     def _api_error(self, operation: Operation, request: Any, answer: HttpResponse) -> ApiError:
-        body = self._redact(answer.body, request)[:BODY_CAP]
+        secrets = self._secrets(request)
+        body = _redacted(answer.body, secrets)[:BODY_CAP]
         told = self._error_body(body)
         code = told.get("error_code")
-        code = clean_text(code, _ID_CAP) if isinstance(code, str) else None
-        messages = tuple(clean_text(message) for message in _messages(told)[:_MOST_MESSAGES])
+        code = clean_text(_hidden(code, secrets), _ID_CAP) if isinstance(code, str) else None
+        messages = tuple(clean_text(_hidden(message, secrets)) for message in _messages(told)[:_MOST_MESSAGES])
         identity = told.get("correlation_id")
         if not isinstance(identity, str) or not identity:
             identity = correlation_id(answer.headers)
+        identity = _hidden(identity, secrets) or None
         kind = error_for_status(answer.status)
         text = f"{operation.name} was answered with {answer.status}" + (f" {code}" if code else "")
         if messages:
@@ -208,14 +214,31 @@ class Protocol:
             return f". It points to {_origin(location)}, which is not followed" if location else ""
         return ""
 
-    def _redact(self, body: bytes, request: Any) -> bytes:
-        """What the server says, without our own secrets in it: some servers echo what they were sent."""
-        secrets: list[str] = [*self._settings.secrets]
+    def _secrets(self, request: Any) -> list[Secret]:
+        """What we sent and nobody should read again in an error, longest first: some servers echo what they get."""
+        found = {*self._settings.secrets}
+        found.update(Secret(value) for _, value in self._settings.headers if len(value) >= _SECRET_LENGTH)
         if isinstance(request, CreateSessionRequest):
-            secrets += [Secret(secret) for secret in secrets_of(request)]
-        for secret in sorted(secrets, key=len, reverse=True):
-            body = body.replace(secret.encode(errors="surrogatepass"), b"***")
-        return body
+            found.update(Secret(secret) for secret in secrets_of(request))
+        return sorted(found, key=len, reverse=True)
+
+
+def _redacted(body: bytes, secrets: list[Secret]) -> bytes:
+    """A body without our secrets, as JSON spells them too: with "/" or what is not ASCII escaped."""
+    for secret in secrets:
+        spelled = {secret, *(Secret(json.dumps(secret, ensure_ascii=ascii_only)[1:-1]) for ascii_only in (True, False))}
+        spelled |= {Secret(spelling.replace("/", "\\/")) for spelling in spelled}
+        for spelling in sorted(spelled, key=len, reverse=True):
+            body = body.replace(spelling.encode(errors="surrogatepass"), b"***")
+    return body
+
+
+def _hidden(text: str | None, secrets: list[Secret]) -> str:
+    """A text without our secrets: whatever way they were escaped in the body, here they would be plain."""
+    shown = text or ""
+    for secret in secrets:
+        shown = shown.replace(secret, "***")
+    return shown
 
 
 def _environment_of(url: str) -> Environment | None:
