@@ -262,7 +262,7 @@ def with_info(value: Any, info: CallInfo) -> Any:
 
 _SESSION_ID = re.compile(rb'"session_id"\s*:\s*"([A-Za-z0-9._~-]{1,64})"')
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
-_LIMIT = re.compile(r"\s*([0-9]{1,9})(?:.*?;\s*w=([0-9]{1,9}))?", re.ASCII)
+_LIMIT = re.compile(r"\s*([0-9]{1,9})(?![0-9])(?:.*?;\s*w=([0-9]{1,9})(?![0-9]))?", re.ASCII)
 
 
 def _messages(told: Mapping[str, Any]) -> list[str]:
@@ -280,7 +280,7 @@ def correlation_id(headers: Mapping[str, str]) -> str | None:
     """The API's id for a request, from any header whose name ends in "correlation-id"."""
     for name in headers:
         if name[-3:] in _ID_ENDINGS and name.lower().endswith("correlation-id"):
-            return clean_text(headers[name], _ID_CAP)
+            return clean_text(headers[name], _ID_CAP) or None
     return None
 
 
