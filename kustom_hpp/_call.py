@@ -27,10 +27,10 @@ class Parts:
     hooks: Hooks
 
 
-class Call:
-    """One call: its attempts share an encoded request, a deadline and a progress."""
+class Call(retry.Progress):
+    """One call: its attempts share an encoded request, a deadline and a progress, which it is itself."""
 
-    __slots__ = ("answer", "http_request", "mark", "now", "operation", "parts", "progress", "request", "rules")
+    __slots__ = ("answer", "http_request", "mark", "now", "operation", "parts", "request", "rules")
 
     def __init__(
         self,
@@ -40,13 +40,13 @@ class Call:
         http_request: HttpRequest,
         rules: retry.Rules,
     ) -> None:
+        super().__init__()
         self.parts = parts
         self.operation = operation
         self.request = request
         self.http_request = http_request
         self.rules = rules
         self.now = asyncio.get_running_loop().time
-        self.progress = retry.Progress()
         self.mark: Mark | None = None
         """The attempt in flight; None between attempts."""
         self.answer: HttpResponse | None = None
@@ -55,13 +55,14 @@ class Call:
         """Take a turn, send, read."""
         parts, until = self.parts, self.rules.deadline
         # Pace counts on one clock for all event loops of the process.
-        await parts.pace.turn(None if until is None else until - self.now() + time.monotonic())
+        if parts.pace.rate is not None:
+            await parts.pace.turn(None if until is None else until - self.now() + time.monotonic())
         began = self.now()
         if until is not None and began >= until:
             msg = "the deadline had passed before the request's turn: nothing was sent"
             raise DeadlineExceededError(msg)
-        if self.progress.began is None:
-            self.progress.began = began
+        if self.began is None:
+            self.began = began
         self.mark = Mark()
         try:
             answer = self.answer = await parts.transport.send(self.http_request, self.mark)
@@ -72,18 +73,17 @@ class Call:
 
     async def run(self, on_retry: Callable[[int, float, HPPError], None] | None = None) -> Any:
         """The value, with how the call went."""
-        progress = self.progress
-        value = await retry.call(self.attempt, self.rules, self.parts.quota, progress, on_retry)
-        answer, began = self.answer, progress.began
+        value = await retry.call(self.attempt, self.rules, self.parts.quota, self, on_retry)
+        answer, began = self.answer, self.began
         assert answer is not None  # noqa: S101 - a value was read from it
         assert began is not None  # noqa: S101
         info = CallInfo(
-            attempts=progress.attempts,
+            attempts=self.attempts,
             elapsed=self.now() - began,
             status=answer.status,
             correlation_id=correlation_id(answer.headers),
             rate_limit=rate_limit(answer.headers),
-            earlier_unknown=progress.earlier is Delivery.UNKNOWN,
+            earlier_unknown=self.earlier is Delivery.UNKNOWN,
         )
         return with_info(value, info)
 
@@ -102,7 +102,7 @@ class Call:
             raise
         except BaseException:
             in_flight = self.mark.delivery if self.mark is not None else None
-            hooks.emit(self._finished(started, Delivery.worst(self.progress.earlier, in_flight), cancelled=True))
+            hooks.emit(self._finished(started, Delivery.worst(self.earlier, in_flight), cancelled=True))
             raise
         hooks.emit(self._finished(started, Delivery.ACCEPTED))
         return value
@@ -114,7 +114,7 @@ class Call:
         identity = error.correlation_id if error is not None else None
         return Finished(
             operation=self.operation.name,
-            attempts=self.progress.attempts + (1 if cancelled and self.mark is not None else 0),
+            attempts=self.attempts + (1 if cancelled and self.mark is not None else 0),
             elapsed=self.now() - started,
             delivery=delivery,
             status=answer.status if answer is not None else None,

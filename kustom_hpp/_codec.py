@@ -16,7 +16,6 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import attrs
 from cattrs import Converter
 from cattrs.fns import identity
-from cattrs.gen import make_dict_unstructure_fn, override
 
 from kustom_hpp import models
 from kustom_hpp.errors import InvalidRequestError
@@ -140,29 +139,44 @@ def codec() -> Codec:
 
 
 def _unstructuring() -> Converter:
-    converter = Converter(omit_if_default=True)
+    converter = Converter()
     converter.register_unstructure_hook(dt.datetime, _date_text)
-    # What is JSON as it stands passes through: cattrs then writes no call for it into its functions.
+    # What is JSON as it stands passes through.
     converter.register_unstructure_hook_func(_is_plain, identity)
     converter.register_unstructure_hook_factory(attrs.has, functools.partial(_unstructure_hook, converter))
     return converter
 
 
 def _unstructure_hook(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
-    left_out: Any = {name: override(omit=True) for name in _NOT_ON_THE_WIRE if name in attrs.fields_dict(cls)}
-    known: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(
-        cls, converter, _cattrs_omit_if_default=True, **left_out
-    )
-    if "extra" not in left_out:
-        return known
+    """The fields that are not None, in the order of the class, and `extra` beside them.
 
-    def with_extra(value: Any) -> dict[str, Any]:
-        plain = known(value)
-        if value.extra:
+    Implementation note: cattrs' own generator compares each field with its default, which for a nested object is a call of
+    its `__eq__`; on the path of every request that shows.
+    """
+    fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
+    hooks = [(field.name, _hook_or_none(converter, field.type)) for field in fields]
+    has_extra = "extra" in attrs.fields_dict(cls)
+
+    def unstructure(value: Any) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for name, hook in hooks:
+            item = getattr(value, name)
+            if item is not None:
+                plain[name] = item if hook is None else hook(item)
+        if has_extra and value.extra:
             plain.update(value.extra)
         return plain
 
-    return with_extra
+    return unstructure
+
+
+def _hook_or_none(converter: Converter, kind: Any) -> Callable[[Any], Any] | None:
+    if _is_optional(kind):
+        kind = next(arg for arg in get_args(kind) if arg is not NoneType)
+    if _is_tuple(kind) and _is_plain(get_args(kind)[0]):
+        return list
+    hook = converter.get_unstructure_hook(kind)
+    return None if hook is identity else hook
 
 
 def _date_text(value: dt.datetime) -> str:
@@ -267,7 +281,7 @@ def _structure_hook(
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for name, raw in value.items():
-            if name in texts and type(raw) is str:
+            if type(raw) is str and name in texts:
                 known[name] = raw
             elif name in hooks:
                 hook, kind = hooks[name]

@@ -25,7 +25,7 @@ from kustom_hpp.errors import (
     clean_text,
     error_for_status,
 )
-from kustom_hpp.models import CreateSessionRequest, Session, secrets_of
+from kustom_hpp.models import CreateSessionRequest, Options, Session, secrets_of
 from kustom_hpp.wire import CallInfo, HttpRequest, HttpResponse, RateLimit, Secret
 
 BODY_CAP = 64 * 1024
@@ -104,7 +104,9 @@ class Protocol:
             body = self._codec.encode(request)
         except (TypeError, ValueError, AttributeError, RecursionError):
             body = b""  # it has problems, or it could be written
-        if is_good(body) and self._is_of_this_place(request.payment_session_url):
+        options = request.options
+        texts = f"{request.profile_id}{options.page_title if type(options) is Options else ''}"
+        if is_good(body, texts) and self._is_of_this_place(request.payment_session_url):
             return body
         if problems := request.problems() or self._place_problems(request):
             raise InvalidRequestError(problems=problems)

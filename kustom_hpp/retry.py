@@ -65,7 +65,7 @@ class Quota:
             self.tokens += 1
 
 
-@frozen(kw_only=True, slots=True)
+@frozen(kw_only=True, slots=False)
 class Rules:
     """What decides about further attempts of one call."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import field, frozen
 
 from kustom_hpp._checks import mask, mask_url
-from kustom_hpp.models.shared import extra_field, url_field
+from kustom_hpp.models.shared import raw_field, url_field
 from kustom_hpp.wire import CallInfo
 
 
@@ -18,7 +18,7 @@ class DistributionModule:
     standalone_url: str | None = url_field()
     """A public page; contains `{{profile_id}}` and `{{view_id}}` for the caller to fill."""
     generation_url: str | None = url_field()
-    extra: dict[str, Any] = extra_field()
+    extra: dict[str, Any] = raw_field()
     """Fields newer than this release, and known fields that came with another JSON type."""
 
 
@@ -43,7 +43,7 @@ class Session:
     expires_at: dt.datetime | None = None
     """When the session ends (aware). A KCO order lives 48 hours, its HPP session one hour less."""
     distribution_module: DistributionModule | None = None
-    extra: dict[str, Any] = extra_field()
+    extra: dict[str, Any] = raw_field()
     """Fields newer than this release, and known fields that came with another JSON type."""
     info: CallInfo = field(default=CallInfo(), eq=False)
     """How the call went; not part of the wire shape and not compared."""

@@ -20,6 +20,11 @@ def extra_field() -> Any:
     return field(factory=dict, converter=_copied, repr=mask_extra, hash=False)
 
 
+def raw_field() -> Any:
+    """`extra` of an answer: the codec makes a dict for it alone."""
+    return field(factory=dict, repr=mask_extra, hash=False)
+
+
 def url_field() -> Any:
     """A URL that may be left out: the query masked in the repr."""
     return field(default=None, repr=mask_url)

@@ -75,13 +75,21 @@ def _is_stale(protocol: ResponseHandler) -> bool:
     if protocol.should_close:
         return True
     sock = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
-    if sock is None or sock.fileno() < 0:
-        return True
-    if hasattr(select, "poll"):
+    number = -1 if sock is None else sock.fileno()
+    return number < 0 or _is_readable(number)
+
+
+if hasattr(select, "poll"):
+
+    def _is_readable(number: int) -> bool:
         poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
+        poll.register(number, select.POLLIN)
         return bool(poll.poll(0))
-    return bool(select.select([sock.fileno()], [], [], 0)[0])  # pragma: no cover - Windows has no poll
+
+else:  # pragma: no cover - Windows has no poll, and its select no limit of 1,024
+
+    def _is_readable(number: int) -> bool:
+        return bool(select.select([number], [], [], 0)[0])
 
 
 def guarded_connector(pool: Pool | None = None, **options: Any) -> aiohttp.TCPConnector:

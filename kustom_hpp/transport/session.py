@@ -163,7 +163,7 @@ class HTTPSessionManager:
         if self._loop is None and owner in (None, loop):
             self._loop, self._pid = loop, os.getpid()
             return
-        raise WrongLoopError(_FORKED if owner is loop else _OTHER_LOOP)
+        raise WrongLoopError(_FORKED if self._pid not in {0, os.getpid()} else _OTHER_LOOP)
 
     async def _exchange(
         self, session: aiohttp.ClientSession, request: HttpRequest, mark: Mark
