@@ -1,6 +1,8 @@
-"""The table is whole: every fault that the sandbox can play has one row, every row has its fault."""
+"""The table is whole: every fault that the sandbox can play has one row, every row has its fault, every trap its test."""
 
+import ast
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +35,14 @@ def test_a_row_with_parameters_says_something_else_than_the_plain_one():
         if "~" in row.told and row.place is Place.API:
             other = plain[row.told.partition("~")[0]]
             assert row.told == "double_answer~late=0" or (row.endings, row.commits) != (other.endings, other.commits)
+
+
+def names_in(folder: Path) -> set[str]:
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in folder.glob("test_*.py"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, kinds)}
+
+
+@pytest.mark.parametrize("number", range(1, 22))
+def test_every_trap_has_a_test(number):
+    assert [name for name in names_in(Path(__file__).parent) if name.startswith(f"test_t{number:02}_")]
