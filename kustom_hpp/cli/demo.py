@@ -35,7 +35,7 @@ def demo() -> int:
 
 def example_orders() -> list[dict[str, Any]]:
     """The orders that are shipped with the package: `name`, `order_id`, and a `request` without its payment session."""
-    orders: list[dict[str, Any]] = json.loads(resources.files(__package__).joinpath("orders.json").read_bytes())
+    orders: list[dict[str, Any]] = json.loads(resources.files("kustom_hpp.cli").joinpath("orders.json").read_bytes())
     return orders
 
 

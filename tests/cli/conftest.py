@@ -56,7 +56,11 @@ def variables(**settings: str) -> dict[str, str]:
     """The environment of a process of its own, with these settings and no others."""
     mine = set(config.VARIABLES.values())
     kept = {name: value for name, value in os.environ.items() if name not in mine}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | settings
+    return (
+        kept
+        | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "PYTHONWARNINGS": "error"}
+        | settings
+    )
 
 
 def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
