@@ -182,8 +182,7 @@ class CreateSessionRequest:
 
 def _check_request(found: Found, request: CreateSessionRequest) -> None:
     check_url(found, "", "payment_session_url", request.payment_session_url, required=True)
-    if request.profile_id is not None:
-        check_text(found, "", "profile_id", request.profile_id)
+    check_text(found, "", "profile_id", request.profile_id)
     urls, options = request.merchant_urls, request.options
     if type(urls) is MerchantUrls:
         _check_merchant_urls(found, urls)
@@ -197,23 +196,14 @@ def _check_request(found: Found, request: CreateSessionRequest) -> None:
         check_extra(found, "", request.extra, fields_dict(CreateSessionRequest), "CreateSessionRequest")
 
 
-# Left-out fields are the many: a look at each costs less than a call.
-
-
 def _check_merchant_urls(found: Found, urls: MerchantUrls) -> None:
     at = "merchant_urls."
-    if urls.success is not None:
-        check_url(found, at, "success", urls.success)
-    if urls.cancel is not None:
-        check_url(found, at, "cancel", urls.cancel)
-    if urls.back is not None:
-        check_url(found, at, "back", urls.back)
-    if urls.failure is not None:
-        check_url(found, at, "failure", urls.failure)
-    if urls.error is not None:
-        check_url(found, at, "error", urls.error)
-    if urls.status_update is not None:
-        check_url(found, at, "status_update", urls.status_update, https="the API posts callbacks over https only")
+    check_url(found, at, "success", urls.success)
+    check_url(found, at, "cancel", urls.cancel)
+    check_url(found, at, "back", urls.back)
+    check_url(found, at, "failure", urls.failure)
+    check_url(found, at, "error", urls.error)
+    check_url(found, at, "status_update", urls.status_update, https="the API posts callbacks over https only")
     if urls.extra:
         check_extra(found, at, urls.extra, fields_dict(MerchantUrls), "MerchantUrls")
 
@@ -222,22 +212,16 @@ def _check_options(found: Found, options: Options) -> None:
     at = "options."
     if options.background_images is not None:
         check_list(found, "options.background_images", options.background_images, _check_image)
-    if options.logo_url is not None:
-        check_url(found, at, "logo_url", options.logo_url)
-    if options.page_title is not None:
-        check_text(found, at, "page_title", options.page_title)
+    check_url(found, at, "logo_url", options.logo_url)
+    check_text(found, at, "page_title", options.page_title)
     if options.payment_method_categories is not None:
         if options.payment_method_category is not None:
             found.append(("options.payment_method_category", "stands beside payment_method_categories: give only one"))
         check_list(found, "options.payment_method_categories", options.payment_method_categories, _check_category)
-    if options.payment_method_category is not None:
-        check_enum(found, at, "payment_method_category", options.payment_method_category, PaymentMethodCategory)
-    if options.place_order_mode is not None:
-        check_enum(found, at, "place_order_mode", options.place_order_mode, PlaceOrderMode)
-    if options.purchase_type is not None:
-        check_enum(found, at, "purchase_type", options.purchase_type, PurchaseType)
-    if options.show_subtotal_detail is not None:
-        check_enum(found, at, "show_subtotal_detail", options.show_subtotal_detail, ShowSubtotalDetail)
+    check_enum(found, at, "payment_method_category", options.payment_method_category, PaymentMethodCategory)
+    check_enum(found, at, "place_order_mode", options.place_order_mode, PlaceOrderMode)
+    check_enum(found, at, "purchase_type", options.purchase_type, PurchaseType)
+    check_enum(found, at, "show_subtotal_detail", options.show_subtotal_detail, ShowSubtotalDetail)
     if options.extra:
         check_extra(found, at, options.extra, fields_dict(Options), "Options")
 

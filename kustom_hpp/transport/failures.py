@@ -32,7 +32,7 @@ class SingleShot(BytesPayload):
         self._on_progress = on_progress
         self._written = False
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
         """Set the mark, write, and tell about both ends of it."""
         if self._written:
             msg = "a request is sent once"

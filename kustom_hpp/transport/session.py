@@ -4,7 +4,7 @@ import asyncio
 import base64
 import logging
 import os
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 import aiohttp
@@ -21,6 +21,9 @@ from kustom_hpp.transport.clock import Clock, Gate
 from kustom_hpp.transport.connector import GuardedConnector, guarded_connector
 from kustom_hpp.transport.failures import SingleShot, describe, translate
 from kustom_hpp.wire import HttpRequest, HttpResponse, Mark, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HTTP_LIBRARY = f"aiohttp/{aiohttp.__version__}"
 ANSWER_CAP = 1 << 20
@@ -178,9 +181,7 @@ class HTTPSessionManager:
 
         clock = Clock(loop, until(request.connect_timeout))
         body = SingleShot(request.body or b"", mark, lambda: clock.move(until(request.read_timeout)))
-        headers = request.headers
-        if self._proxy_authorization is not None and request.url.scheme == "http":
-            headers = {**headers, "Proxy-Authorization": self._proxy_authorization}
+        headers = request.headers if self._proxy_authorization is None else self._for_the_proxy(request)
         mark.sent = self._blind
         answer: aiohttp.ClientResponse | None = None
         chunks: list[bytes] = []
@@ -214,6 +215,12 @@ class HTTPSessionManager:
         return HttpResponse(
             status=answer.status, headers=answer.headers, body=b"".join(chunks), broken=broken, timed_out=clock.expired
         )
+
+    def _for_the_proxy(self, request: HttpRequest) -> "Mapping[str, str]":
+        """The headers, with the proxy's own where the proxy reads them; with https it gets them by CONNECT."""
+        if request.url.scheme == "https" or self._proxy_authorization is None:
+            return request.headers
+        return {**request.headers, "Proxy-Authorization": self._proxy_authorization}
 
 
 _FORKED = (
