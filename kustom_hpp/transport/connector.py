@@ -47,9 +47,9 @@ class GuardedConnector(aiohttp.TCPConnector):
                 connection = await super().connect(req, traces, timeout)
         except PRE_SEND:
             raise
-        except TimeoutError:
-            raise
-        except Exception as error:  # a proxy that breaks off CONNECT, a connector closed meanwhile
+        except (
+            Exception
+        ) as error:  # a proxy that breaks off CONNECT, a resolver's own timeout, a connector closed meanwhile
             raise NoConnectionError(f"{type(error).__name__} while connecting") from error
         if connection.protocol.should_close:
             connection.close()
