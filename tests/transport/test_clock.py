@@ -1,0 +1,163 @@
+"""The gate and the clock of an attempt, and the moments in which two things happen at once."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+import kustom_hpp as hpp
+from kustom_hpp.transport.clock import Clock, Gate
+from tests.virtual import virtual_time
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def passing(gate: Gate, deadline: float | None = None) -> None:
+    if gate.free:
+        gate.free -= 1
+    else:
+        await gate.wait(deadline)
+
+
+async def waiting(gate: Gate, number: int, deadline: float | None = None) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(passing(gate, deadline)) for _ in range(number)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_places_go_to_whoever_has_waited_longest():
+    gate = Gate(2)
+    tasks = await waiting(gate, 5)
+    assert [task.done() for task in tasks] == [True, True, False, False, False]
+    for done in ([True] * 3 + [False] * 2, [True] * 4 + [False], [True] * 5):
+        gate.release()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [task.done() for task in tasks] == done
+    assert gate.free == 0
+    for _ in range(2):
+        gate.release()
+    assert (gate.free, gate.width) == (2, 2)
+
+
+async def test_who_gave_up_is_passed_over():
+    gate = Gate(1)
+    tasks = await waiting(gate, 4)
+    for task in tasks[1:3]:
+        task.cancel()
+    await asyncio.wait(tasks[1:3])
+    gate.release()
+    await asyncio.wait_for(tasks[3], 1)
+    assert (tasks[1].cancelled(), tasks[2].cancelled(), gate.free) == (True, True, 0)
+
+
+async def test_a_place_given_to_someone_who_is_cancelled_at_that_moment_is_not_lost():
+    gate = Gate(1)
+    _, first, second = await waiting(gate, 3)
+    gate.release()
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    await asyncio.wait_for(second, 1)
+    gate.release()
+    assert gate.free == 1
+
+
+@pytest.mark.parametrize("given", [None, -1e-10, 1e-10], ids=["not", "just before", "just after"])
+async def test_the_deadline_at_the_gate(given):
+    gate = Gate(1)
+    with virtual_time() as clock:
+        begin = clock.now
+        holder, late = await waiting(gate, 2, begin + 2.0)
+        assert holder.done()
+        if given is not None:
+            # The place comes free in the same turn of the loop in which the deadline's timer rings.
+            asyncio.get_running_loop().call_at(begin + 2.0 + given, gate.release)
+        with pytest.raises(hpp.DeadlineExceededError) as caught:
+            await late
+        assert clock.now == pytest.approx(begin + 2.0)
+        assert (caught.value.__context__, caught.value.delivery) == (None, hpp.Delivery.NOT_SENT)
+        await asyncio.sleep(1)
+    # Nobody took it, and it is not lost.
+    assert gate.free == (0 if given is None else 1)
+
+
+async def attempt(clock: Clock, seconds: float) -> str:
+    """What an attempt does with its clock: "done", or "time" where the clock ended it."""
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        if not clock.stop():
+            raise
+        return "time"
+    clock.stop()
+    return "done"
+
+
+def clock_in(seconds: float) -> Clock:
+    return Clock(asyncio.get_running_loop(), now() + seconds)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1.0, "done"), (3.0, "time")])
+async def test_the_clock_ends_what_takes_too_long(seconds, expected):
+    with virtual_time() as virtual:
+        begin = virtual.now
+        clock = clock_in(2.0)
+        assert await attempt(clock, seconds) == expected
+        assert clock.expired is (expected == "time")
+        assert virtual.now - begin == pytest.approx(min(seconds, 2.0))
+        # Stopped, it rings no more, and leaves no mark on the task.
+        await asyncio.sleep(60)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize(
+    ("moves", "ends"),
+    [([], 2.0), ([5.0], 5.0), ([0.5], 0.5), ([5.0, 3.0], 3.0), ([0.5, 7.0], 7.0), ([5.0, 0.5, 6.0, 4.0], 4.0)],
+)
+async def test_the_clock_is_moved_both_ways(moves, ends):
+    with virtual_time() as virtual:
+        begin = virtual.now
+        clock = clock_in(2.0)
+        for move in moves:
+            clock.move(begin + move)
+        assert await attempt(clock, 100.0) == "time"
+        assert virtual.now - begin == pytest.approx(ends)
+
+
+@pytest.mark.parametrize("first", ["caller", "clock"])
+async def test_a_caller_who_cancels_as_the_clock_rings_is_heard(first):
+    async def one() -> str:
+        return await attempt(clock_in(2.0), 100.0)
+
+    with virtual_time():
+        loop, begin = asyncio.get_running_loop(), now()
+        task: asyncio.Task[str]
+        if first == "clock":
+            task = asyncio.create_task(one())
+            await asyncio.sleep(0)
+            loop.call_at(begin + 2.0, task.cancel)
+        else:
+            loop.call_at(begin + 2.0, lambda: task.cancel())  # noqa: PLW0108 - there is no task yet
+            task = asyncio.create_task(one())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+
+async def test_a_task_that_was_cancelled_before_still_has_a_clock_of_its_own():
+    async def one() -> str:
+        # Somebody above decided to go on, and did not call uncancel().
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+        return await attempt(clock_in(2.0), 100.0)
+
+    with virtual_time():
+        task = asyncio.create_task(one())
+        await asyncio.sleep(1)
+        task.cancel()
+        assert await task == "time"

@@ -1,0 +1,69 @@
+"""The transport without sockets keeps its script, its memory, and the real one's manners."""
+
+import pytest
+from yarl import URL
+
+import kustom_hpp as hpp
+from kustom_hpp.transport import FakeTransport
+from kustom_hpp.wire import Delivery, HttpRequest, Mark
+
+
+def request(number: int = 1) -> HttpRequest:
+    url = URL(f"https://api.example/{number}")
+    return HttpRequest(method="POST", url=url, headers={}, connect_timeout=1.0, read_timeout=1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "body"),
+    [((), 201, b""), ((500,), 500, b""), ((201, {"a": [1]}), 201, b'{"a": [1]}'), ((200, b"raw"), 200, b"raw"),
+     ((200, "text"), 200, b'"text"'), ((200, []), 200, b"[]")],
+)  # fmt: skip
+def test_answers(arguments, status, body):
+    answer = FakeTransport.answer(*arguments, headers={"Retry-After": "1"})
+    assert (answer.status, answer.body, answer.headers["retry-after"], answer.broken) == (status, body, "1", None)
+
+
+async def test_the_script_is_played_and_its_last_step_repeated():
+    transport = FakeTransport(FakeTransport.answer(500), FakeTransport.answer(201))
+    assert [(await transport.send(request(n), Mark())).status for n in range(4)] == [500, 201, 201, 201]
+    assert [sent.url.path for sent in transport.requests] == ["/0", "/1", "/2", "/3"]
+
+
+async def test_a_step_may_look_at_the_request():
+    transport = FakeTransport(lambda asked: FakeTransport.answer(200, asked.url.path), lambda _: hpp.ConnectError("x"))
+    assert (await transport.send(request(7), Mark())).body == b'"/7"'
+    with pytest.raises(hpp.ConnectError):
+        await transport.send(request(), Mark())
+
+
+@pytest.mark.parametrize(
+    ("step", "delivery"),
+    [
+        (FakeTransport.answer(400), Delivery.UNKNOWN),
+        (hpp.ConnectError("x"), Delivery.NOT_SENT),
+        (hpp.DeadlineExceededError("x"), Delivery.NOT_SENT),
+        (hpp.ClientClosedError("x"), Delivery.NOT_SENT),
+        (hpp.LostAnswerError("x"), Delivery.UNKNOWN),
+        (hpp.LostAnswerError("x", delivery=Delivery.ACCEPTED), Delivery.UNKNOWN),
+    ],
+)
+async def test_the_mark_is_set_as_the_real_one_would(step, delivery):
+    mark = Mark()
+    if isinstance(step, hpp.HPPError):
+        with pytest.raises(type(step)) as caught:
+            await FakeTransport(step).send(request(), mark)
+        assert caught.value is step
+    else:
+        assert await FakeTransport(step).send(request(), mark) is step
+    assert mark.delivery is delivery
+
+
+async def test_closed():
+    transport = FakeTransport(FakeTransport.answer())
+    assert transport.closed is False
+    await transport.aclose()
+    await transport.aclose()
+    assert transport.closed is True
+    with pytest.raises(hpp.ClientClosedError):
+        await transport.send(request(), Mark())
+    assert transport.requests == []
