@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 
@@ -136,8 +136,8 @@ class TappedHandler(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Write the connection down; serve it unless a fault takes it."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self.link = self._greeter.link(transport)
+        # Other loops' transports look like asyncio's, and are none.
+        self.link = self._greeter.link(cast("asyncio.Transport", transport))
         self._served = self._greeter.connected(self.link)
         if self._served:
             super().connection_made(transport)

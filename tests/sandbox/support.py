@@ -149,6 +149,14 @@ async def exchange(sandbox: Sandbox, data: bytes | None = None, seconds: float =
         return await wire.rest(seconds)
 
 
+async def touch(sandbox: Sandbox, data: bytes | None = None) -> bytes:
+    """Send a create over a connection of its own; the first bytes that come back, none where it is closed instead."""
+    async with await Wire.open(sandbox.base_url) as wire:
+        wire.writer.write(request(sandbox) if data is None else data)
+        async with asyncio.timeout(5):
+            return await wire.reader.read(12)
+
+
 async def ask(sandbox: Sandbox, data: bytes | None = None) -> Reply:
     """Send a create over a connection of its own; its one well-formed answer."""
     async with await Wire.open(sandbox.base_url) as wire:

@@ -2,13 +2,17 @@
 
 import asyncio
 import datetime as dt
+import doctest
 import json
 import re
+import subprocess
+import sys
 import uuid
 
 import aiohttp
 import pytest
 
+import kustom_hpp.sandbox.faults
 from kustom_hpp import models
 from kustom_hpp._codec import codec
 from kustom_hpp.sandbox import Sandbox
@@ -170,6 +174,29 @@ async def test_a_413_arrives_though_the_body_goes_on(sandbox: Sandbox) -> None:
     assert (reply.status, reply.end) == (413, "fin")
 
 
+async def test_a_big_body_for_no_route_is_refused_as_such(sandbox: Sandbox) -> None:
+    reply = await ask(sandbox, request(sandbox, body=bytes(2_000_000)).replace(PATH.encode(), b"/elsewhere"))
+    assert reply.status == 413
+
+
+async def test_a_body_that_is_no_http_is_refused(sandbox: Sandbox) -> None:
+    data = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked", request(sandbox))
+    async with await Wire.open(sandbox.base_url) as wire:
+        wire.writer.write(data[:-5])
+        reply = await wire.rest()
+    assert (reply.status, reply.end) == (400, "fin")
+    assert sandbox.record.created == ()
+
+
+async def test_a_refused_body_that_never_ends_is_not_waited_for_when_its_sender_goes(sandbox: Sandbox) -> None:
+    async with await Wire.open(sandbox.base_url) as wire:
+        wire.writer.write(request(sandbox, body=bytes(3_000_000))[:-1])
+        assert (await wire.answer()).status == 413
+        assert not sandbox.record.posts[0].done
+    await sandbox.settled()
+    assert sandbox.record.posts[0].done
+
+
 async def test_a_body_in_chunks_is_read(sandbox: Sandbox) -> None:
     body = json.dumps({"payment_session_url": ORDER}).encode()
     data = request(sandbox, body=body).replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
@@ -323,6 +350,18 @@ async def test_the_record_can_be_bounded_and_cleared() -> None:
 
 
 # Being a guest in a loop.
+
+
+def test_the_library_does_not_load_it() -> None:
+    code = "import sys, kustom_hpp; print([name for name in sys.modules if name.startswith('kustom_hpp.sandbox')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"
+
+
+def test_its_examples_are_true() -> None:
+    for module in (kustom_hpp.sandbox, kustom_hpp.sandbox.faults):
+        result = doctest.testmod(module)
+        assert (result.failed, result.attempted > 0) == (0, True)
 
 
 async def test_a_hundred_at_once(sandbox: Sandbox) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from kustom_hpp.sandbox import FAULTS, Fault, Sandbox, Script, Stage
-from tests.sandbox.support import ask, exchange, order, request
+from tests.sandbox.support import ask, exchange, order, request, touch
 
 
 async def statuses(sandbox: Sandbox, count: int, number: int = 0) -> list[int]:
@@ -148,7 +148,7 @@ async def test_the_first_rule_that_bites_wins_and_all_of_them_count(sandbox: San
 
 async def test_a_connection_fault_counts_connections(sandbox: Sandbox) -> None:
     sandbox.fault("accept_close~skip=1,times=1")
-    assert [(await exchange(sandbox, seconds=0.05)).data[:12] for _ in range(3)] == [b"HTTP/1.1 201", b"", b"HTTP/1.1 201"]
+    assert [await touch(sandbox) for _ in range(3)] == [b"HTTP/1.1 201", b"", b"HTTP/1.1 201"]
     assert [seen.fault for seen in sandbox.record.connections] == [None, Fault("accept_close"), None]
 
 
@@ -166,14 +166,12 @@ async def met(seed: int, numbers: list[int], probability: float = 0.5, *, at_onc
     async with Sandbox() as sandbox:
         sandbox.faults.chaos(["status_429", "status_503", "garbage"], probability, seed)
         if at_once:
-            await asyncio.gather(*(exchange(sandbox, request(sandbox, order(number)), 0.1) for number in numbers))
+            await asyncio.gather(*(touch(sandbox, request(sandbox, order(number))) for number in numbers))
         else:
             for number in numbers:
-                await exchange(sandbox, request(sandbox, order(number)), 0.01)
+                await touch(sandbox, request(sandbox, order(number)))
         await sandbox.settled()
-        return {
-            number: str(post.fault) for number in numbers for post in sandbox.record.posts_for(order(number))
-        }
+        return {number: str(post.fault) for number in numbers for post in sandbox.record.posts_for(order(number))}
 
 
 async def test_a_seed_gives_the_same_faults_in_every_run_and_order() -> None:

@@ -39,10 +39,17 @@ async def _hang(call: Call, args: Args) -> Then:
     return Then.CLOSE
 
 
-async def _half_body(call: Call) -> None:
+async def _head(call: Call) -> bytes:
+    """Send the head of the 201; the body that should follow."""
     whole = call.answer()
     call.answered(whole.status)
-    await call.send(whole.encode()[: -len(whole.body) // 2])
+    await call.send(whole.encode()[: -len(whole.body)])
+    return whole.body
+
+
+async def _half_body(call: Call) -> None:
+    body = await _head(call)
+    await call.send(body[: len(body) // 2])
 
 
 async def _half_body_close(call: Call, args: Args) -> Then:  # noqa: ARG001
@@ -62,9 +69,7 @@ async def _half_body_hang(call: Call, args: Args) -> Then:
 
 
 async def _headers_then_hang(call: Call, args: Args) -> Then:
-    whole = call.answer()
-    call.answered(whole.status)
-    await call.send(whole.encode()[: -len(whole.body)])
+    await _head(call)
     return await _hang(call, args)
 
 
@@ -75,10 +80,7 @@ async def _drip(call: Call, data: bytes, interval: float) -> None:
 
 
 async def _drip_body(call: Call, args: Args) -> Then:
-    whole = call.answer()
-    call.answered(whole.status)
-    await call.send(whole.encode()[: -len(whole.body)])
-    await _drip(call, whole.body, args["interval"])
+    await _drip(call, await _head(call), args["interval"])
     return Then.KEEP
 
 
