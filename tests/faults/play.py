@@ -21,7 +21,7 @@ from tests.faults.table import MAX_ATTEMPTS, Place, Row
 
 PATIENT = hpp.Timeouts(connect=10.0, read=20.0)
 """Where the server ends the attempt: a machine that is busy must not end it first."""
-SHORT = hpp.Timeouts(connect=0.6, read=0.6)
+SHORT = hpp.Timeouts(connect=1.0, read=1.0)
 """Where only the client's own clock ends it."""
 QUICK = {"initial": 0.01, "maximum": 0.05, "budget": 30.0}
 

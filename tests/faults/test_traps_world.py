@@ -262,7 +262,7 @@ async def test_t20_a_resolver_that_is_silent_is_waited_for_no_longer_than_a_conn
     with pytest.raises(hpp.ConnectError) as caught:
         await client.create_session(order(client, "t20"))
     assert (caught.value.timed_out, caught.value.delivery) == (True, Delivery.NOT_SENT)
-    assert asyncio.get_running_loop().time() - began < 3.0
+    assert asyncio.get_running_loop().time() - began < 5.0
 
 
 @both_sessions
@@ -273,7 +273,7 @@ async def test_t20_an_answer_that_drips_is_waited_for_no_longer_than_an_answer(s
     began = asyncio.get_running_loop().time()
     with pytest.raises(hpp.OutcomeUnknownError):
         await client.create_session(order(client, "t20"))
-    assert asyncio.get_running_loop().time() - began < 3.0  # the whole answer would take more than 30 s
+    assert asyncio.get_running_loop().time() - began < 5.0  # the whole answer would take more than 30 s
 
 
 @pytest.mark.parametrize("fault", [None, "new_fields", "wrong_types", "nulls"])
