@@ -208,7 +208,7 @@ class _OtherTypeError(Exception):
     """A known field came with a JSON type that it should not have."""
 
 
-def _structuring(*, tolerant: bool) -> Converter:  # noqa: C901 - one hook after the other, each a line or two
+def _structuring(*, tolerant: bool) -> Converter:
     """A converter whose hooks never coerce: cattrs' own would make "None" of null and "5" of 5.
 
     Tolerant: what does not fit raises _OtherTypeError, and the object that holds it keeps it raw in `extra`. Else it
@@ -220,6 +220,20 @@ def _structuring(*, tolerant: bool) -> Converter:  # noqa: C901 - one hook after
         if tolerant:
             raise _OtherTypeError
         return value
+
+    def absent(name: str, misfitting: bool) -> Any:  # noqa: FBT001 - called in one place
+        if tolerant:
+            msg = f"without {name} ({'null or of another type' if misfitting else 'missing'})"
+            raise ValueError(msg)
+        return None
+
+    _register_values(converter, misfit)
+    converter.register_structure_hook_factory(attrs.has, lambda cls: _structure_hook(converter, cls, misfit, absent))
+    return converter
+
+
+def _register_values(converter: Converter, misfit: Callable[[Any], Any]) -> None:
+    """The hooks for what objects are made of."""
 
     def exactly(kind: type) -> Hook:
         return lambda value, _: value if type(value) is kind else misfit(value)
@@ -255,15 +269,6 @@ def _structuring(*, tolerant: bool) -> Converter:  # noqa: C901 - one hook after
     converter.register_structure_hook(StrEnum, enum)
     converter.register_structure_hook_factory(_is_tuple, many)
     converter.register_structure_hook_factory(_is_optional, optional)
-
-    def absent(name: str, misfitting: bool) -> Any:  # noqa: FBT001 - called in one place, just below
-        if tolerant:
-            msg = f"without {name} ({'null or of another type' if misfitting else 'missing'})"
-            raise ValueError(msg)
-        return None
-
-    converter.register_structure_hook_factory(attrs.has, lambda cls: _structure_hook(converter, cls, misfit, absent))
-    return converter
 
 
 def _structure_hook(

@@ -5,7 +5,7 @@ import copy
 import ssl as _ssl
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import attrs
 
@@ -17,11 +17,8 @@ from kustom_hpp.events import Hook, Hooks
 from kustom_hpp.models import CreateSessionRequest, Session
 from kustom_hpp.pace import Pace
 from kustom_hpp.retry import Quota, Rules
-from kustom_hpp.transport import HTTP_LIBRARY, HTTPSessionManager, Transport
+from kustom_hpp.transport import HTTP_LIBRARY, ClientSession, HTTPSessionManager, Transport
 from kustom_hpp.wire import Secret
-
-if TYPE_CHECKING:
-    import aiohttp
 
 _ORDER_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
 
@@ -85,7 +82,7 @@ class HPPClient:
         ssl: _ssl.SSLContext | None = None,
         proxy: str | None = None,
         trust_env: bool = False,
-        http_session: "aiohttp.ClientSession | None" = None,
+        http_session: ClientSession | None = None,
         transport: Transport | None = None,
         hooks: Iterable[Hook] = (),
     ) -> None:
@@ -147,6 +144,11 @@ class HPPClient:
     def __repr__(self) -> str:
         where = f", {self._settings.environment}" if self._settings.environment else ""
         return f"<{type(self).__name__} at {self._settings.base_url}{where}>"
+
+    @property
+    def settings(self) -> config.Settings:
+        """All that this client was told, checked; its `repr` masks what is secret."""
+        return self._settings
 
     async def __aenter__(self) -> Self:
         return self

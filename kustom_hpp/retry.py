@@ -155,8 +155,8 @@ async def _again(
     """Tenacity's part: the result, or the error that ends the call."""
     import tenacity
 
-    replay: list[HPPError] = [first]
-    settings = rules.settings
+    policy = _Policy(rules, quota, progress, on_retry)
+    replay = [first]
 
     async def run() -> T:
         if replay:
@@ -169,34 +169,12 @@ async def _again(
         progress.attempts += 1
         return result
 
-    jitter = tenacity.wait_random_exponential(multiplier=settings.initial, max=settings.maximum)
-
-    def wait(state: "RetryCallState") -> float:
-        asked = _asked_for(_error_of(state))
-        # A herd that was told the same moment spreads over the first backoff step, never before that moment.
-        return jitter(state) if asked is None else asked + tenacity.wait_random(0, settings.initial)(state)
-
-    def stop(state: "RetryCallState") -> bool:
-        error = _error_of(state)
-        return (
-            state.attempt_number >= settings.max_attempts
-            or (_asked_for(error) or 0.0) > settings.retry_after_cap
-            or not _fits(state.upcoming_sleep, rules, progress)
-            or not quota.take(error)
-        )
-
-    def before_sleep(state: "RetryCallState") -> None:
-        error = _error_of(state)
-        progress.earlier = Delivery.worst(progress.earlier, error.delivery)
-        if on_retry is not None:
-            on_retry(state.attempt_number, state.upcoming_sleep, error)
-
     retrying = tenacity.AsyncRetrying(
         sleep=asyncio.sleep,
         retry=tenacity.retry_if_exception(lambda error: worth_repeating(error, rules)),
-        wait=wait,
-        stop=stop,
-        before_sleep=before_sleep,
+        wait=policy.wait,
+        stop=policy.stop,
+        before_sleep=policy.before_sleep,
         reraise=True,
     )
     try:
@@ -206,6 +184,50 @@ async def _again(
         error.__cause__ = error.__context__ = None
         error.__traceback__ = None
         return error
+
+
+class _Policy:
+    """What tenacity asks after each failure: how long to wait, whether to stop, and what to do before the wait."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        quota: Quota,
+        progress: Progress,
+        on_retry: Callable[[int, float, HPPError], None] | None,
+    ) -> None:
+        import tenacity
+
+        settings = rules.settings
+        self._rules = rules
+        self._quota = quota
+        self._progress = progress
+        self._on_retry = on_retry
+        self._backoff = tenacity.wait_random_exponential(multiplier=settings.initial, max=settings.maximum)
+        self._spread = tenacity.wait_random(0, settings.initial)
+
+    def wait(self, state: "RetryCallState") -> float:
+        """Seconds: what the answer asks for, else full jitter."""
+        asked = _asked_for(_error_of(state))
+        # A herd that was told the same moment spreads over the first backoff step, never before that moment.
+        return self._backoff(state) if asked is None else asked + self._spread(state)
+
+    def stop(self, state: "RetryCallState") -> bool:
+        """Whether attempts, the answer's own wish, time or quota end it. The quota last: it is paid by asking."""
+        error, settings = _error_of(state), self._rules.settings
+        return (
+            state.attempt_number >= settings.max_attempts
+            or (_asked_for(error) or 0.0) > settings.retry_after_cap
+            or not _fits(state.upcoming_sleep, self._rules, self._progress)
+            or not self._quota.take(error)
+        )
+
+    def before_sleep(self, state: "RetryCallState") -> None:
+        """Remember what is known of the attempt that ended, and tell the hooks."""
+        error = _error_of(state)
+        self._progress.earlier = Delivery.worst(self._progress.earlier, error.delivery)
+        if self._on_retry is not None:
+            self._on_retry(state.attempt_number, state.upcoming_sleep, error)
 
 
 def _error_of(state: "RetryCallState") -> HPPError:

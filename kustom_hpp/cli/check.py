@@ -64,8 +64,7 @@ def check(*, target: Target | None = None, online: Annotated[bool, Parameter(neg
             "from wheels (pip install --only-binary :all:), and unset variables like AIOHTTP_NO_EXTENSIONS."
         )
         note("warning", text, "yellow")
-    # Not public: what came of all settings is the client's own affair, but for this report.
-    settings = target.client()._settings  # noqa: SLF001
+    settings = target.client().settings
     _show("Configuration", _configuration(settings, given))
     return asyncio.run(_ask(settings)) if online else Exit.OK
 

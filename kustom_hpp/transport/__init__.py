@@ -2,12 +2,22 @@
 
 from typing import Protocol
 
+from aiohttp import ClientSession
+
 from kustom_hpp.transport.connector import guarded_connector
 from kustom_hpp.transport.fake import FakeTransport
 from kustom_hpp.transport.session import ANSWER_CAP, HTTP_LIBRARY, HTTPSessionManager
 from kustom_hpp.wire import HttpRequest, HttpResponse, Mark
 
-__all__ = ["ANSWER_CAP", "HTTP_LIBRARY", "FakeTransport", "HTTPSessionManager", "Transport", "guarded_connector"]
+__all__ = [
+    "ANSWER_CAP",
+    "HTTP_LIBRARY",
+    "ClientSession",
+    "FakeTransport",
+    "HTTPSessionManager",
+    "Transport",
+    "guarded_connector",
+]
 
 
 class Transport(Protocol):
