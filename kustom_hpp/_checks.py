@@ -203,5 +203,16 @@ def url_secrets(url: str) -> Iterator[str]:
             yield value
 
 
+def extra_secrets(value: object) -> Iterator[str]:
+    """The texts in an extra field: nobody knows what they are, so nobody shows them."""
+    if isinstance(value, str):
+        yield from url_secrets(value)
+        if len(value) >= _SECRET_LENGTH:
+            yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from extra_secrets(item)
+
+
 _SECRET_LENGTH = 8
 """Shorter values of a query are no secrets; hiding them would make error texts unreadable."""
