@@ -17,6 +17,7 @@ from kustom_hpp._checks import (
     check_list,
     check_text,
     check_url,
+    extra_secrets,
     mask_part,
     mask_url,
     shape,
@@ -328,7 +329,9 @@ _URL_FIELDS: dict[type, tuple[str, ...]] = {
 
 
 def secrets_of(request: CreateSessionRequest) -> Iterator[str]:
-    """The parts of a request that must not show up again in an error: queries of its URLs."""
+    """The parts of a request that must not show up again in an error: queries of its URLs, texts of extra fields."""
     for _, url in (("payment_session_url", request.payment_session_url), *_urls_of(request)):
         if isinstance(url, str):
             yield from url_secrets(url)
+    for _, part in _parts_of(request):
+        yield from extra_secrets(part.extra)
