@@ -25,7 +25,7 @@ from kustom_hpp.sandbox import Sandbox
 from tests.faults.play import PATIENT, order
 
 LATEST = 0.03
-"""Seconds after its start by which every call is given up."""
+"""Seconds after its start by which every call is given up; more on a machine that is too busy to send by then."""
 AT_ONCE = 64
 CONNECTIONS = 16
 """Fewer than calls, so that some are given up while they wait for a connection."""
@@ -95,14 +95,15 @@ async def storm(calls: int, seed: int, *, borrowed: bool) -> Aftermath:
 
 async def _over_a_client(calls: int, seed: int, *, borrowed: bool) -> Aftermath:
     async with Sandbox() as sandbox:
-        sandbox.faults.chaos(WEATHER, probability=0.5, seed=seed)
         lent = aiohttp.ClientSession(connector=hpp.guarded_connector()) if borrowed else None
         retry = hpp.RetrySettings(initial=0.005)
         pool = hpp.Pool(connections=CONNECTIONS)
         client = hpp.HPPClient(
             sandbox.api_key, base_url=sandbox.base_url, timeouts=PATIENT, pool=pool, retry=retry, http_session=lent
         )
-        done = await _blow(client, calls, random.Random(seed))
+        latest = max(LATEST, await _many_at_once(client, AT_ONCE))
+        sandbox.faults.chaos(WEATHER, probability=0.5, seed=seed)
+        done = await _blow(client, calls, latest, random.Random(seed))
         await sandbox.settled()
         aftermath = Aftermath(calls=calls)
         made = Counter(one.payment_session_url for one in sandbox.record.created)
@@ -112,16 +113,24 @@ async def _over_a_client(calls: int, seed: int, *, borrowed: bool) -> Aftermath:
         session = manager._session
         aftermath.broken += _left_in(manager, session)
         sandbox.faults.clear()
-        # As many at once as there are connections: a place that was lost would be missed here.
+        # More at once than there are connections: a place that was lost would be missed here.
         async with asyncio.timeout(20):
-            await asyncio.gather(*(client.create_session(order(client, f"calm-{n}")) for n in range(2 * CONNECTIONS)))
+            await _many_at_once(client, 2 * CONNECTIONS)
         await client.aclose()
         if lent is not None:
             await lent.close()
     return aftermath
 
 
-async def _blow(client: hpp.HPPClient, calls: int, dice: random.Random) -> list[Call]:
+async def _many_at_once(client: hpp.HPPClient, calls: int) -> float:
+    """How many seconds so many calls take in calm weather."""
+    now = asyncio.get_running_loop().time
+    began = now()
+    await asyncio.gather(*(client.create_session(order(client, f"calm-{number}")) for number in range(calls)))
+    return now() - began
+
+
+async def _blow(client: hpp.HPPClient, calls: int, latest: float, dice: random.Random) -> list[Call]:
     """Make the calls, many at once, and give each of them up after a moment."""
     done: list[Call] = []
     numbers = iter(range(calls))
@@ -132,7 +141,7 @@ async def _blow(client: hpp.HPPClient, calls: int, dice: random.Random) -> list[
             view = client.with_options(hooks=[events.append])
             request = order(client, f"storm-{number}")
             task = asyncio.ensure_future(view.create_session(request))
-            await asyncio.sleep(dice.uniform(0, LATEST))
+            await asyncio.sleep(dice.uniform(0, latest))
             given_up = task.cancel()
             await asyncio.wait([task])
             done.append(Call(url=request.payment_session_url, task=task, given_up=given_up, events=events))
