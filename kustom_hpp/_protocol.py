@@ -109,6 +109,7 @@ class Protocol:
         if is_good(body, texts) and self._is_of_this_place(request.payment_session_url):
             return body
         if problems := request.problems() or self._place_problems(request):
+            del body  # out of the traceback's locals: it holds what the merchant URLs hold
             raise InvalidRequestError(problems=problems)
         return body or self._codec.encode(request)
 
