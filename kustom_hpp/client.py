@@ -142,6 +142,8 @@ class HPPClient:
         return cls(**(found | {name: value for name, value in arguments.items() if value is not None}))
 
     def __repr__(self) -> str:
+        if "_settings" not in vars(self):  # a traceback with locals of the ConfigError that its making ended with
+            return f"<{type(self).__name__}, not made>"
         where = f", {self._settings.environment}" if self._settings.environment else ""
         return f"<{type(self).__name__} at {self._settings.base_url}{where}>"
 
