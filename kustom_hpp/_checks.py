@@ -30,8 +30,6 @@ def mask_url(url: object) -> str:
     shown, mark, _ = url.partition("?")
     shown, hash_mark, _ = shown.partition("#")
     scheme, slashes, rest = shown.partition("://")
-    if not slashes:  # no URL, but it may hold a password all the same
-        scheme, rest = "", shown
     authority, slash, path = rest.partition("/")
     if "@" in authority:
         authority = "***@" + authority.rpartition("@")[2]
