@@ -87,7 +87,8 @@ class HPPClient:
         hooks: Iterable[Hook] = (),
     ) -> None:
         # First of all, so that no frame of a later error holds one in the clear.
-        api_key, password, proxy, base_url = map(_secret, (api_key, password, proxy, base_url))
+        api_key, password, proxy = _secret(api_key), _secret(password), _secret(proxy)
+        base_url, environment = _secret(base_url), _secret(environment)
         headers = _secrets(headers)
         if transport is not None and (ssl or proxy or trust_env or http_session):
             msg = (
@@ -132,7 +133,7 @@ class HPPClient:
             ConfigError: as for the class.
 
         """
-        arguments = {name: _secret(value) for name, value in arguments.items()}
+        arguments = {name: _secrets(_secret(value)) for name, value in arguments.items()}
         found = config.from_environment()
         # A key and its password are one setting, and so are the two names of a place.
         for one, other in (("api_key", "password"), ("environment", "base_url")):
