@@ -27,6 +27,8 @@ def mask_url(url: object) -> str:
     """A URL for people's eyes: user info, query and fragment masked, as they may carry secrets."""
     if not isinstance(url, str):
         return repr(url) if url is None else f"<{type(url).__name__}>"
+    if url and "://" not in url:  # no URL: a token in the wrong place, perhaps
+        return f"<{shape(url)}>"
     shown, mark, _ = url.partition("?")
     shown, hash_mark, _ = shown.partition("#")
     scheme, slashes, rest = shown.partition("://")
