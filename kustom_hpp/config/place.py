@@ -18,18 +18,20 @@ _BASE_URL = re.compile(
 )
 
 
+_ENVIRONMENTS: dict[str, Environment] = {str(environment): environment for environment in Environment}
+
+
 def place(
     environment: Environment | str | None, base_url: str | None, key_environment: Environment | None
 ) -> tuple[Environment | None, URL]:
     """Where to call. Without a hint it is the playground: never LIVE by default."""
     chosen = None
     if environment is not None:
-        try:
-            chosen = Environment(environment.lower() if isinstance(environment, str) else environment)
-        except ValueError:
+        chosen = _ENVIRONMENTS.get(environment.lower()) if isinstance(environment, str) else None
+        if chosen is None:
             # Not shown: a key that went into the wrong variable must not end up in a log.
             msg = "environment must be 'live' or 'playground'"
-            raise ConfigError(msg) from None
+            raise ConfigError(msg)
     if base_url is not None:
         url = _base_url(base_url)
         if chosen is not None and str(url) != chosen.base_url:
