@@ -146,7 +146,7 @@ def from_environment() -> dict[str, Any]:
             found[name] = Secret(os.environ[variable])
     for name in ("username", "environment", "app_info"):
         if name in found:
-            found[name] = str(found[name]).strip()
+            found[name] = Secret(found[name].strip())
     if (truth := found.pop("insecure_http", None)) is not None:
         if truth.strip().lower() not in _TRUE | _FALSE:
             msg = f"{VARIABLES['insecure_http']} must be 1 or 0"
