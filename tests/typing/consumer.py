@@ -1,0 +1,200 @@
+"""The public contract as a shop would use it: read by type checkers, never run.
+
+Each line marked `# E: <code>` must be an error, for mypy with this code (or any code, where it says `any`) and for
+pyright; no other line may be one. `check.py` beside this file judges.
+"""
+
+import ssl
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, assert_type
+
+import aiohttp
+
+import kustom_hpp as hpp
+
+
+async def first_example() -> str:
+    async with hpp.HPPClient.from_env() as client:
+        assert_type(client, hpp.HPPClient)
+        session = await client.create_session(
+            hpp.CreateSessionRequest(
+                payment_session_url=client.order_url("92d97f60"),
+                merchant_urls=hpp.MerchantUrls(success="https://shop.example/thanks?hpp={{session_id}}"),
+            )
+        )
+        return session.payment_page
+
+
+async def second_example(client: hpp.HPPClient, request: hpp.CreateSessionRequest) -> hpp.Session | None:
+    try:
+        return await client.create_session(request, deadline=10)
+    except hpp.OutcomeUnknownError as error:
+        assert_type(error.delivery, hpp.Delivery | None)
+    except hpp.HPPError as error:
+        print("%s (correlation id %s)" % (error, error.correlation_id))
+    return None
+
+
+def settings(context: ssl.SSLContext, session: aiohttp.ClientSession, transport: hpp.Transport) -> list[hpp.HPPClient]:
+    return [
+        hpp.HPPClient("kco_test_x"),
+        hpp.HPPClient(username="K1", password="x", environment=hpp.Environment.LIVE),
+        hpp.HPPClient("x", environment="playground", app_info="MyShop/1", headers={"Kustom-Partner": "PG1"}),
+        hpp.HPPClient("x", base_url="http://localhost:1", insecure_http=True, ssl=context, proxy="http://p.example"),
+        hpp.HPPClient("x", timeouts=hpp.Timeouts(connect=1, read=35.5), pool=hpp.Pool(connections=10, keepalive=4)),
+        hpp.HPPClient("x", retry=hpp.RetrySettings(max_attempts=1, budget=5, on_unknown="resend"), pace=hpp.Pace(40)),
+        hpp.HPPClient("x", http_session=session, trust_env=False, hooks=[hpp.log_events]),
+        hpp.HPPClient("x", transport=transport),
+        hpp.HPPClient("x", transport=hpp.FakeTransport(hpp.FakeTransport.answer(201, {"session_id": "s"}))),
+        hpp.HPPClient("x", transport=hpp.HTTPSessionManager(pool=hpp.Pool())),
+    ]
+
+
+def full_request(images: Sequence[hpp.BackgroundImage]) -> hpp.CreateSessionRequest:
+    return hpp.CreateSessionRequest(
+        payment_session_url="https://api.kustom.co/checkout/v3/orders/1",
+        profile_id="p",
+        merchant_urls=hpp.MerchantUrls(success="", cancel=None, status_update="https://shop.example/x", extra={"new": 1}),
+        options=hpp.Options(
+            background_images=images,
+            logo_url="https://shop.example/logo",
+            page_title="Pay",
+            payment_method_categories=[hpp.PaymentMethodCategory.KLARNA, hpp.PaymentMethodCategory.PAY_NOW],
+            payment_method_category=hpp.PaymentMethodCategory.PAY_LATER,
+            place_order_mode=hpp.PlaceOrderMode.NONE,
+            purchase_type=hpp.PurchaseType.BUY,
+            show_subtotal_detail=hpp.ShowSubtotalDetail.HIDE,
+        ),
+        extra={"newer": [1, None, "x"]},
+    )
+
+
+def lists_and_tuples() -> None:
+    image = hpp.BackgroundImage(url="https://shop.example/", width=480)
+    hpp.Options(background_images=[image])
+    hpp.Options(background_images=(image,), payment_method_categories=(hpp.PaymentMethodCategory.KLARNA,))
+
+
+def answers(request: hpp.CreateSessionRequest, session: hpp.Session) -> None:
+    assert_type(request.problems(), tuple[tuple[str, str], ...])
+    assert_type(request.warnings(), tuple[tuple[str, str], ...])
+    assert_type(session.session_id, str)
+    assert_type(session.redirect_url, str)
+    assert_type(session.payment_page, str)
+    session.payment_page.upper()  # never None: nobody has to ask
+    assert_type(session.qr_code_url, str | None)
+    assert_type(session.expires_at, datetime | None)
+    assert_type(session.distribution_module, hpp.DistributionModule | None)
+    assert_type(session.extra, dict[str, Any])
+    assert_type(session.info.attempts, int)
+    assert_type(session.info.elapsed, float)
+    assert_type(session.info.rate_limit, hpp.RateLimit | None)
+    assert_type(session.info.earlier_unknown, bool)
+
+
+def errors(error: hpp.HPPError) -> float | None:
+    assert_type(error.attempts, int)
+    assert_type(error.cause, str | None)
+    if isinstance(error, hpp.InvalidRequestError):
+        assert_type(error.problems, tuple[tuple[str, str], ...])
+    elif isinstance(error, hpp.RateLimitError):
+        assert_type(error.messages, tuple[str, ...])
+        return error.retry_after
+    elif isinstance(error, hpp.DecodeError):
+        assert_type(error.session_id, str | None)
+        assert_type(error.body, bytes)
+    elif isinstance(error, hpp.LostAnswerError):
+        assert_type(error.last_error, hpp.HPPError | None)
+    elif isinstance(error, hpp.ConnectError):
+        assert_type(error.timed_out, bool)
+    return None
+
+
+def both_branches(error: hpp.ServerError) -> hpp.OutcomeUnknownError:
+    assert_type(error.status, int)
+    return error
+
+
+def hook(event: hpp.Started | hpp.Retrying | hpp.Finished) -> None:
+    if isinstance(event, hpp.Finished):
+        assert_type(event.delivery, hpp.Delivery | None)
+        assert_type(event.error, hpp.HPPError | None)
+    elif isinstance(event, hpp.Retrying):
+        assert_type(event.wait, float)
+    else:
+        assert_type(event.host, str)
+
+
+class Recorder:
+    """A transport of one's own."""
+
+    async def send(self, request: hpp.HttpRequest, mark: hpp.Mark) -> hpp.HttpResponse:
+        mark.sent = True
+        return hpp.HttpResponse(status=201, headers={}, body=request.body or b"")
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def views(client: hpp.HPPClient) -> None:
+    view = client.with_options(
+        timeouts=hpp.Timeouts(), retry=hpp.RetrySettings(), on_unknown="raise", hooks=[hook], headers={"X-A": "1"}
+    )
+    assert_type(view, hpp.HPPClient)
+    hpp.HPPClient("x", transport=Recorder(), hooks=[hook, hpp.log_events])
+    connector: aiohttp.TCPConnector = hpp.guarded_connector(hpp.Pool(), limit=5)
+    await connector.close()
+    await view.aclose()
+
+
+# ------------------------------------------------------------------------------------------- what must not be possible
+
+
+class HalfTransport:
+    async def send(self, request: hpp.HttpRequest, mark: hpp.Mark) -> hpp.HttpResponse:
+        raise NotImplementedError
+
+
+async def wrong(client: hpp.HPPClient, request: hpp.CreateSessionRequest, session: hpp.Session) -> None:
+    hpp.Options(purchase_type=hpp.PlaceOrderMode.NONE)  # E: arg-type
+    hpp.Options(purchase_type="BUY")  # E: arg-type
+    hpp.Options(payment_method_categories=[hpp.PurchaseType.BUY])  # E: any
+    hpp.Options(background_images=["https://shop.example/"])  # E: any
+    hpp.Options(colour="red")  # E: call-arg
+    hpp.BackgroundImage(width=480)  # E: call-arg
+    hpp.BackgroundImage(url="https://shop.example/", width="480")  # E: arg-type
+    hpp.MerchantUrls("https://shop.example/")  # E: any
+    hpp.MerchantUrls(success=5)  # E: arg-type
+    hpp.MerchantUrls(sucess="https://shop.example/")  # E: call-arg
+    hpp.CreateSessionRequest()  # E: call-arg
+    hpp.CreateSessionRequest(payment_session_url=None)  # E: arg-type
+    hpp.CreateSessionRequest(payment_session_url="x", merchant_urls={"success": "x"})  # E: arg-type
+    request.profile_id = "other"  # E: misc
+    session.redirect_url = "other"  # E: misc
+    session.payment_page = "other"  # E: misc
+    session.info.attempts = 2  # E: misc
+    session.status  # E: attr-defined
+    session.qr_code_url.upper()  # E: union-attr
+    client.create_session(request).session_id  # E: attr-defined
+    await client.create_session({"payment_session_url": "x"})  # E: arg-type
+    await client.create_session(request, deadline="10")  # E: arg-type
+    await client.create_session(request, 10)  # E: call-arg
+    await client.create_session(request, on_unknown="retry")  # E: arg-type
+    await client.create_session(request, timeout=10)  # E: call-arg
+    client.order_url(5)  # E: arg-type
+    client.with_options(pool=hpp.Pool())  # E: call-arg
+    client.with_options(on_unknown=True)  # E: arg-type
+    hpp.HPPClient(api_key=5)  # E: arg-type
+    hpp.HPPClient("x", "y")  # E: any
+    hpp.HPPClient("x", ssl=False)  # E: arg-type
+    hpp.HPPClient("x", timeouts=5)  # E: arg-type
+    hpp.HPPClient("x", transport=HalfTransport())  # E: arg-type
+    hpp.HPPClient("x", hooks=[lambda first, second: None])  # E: any
+    hpp.RetrySettings(on_unknown="never")  # E: arg-type
+    hpp.Timeouts(5)  # E: any
+    hpp.Timeouts(read="35")  # E: arg-type
+    hpp.Pool(connections=1.5)  # E: arg-type
+    hpp.Environment.PRODUCTION  # E: attr-defined
+    hpp.PurchaseType.PAY  # E: attr-defined
+    hpp.NoSuchName  # E: attr-defined
