@@ -27,6 +27,41 @@ class Parts:
     hooks: Hooks
 
 
+async def run(parts: Parts, operation: Operation, request: Any, http_request: HttpRequest, rules: retry.Rules) -> Any:
+    """One call: its value, or one of our errors.
+
+    Implementation note: with no deadline, no rate and no hooks there is nothing around the first attempt, so it runs as
+    it is, and only its failure makes a `Call`. That saves a tenth of the CPU of a call that succeeds.
+    """
+    if rules.deadline is not None or parts.pace.rate is not None or parts.hooks:
+        call = Call(parts, operation, request, http_request, rules)
+        return await (call.run_with_hooks() if parts.hooks else call.run())
+    now = asyncio.get_running_loop().time
+    began = now()
+    try:
+        answer = await parts.transport.send(http_request, Mark())
+        value = parts.protocol.read(operation, request, answer)
+    except HPPError as error:
+        failed = error
+    else:
+        parts.quota.success()
+        return with_info(value, _info(answer, attempts=1, elapsed=now() - began, earlier_unknown=False))
+    call = Call(parts, operation, request, http_request, rules)
+    call.began = began
+    return await call.run(failed=failed)
+
+
+def _info(answer: HttpResponse, *, attempts: int, elapsed: float, earlier_unknown: bool) -> CallInfo:
+    return CallInfo(
+        attempts=attempts,
+        elapsed=elapsed,
+        status=answer.status,
+        correlation_id=correlation_id(answer.headers),
+        rate_limit=rate_limit(answer.headers),
+        earlier_unknown=earlier_unknown,
+    )
+
+
 class Call(retry.Progress):
     """One call: its attempts share an encoded request, a deadline and a progress, which it is itself."""
 
@@ -71,20 +106,16 @@ class Call(retry.Progress):
             self.mark = None
             raise
 
-    async def run(self, on_retry: Callable[[int, float, HPPError], None] | None = None) -> Any:
+    async def run(
+        self, on_retry: Callable[[int, float, HPPError], None] | None = None, failed: HPPError | None = None
+    ) -> Any:
         """The value, with how the call went."""
-        value = await retry.call(self.attempt, self.rules, self.parts.quota, self, on_retry)
+        value = await retry.call(self.attempt, self.rules, self.parts.quota, self, on_retry, failed)
         answer, began = self.answer, self.began
         assert answer is not None  # noqa: S101 - a value was read from it
         assert began is not None  # noqa: S101
-        info = CallInfo(
-            attempts=self.attempts,
-            elapsed=self.now() - began,
-            status=answer.status,
-            correlation_id=correlation_id(answer.headers),
-            rate_limit=rate_limit(answer.headers),
-            earlier_unknown=self.earlier is Delivery.UNKNOWN,
-        )
+        earlier_unknown = self.earlier is Delivery.UNKNOWN
+        info = _info(answer, attempts=self.attempts, elapsed=self.now() - began, earlier_unknown=earlier_unknown)
         return with_info(value, info)
 
     async def run_with_hooks(self) -> Any:

@@ -171,8 +171,7 @@ def _unstructure_hook(converter: Converter, cls: type) -> Callable[[Any], dict[s
 
 
 def _hook_or_none(converter: Converter, kind: Any) -> Callable[[Any], Any] | None:
-    if _is_optional(kind):
-        kind = next(arg for arg in get_args(kind) if arg is not NoneType)
+    kind = _inner(kind)
     if _is_tuple(kind) and _is_plain(get_args(kind)[0]):
         return list
     hook = converter.get_unstructure_hook(kind)
@@ -257,25 +256,25 @@ def _register_values(converter: Converter, misfit: Callable[[Any], Any]) -> None
         hook = converter.get_structure_hook(item_kind)
         return lambda value, _: tuple(hook(v, item_kind) for v in value) if isinstance(value, list) else misfit(value)
 
-    def optional(cls: Any) -> Hook:
-        kind = next(arg for arg in get_args(cls) if arg is not NoneType)
-        hook = converter.get_structure_hook(kind)
-        return lambda value, _: None if value is None else hook(value, kind)
-
     converter.register_structure_hook(str, exactly(str))
     converter.register_structure_hook(int, exactly(int))
     converter.register_structure_hook(dt.datetime, date)
     # By class and not by a predicate: cattrs asks predicates last, and the hook of str would be that of every StrEnum too.
     converter.register_structure_hook(StrEnum, enum)
     converter.register_structure_hook_factory(_is_tuple, many)
-    converter.register_structure_hook_factory(_is_optional, optional)
+
+
+def _inner(kind: Any) -> Any:
+    """The type inside of an optional one."""
+    return next(arg for arg in get_args(kind) if arg is not NoneType) if _is_optional(kind) else kind
 
 
 def _structure_hook(
     converter: Converter, cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], Any]
 ) -> Hook:
     fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
-    hooks = {field.name: (converter.get_structure_hook(field.type), field.type) for field in fields}
+    hooks = {field.name: (converter.get_structure_hook(kind := _inner(field.type)), kind) for field in fields}
+    optional = frozenset(field.name for field in fields if _is_optional(field.type))
     required = [field.name for field in fields if field.default is attrs.NOTHING]
     # Most fields are texts, and their hooks would only look at the type: looked at here, without a call.
     texts = frozenset(field.name for field in fields if field.type in (str, str | None))
@@ -288,14 +287,14 @@ def _structure_hook(
         for name, raw in value.items():
             if type(raw) is str and name in texts:
                 known[name] = raw
-            elif name in hooks:
+            elif name not in hooks:
+                extra[name] = raw
+            elif raw is not None or name not in optional:
                 hook, kind = hooks[name]
                 try:
                     known[name] = hook(raw, kind)
                 except _OtherTypeError:
                     extra[name] = raw
-            else:
-                extra[name] = raw
         for name in required:
             if known.get(name) is None:
                 known[name] = absent(name, name in extra)

@@ -54,6 +54,8 @@ class Operation:
 CREATE_SESSION = Operation(name="create_session", method="POST", path="/hpp/v1/sessions", answer=Session)
 """Source: docs.kustom.co, "Create an HPP session". Not idempotent, and no key makes it so."""
 
+OPERATIONS = (CREATE_SESSION,)
+
 
 class Protocol:
     """The operations at one place with one set of credentials. Holds what every request shares; has no other state."""
@@ -61,10 +63,10 @@ class Protocol:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._codec: Codec = codec()
-        self._urls: dict[str, URL] = {}
+        self._urls = {row.path: URL(f"{settings.base_url}{row.path}", encoded=True) for row in OPERATIONS}
         self._orders = f"{settings.base_url}/checkout/v3/orders/"
         # Byte for byte what goes on the wire, in this order, after Host and before Content-Length.
-        self._headers: Mapping[str, str] = {
+        self.headers: Mapping[str, str] = {
             "Authorization": settings.authorization,
             "User-Agent": settings.user_agent,
             "Accept": "application/json",
@@ -88,8 +90,8 @@ class Protocol:
         body = self._body(request)
         return HttpRequest(
             method=operation.method,
-            url=self._url(operation.path),
-            headers=self._headers,
+            url=self._urls[operation.path],
+            headers=self.headers,
             body=body,
             connect_timeout=self._settings.timeouts.connect,
             read_timeout=self._settings.timeouts.read,
@@ -116,12 +118,6 @@ class Protocol:
     def _is_of_this_place(self, url: str) -> bool:
         """True where a payment session is surely not of the other environment."""
         return self._settings.environment is None or url.startswith(self._orders)
-
-    def _url(self, path: str) -> URL:
-        url = self._urls.get(path)
-        if url is None:
-            url = self._urls[path] = URL(str(self._settings.base_url) + path, encoded=True)
-        return url
 
     def _place_problems(self, request: CreateSessionRequest) -> tuple[tuple[str, str], ...]:
         """A payment session of the other environment: the API answers that with a bare 404 or 500."""

@@ -3,14 +3,14 @@
 import asyncio
 import copy
 import ssl as _ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import attrs
 
 from kustom_hpp import _protocol, config
-from kustom_hpp._call import Call, Parts
+from kustom_hpp._call import Parts, run
 from kustom_hpp.config import Environment, OnUnknown, Pool, RetrySettings, Timeouts
 from kustom_hpp.errors import ConfigError
 from kustom_hpp.events import Hook, Hooks
@@ -112,10 +112,13 @@ class HPPClient:
             trust_env=trust_env,
             http_library=HTTP_LIBRARY,
         )
+        protocol = _protocol.Protocol(self._settings)
         self._parts = Parts(
-            protocol=_protocol.Protocol(self._settings),
+            protocol=protocol,
             transport=transport
-            or HTTPSessionManager(pool=pool, ssl=ssl, proxy=self._settings.proxy, http_session=http_session),
+            or HTTPSessionManager(
+                pool=pool, ssl=ssl, proxy=self._settings.proxy, headers=protocol.headers, http_session=http_session
+            ),
             pace=pace or Pace(),
             quota=Quota(),
             hooks=Hooks(hooks),
@@ -256,15 +259,13 @@ class HPPClient:
         session: Session = await self._call(_protocol.CREATE_SESSION, request, deadline, on_unknown)
         return session
 
-    async def _call(
+    def _call(
         self, operation: _protocol.Operation, request: Any, deadline: float | None, on_unknown: OnUnknown | None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
         settings = self._settings.retry
         if on_unknown is not None:
             settings = config.check_options(retry=settings, on_unknown=on_unknown)["retry"]
-        parts = self._parts
-        http_request = parts.protocol.build(operation, request, until)
+        http_request = self._parts.protocol.build(operation, request, until)
         rules = Rules(settings=settings, repeatable=operation.repeatable, deadline=until)
-        call = Call(parts, operation, request, http_request, rules)
-        return await (call.run_with_hooks() if parts.hooks else call.run())
+        return run(self._parts, operation, request, http_request, rules)

@@ -103,12 +103,13 @@ def worth_repeating(error: BaseException, rules: Rules) -> bool:
     return False
 
 
-async def call(
+async def call(  # noqa: PLR0917 - what one call is made of
     attempt: Callable[[], Awaitable[T]],
     rules: Rules,
     quota: Quota,
     progress: Progress,
     on_retry: Callable[[int, float, HPPError], None] | None = None,
+    failed: HPPError | None = None,
 ) -> T:
     """Run an attempt, and again as far as the rules, the quota and the time allow.
 
@@ -118,6 +119,7 @@ async def call(
         quota: the client's tokens.
         progress: how far the call has come; read it also after a failure or a cancellation.
         on_retry: told (number of the failed attempt, wait in seconds, its error) before each wait.
+        failed: what the first attempt ended with, where the caller has made that one himself.
 
     Raises:
         HPPError: the last attempt's error, with the delivery of the whole call; a LostAnswerError where an earlier
@@ -125,13 +127,15 @@ async def call(
 
     """
     try:
-        result = await attempt()
+        if failed is None:
+            result = await attempt()
     except HPPError as error:
-        failure = error
-    else:
+        failed = error
+    if failed is None:
         progress.attempts += 1
         quota.success()
         return result
+    failure = failed
     # Out of the except block, so that nothing of the failure clings to what is raised later.
     _count(progress, failure)
     if worth_repeating(failure, rules):

@@ -60,21 +60,26 @@ class Clock:
     is this clock's own only where nobody else has cancelled the task too.
     """
 
-    __slots__ = ("_asked", "_handle", "_loop", "_task", "_until", "expired")
+    __slots__ = ("_asked", "_deadline", "_handle", "_loop", "_task", "_until", "expired")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, deadline: float | None) -> None:
         task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         self._loop = loop
+        self._deadline = deadline
         self._task = task
         self._asked = task.cancelling()
-        self._until = until
-        self._handle = loop.call_at(until, self._ring)
+        until = loop.time() + seconds
+        self._until = until if deadline is None or until < deadline else deadline
+        self._handle = loop.call_at(self._until, self._ring)
         self.expired = False
         """True once the time was up."""
 
-    def move(self, until: float) -> None:
-        """Set another end."""
+    def phase(self, seconds: float) -> None:
+        """Begin a phase that may take so many seconds, yet not past the deadline."""
+        until = self._loop.time() + seconds
+        if self._deadline is not None and self._deadline < until:
+            until = self._deadline
         self._until = until
         if until < self._handle.when():
             self._handle.cancel()

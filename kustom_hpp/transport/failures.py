@@ -5,13 +5,12 @@ invents a status 400 for an answer that it cannot parse. "Nothing was sent" need
 an exception that is known to come before sending. Everything else may have been processed.
 """
 
-from collections.abc import Callable
-
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from kustom_hpp.errors import CertificateError, ConnectError, HPPError, LostAnswerError
+from kustom_hpp.transport.clock import Clock
 from kustom_hpp.transport.connector import PRE_SEND, NoConnectionError
 from kustom_hpp.wire import Mark
 
@@ -26,34 +25,32 @@ class SingleShot(BytesPayload):
     is around the session (a retrying subclass, aiohttp's own repetition) from making two POSTs of one.
     """
 
-    def __init__(self, body: bytes, mark: Mark, on_progress: Callable[[], None]) -> None:
+    def __init__(self, body: bytes, mark: Mark, clock: Clock, read_timeout: float) -> None:
         super().__init__(body)
         self._mark = mark
-        self._on_progress = on_progress
+        self._clock: Clock | None = clock
+        self._read_timeout = read_timeout
         self._written = False
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
-        """Set the mark, write, and tell about both ends of it."""
+        """Set the mark, write, and begin the answer's time: once before, and again where the writing may have waited."""
         if self._written:
             msg = "a request is sent once"
             raise SecondWriteError(msg)
         self._written = self._mark.sent = True
-        self._on_progress()
+        if self._clock is not None:
+            self._clock.phase(self._read_timeout)
         await writer.write(self._value)
-        if len(self._value) > _WRITE_AT_ONCE:
-            self._on_progress()  # the writing may have waited: the answer's time begins now
+        if len(self._value) > _WRITE_AT_ONCE and self._clock is not None:
+            self._clock.phase(self._read_timeout)
 
     def settle(self) -> None:
         """The attempt is over; aiohttp may still be writing what nobody waits for any more."""
-        self._on_progress = _nothing
+        self._clock = None
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write all of it."""
         await self.write_with_length(writer, None)
-
-
-def _nothing() -> None:
-    pass
 
 
 class SecondWriteError(RuntimeError):

@@ -42,8 +42,10 @@ class HTTPSessionManager:
         pool: connections and their keep-alive.
         ssl: a TLS context of the caller's; None for the default one, which verifies and takes TLS 1.2 and newer.
         proxy: URL of an HTTP proxy, perhaps with user and password.
+        headers: what nearly every request has; sent with the very same mapping, they cost nothing to prepare.
         http_session: a session of the caller's, which is never closed here. Make its connector with
-            `guarded_connector()`. Its middlewares, raise_for_status and redirects are switched off for our requests.
+            `guarded_connector()` and the session with aiohttp.DummyCookieJar(). Its middlewares, raise_for_status and
+            redirects are switched off for our requests; its own default headers go out beside ours.
 
     Raises:
         ConfigError: the lent session has auth= or trust_env=, which would change our requests.
@@ -56,6 +58,7 @@ class HTTPSessionManager:
         pool: Pool,
         ssl: Any = None,
         proxy: Secret | None = None,
+        headers: "Mapping[str, str] | None" = None,
         http_session: aiohttp.ClientSession | None = None,
     ) -> None:
         self._pool = pool
@@ -63,6 +66,8 @@ class HTTPSessionManager:
         self._session = None if http_session is None else _lent(http_session)
         self._ssl = ssl
         self._proxy, self._proxy_authorization = _split_proxy(proxy)
+        # Not on a lent session, which is not ours to change; and not with a proxy, which aiohttp would show them to.
+        self._default_headers = headers if http_session is None and proxy is None else None
         # Constant arguments of every request; each of them overrules what a lent session may have.
         self._options: dict[str, Any] = {
             "allow_redirects": False,
@@ -152,7 +157,10 @@ class HTTPSessionManager:
         session = self._session
         if session is None:
             session = self._session = aiohttp.ClientSession(
-                connector=guarded_connector(self._pool), cookie_jar=aiohttp.DummyCookieJar(), timeout=_NO_TIMEOUT
+                connector=guarded_connector(self._pool),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._default_headers,
+                timeout=_NO_TIMEOUT,
             )
         elif session.closed:
             msg = "the lent http_session was closed by its owner: lend an open one to a new client"
@@ -175,13 +183,9 @@ class HTTPSessionManager:
         loop, deadline = self._loop, request.deadline
         assert loop is not None  # noqa: S101 - _ready has seen to it
 
-        def until(seconds: float) -> float:
-            end = loop.time() + seconds
-            return end if deadline is None or end < deadline else deadline
-
-        clock = Clock(loop, until(request.connect_timeout))
-        body = SingleShot(request.body or b"", mark, lambda: clock.move(until(request.read_timeout)))
-        headers = request.headers if self._proxy_authorization is None else self._for_the_proxy(request)
+        clock = Clock(loop, request.connect_timeout, deadline)
+        body = SingleShot(request.body or b"", mark, clock, request.read_timeout)
+        headers = None if request.headers is self._default_headers else self._headers_for(request)
         mark.sent = self._blind
         answer: aiohttp.ClientResponse | None = None
         chunks: list[bytes] = []
@@ -216,7 +220,7 @@ class HTTPSessionManager:
             status=answer.status, headers=answer.headers, body=b"".join(chunks), broken=broken, timed_out=clock.expired
         )
 
-    def _for_the_proxy(self, request: HttpRequest) -> "Mapping[str, str]":
+    def _headers_for(self, request: HttpRequest) -> "Mapping[str, str]":
         """The headers, with the proxy's own where the proxy reads them; with https it gets them by CONNECT."""
         if request.url.scheme == "https" or self._proxy_authorization is None:
             return request.headers
@@ -282,6 +286,11 @@ def _lent(session: aiohttp.ClientSession) -> aiohttp.ClientSession:
         _log.warning(
             "the lent http_session hands out idle connections without looking at them, so that a stray answer may "
             "reach another order: make its connector with kustom_hpp.guarded_connector()"
+        )
+    if not isinstance(session.cookie_jar, aiohttp.DummyCookieJar):
+        _log.warning(
+            "the lent http_session keeps cookies, and sends the API's own back to it: make it with "
+            "cookie_jar=aiohttp.DummyCookieJar()"
         )
     return session
 
