@@ -81,6 +81,15 @@ async def test_the_rules(name, earlier, on_unknown, repeatable):
         assert told.error.attempts == told.progress.attempts
 
 
+@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("name", RULES)
+def test_the_rules_are_asked_and_answer_yes_or_no(name, repeatable):
+    make, may, _ = RULES[name]
+    rules = retry.Rules(settings=settings(), repeatable=repeatable, deadline=None)
+    assert retry.worth_repeating(make(), rules) is (repeatable if may is ALLOWED else may)
+    assert retry.worth_repeating(TimeoutError(), rules) is False
+
+
 @pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), TimeoutError(), asyncio.CancelledError("x")])
 @pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
 async def test_what_is_not_our_error_passes_through(error, earlier):
@@ -205,6 +214,23 @@ async def test_nothing_of_tenacity_is_left_on_an_error(name):
         assert "tenacity" not in reachable_from(one)
         again = copy.deepcopy(pickle.loads(pickle.dumps(one)))
         assert (type(again), str(again), again.delivery) == (type(one), str(one), one.delivery)
+
+
+async def test_what_clings_to_the_error_of_a_later_attempt_is_taken_off():
+    last = connect()
+    last.__cause__ = last.__context__ = OSError("of another library")
+    with virtual_time():
+        error = (await story(connect(), last, settings=settings(max_attempts=2))).error
+    assert error is last
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+async def test_another_event_library_in_the_process_does_not_matter(monkeypatch):
+    # Tenacity asks sniffio which library runs as soon as somebody has imported trio; sniffio may well be absent.
+    monkeypatch.setitem(sys.modules, "trio", None)
+    monkeypatch.setitem(sys.modules, "sniffio", None)
+    with virtual_time():
+        assert (await story(throttled(1.0), "done")).began == [0.0, 1.0]
 
 
 async def test_the_traceback_of_a_bare_failure_leads_to_the_attempt():

@@ -196,6 +196,12 @@ async def test_an_attempt_that_cannot_be_paid_is_not_made(make, tokens, paid):
     assert quota.tokens == (tokens - cost + 1 if paid else tokens)
 
 
+def test_the_quota_answers_yes_or_no():
+    quota = quota_of(14 + 5)
+    asked = [quota.take(connect()), quota.take(connect()), quota.take(throttled()), quota.take(throttled())]
+    assert (asked, quota.tokens) == ([True, False, True, False], 0)
+
+
 async def test_the_quota_comes_back_one_by_one_and_is_full_at_500():
     quota = quota_of(497)
     left = []

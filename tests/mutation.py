@@ -1,0 +1,175 @@
+"""Mutation testing of the rooms that decide: `python -m tests.mutation [--jobs N] [part of a file's name ...]`.
+
+Each mutant is one small change to one file (a comparison, a constant, a boolean, a removed statement, a dropped element,
+see `changes`), made in a copy of the project and met with the tests of that room. It is killed where they fail. The score
+is killed / all; equivalent mutants are not taken out of it. Survivors are printed, with the reason where `SURVIVORS` has
+one. The exit code is 1 where less than 90 % are killed in a file, or a survivor has no reason.
+
+Implementation note: a runner of our own, because half of what matters here stands outside of functions (PRE_SEND, the
+quota's numbers, the classes of a tuple), which mutmut leaves alone.
+"""
+
+import argparse
+import ast
+import concurrent.futures
+import copy
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from tests.mutants import changes
+
+ROOT = Path(__file__).parent.parent
+LEAST = 90.0
+PATIENCE = 120.0
+"""Seconds after which a mutant's tests count as hanging: killed."""
+
+
+@frozen(kw_only=True)
+class Room:
+    """A file to change, and the tests that shall notice."""
+
+    file: str
+    tests: tuple[str, ...]
+    only: str | None = None
+    """The one module-level name whose statement is changed; None for the whole file."""
+
+
+_FAILURES = "tests/transport/test_failures.py"
+ROOMS = (
+    Room(file="kustom_hpp/retry.py", tests=("tests/test_retry.py", "tests/test_retry_waits.py")),
+    Room(file="kustom_hpp/transport/failures.py", tests=(_FAILURES,)),
+    Room(file="kustom_hpp/transport/connector.py", tests=(_FAILURES,), only="PRE_SEND"),
+)
+
+_RETRY = "kustom_hpp/retry.py"
+SURVIVORS: dict[str, str] = {
+    f"{_RETRY}: worth_repeating: return False removed": "what is no HPPError is none of the classes below it either",
+    f"{_RETRY}: worth_repeating: isinstance(error, OutcomeUnknownError) and error.delivery is Delivery.UNKNOWN -> "
+    "without operand 1": "an error whose delivery is UNKNOWN is an OutcomeUnknownError: the invariant of the error tree",
+    f"{_RETRY}: _Policy.stop: 0.0 -> -1": "no cap is below 0, so no wish at all is below every cap either way",
+}
+"""Why a mutant may live: its name as it is printed, and the reason."""
+
+
+@frozen(kw_only=True)
+class Mutant:
+    room: Room
+    name: str
+    line: int
+    source: str
+
+
+def mutants(room: Room) -> Iterator[Mutant]:
+    """Every mutant of a room."""
+    tree = ast.parse((ROOT / room.file).read_text())
+    seen: Counter[str] = Counter()
+    sources = {ast.unparse(tree)}
+    for path, line, what, change in changes(tree, room.only):
+        source = ast.unparse(_changed(tree, path, change))
+        if source in sources:
+            continue  # no change, or one that was made already
+        sources.add(source)
+        name = f"{room.file}: {what}"
+        seen[name] += 1
+        if seen[name] > 1:
+            name += f" #{seen[name]}"
+        yield Mutant(room=room, name=name, line=line, source=source)
+
+
+def _changed(tree: ast.Module, path: tuple[Any, ...], change: Callable[[Any], Any]) -> ast.Module:
+    """A copy of the tree in which the node at a path is another."""
+    whole = copy.deepcopy(tree)
+    parent: Any = whole
+    for step in path[:-1]:
+        parent = parent[step] if isinstance(step, int) else getattr(parent, step)
+    last = path[-1]
+    if isinstance(last, int):
+        replacement = change(parent[last])
+        parent[last : last + 1] = [] if replacement is None else [replacement]
+    else:
+        setattr(parent, last, change(getattr(parent, last)))
+    return ast.fix_missing_locations(whole)
+
+
+def _copy_of_the_project(to: Path) -> Path:
+    for name in ("kustom_hpp", "tests"):
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", to)
+    return to
+
+
+def _failure(project: Path, tests: tuple[str, ...]) -> str | None:
+    """What the tests say against this copy; None where they pass."""
+    # No bytecode: two mutants of one second and one size would share it.
+    environment = {**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout", "30", *tests]
+    try:
+        run = subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "they hang"
+    if run.returncode not in (0, 1, 2):
+        # 0 all passed, 1 a test failed, 2 not even collected: everything else says nothing about the mutant.
+        raise RuntimeError(f"pytest ended with {run.returncode}:\n{run.stdout}{run.stderr}")
+    return run.stdout if run.returncode else None
+
+
+def _judge(mutant: Mutant, projects: "queue.SimpleQueue[Path]") -> tuple[Mutant, bool]:
+    project = projects.get()
+    target = project / mutant.room.file
+    original = target.read_bytes()
+    try:
+        target.write_text(mutant.source)
+        return mutant, _failure(project, mutant.room.tests) is not None
+    finally:
+        target.write_bytes(original)
+        projects.put(project)
+
+
+def _run(room: Room, jobs: int) -> bool:
+    """Judge a room's mutants and print what came of it; True where all is well."""
+    all_of_them = list(mutants(room))
+    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        projects: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(jobs):
+            projects.put(_copy_of_the_project(Path(scratch) / str(number)))
+        # A suite that fails by itself would kill every mutant.
+        if failure := _failure(Path(scratch) / "0", room.tests):
+            raise SystemExit(f"the tests of {room.file} fail without any change:\n{failure}")
+        found = list(pool.map(lambda mutant: _judge(mutant, projects), all_of_them))
+    survivors = [mutant for mutant, killed in found if not killed]
+    score = 100 * (len(found) - len(survivors)) / len(found)
+    print(f"{room.file}: {len(found) - len(survivors)} of {len(found)} killed ({score:.1f} %)")
+    for mutant in survivors:
+        print(f"  survived, line {mutant.line}: {mutant.name}\n    {SURVIVORS.get(mutant.name, 'NO REASON YET')}")
+    return score >= LEAST and all(mutant.name in SURVIVORS for mutant in survivors)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Mutation testing; see the module.")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--list", action="store_true", help="print the mutants, run nothing")
+    parser.add_argument("rooms", nargs="*", help="parts of file names; all rooms if none is given")
+    options = parser.parse_args()
+    chosen = [room for room in ROOMS if not options.rooms or any(part in room.file for part in options.rooms)]
+    if options.list:
+        for room in chosen:
+            print(*(f"{mutant.line}: {mutant.name}" for mutant in mutants(room)), sep="\n")
+        return 0
+    verdicts = [_run(room, options.jobs) for room in chosen]
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
