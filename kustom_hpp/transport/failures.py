@@ -52,6 +52,10 @@ class SingleShot(BytesPayload):
         """Write all of it."""
         await self.write_with_length(writer, None)
 
+    def __deepcopy__(self, memo: object) -> "SingleShot":
+        """Itself: what records requests for tests (aioresponses) copies them, and a clock with its loop has no copy."""
+        return self
+
 
 class SecondWriteError(RuntimeError):
     """Something around the session wanted to send a request again."""
