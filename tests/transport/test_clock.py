@@ -96,8 +96,9 @@ async def attempt(clock: Clock, seconds: float) -> str:
     return "done"
 
 
-def clock_in(seconds: float) -> Clock:
-    return Clock(asyncio.get_running_loop(), now() + seconds)
+def clock_in(seconds: float, deadline: float | None = None) -> Clock:
+    """A clock whose first phase may take so long, with a deadline in seconds from now."""
+    return Clock(asyncio.get_running_loop(), seconds, None if deadline is None else now() + deadline)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(1.0, "done"), (3.0, "time")])
@@ -116,17 +117,42 @@ async def test_the_clock_ends_what_takes_too_long(seconds, expected):
 
 
 @pytest.mark.parametrize(
-    ("moves", "ends"),
-    [([], 2.0), ([5.0], 5.0), ([0.5], 0.5), ([5.0, 3.0], 3.0), ([0.5, 7.0], 7.0), ([5.0, 0.5, 6.0, 4.0], 4.0)],
+    ("phases", "deadline", "ends"),
+    [
+        ([], None, 2.0),
+        ([5.0], None, 5.0),
+        ([0.5], None, 0.5),
+        ([5.0, 3.0], None, 3.0),
+        ([0.5, 7.0], None, 7.0),
+        ([5.0, 0.5, 6.0, 4.0], None, 4.0),
+        # No phase lasts longer than the deadline, the first one neither.
+        ([], 1.0, 1.0),
+        ([], 2.5, 2.0),
+        ([5.0], 3.0, 3.0),
+        ([5.0], 1.0, 1.0),
+        ([0.5], 1.0, 0.5),
+        ([0.5, 5.0], 1.0, 1.0),
+        ([5.0], -1.0, 0.0),
+    ],
 )
-async def test_the_clock_is_moved_both_ways(moves, ends):
+async def test_each_phase_has_its_own_time(phases, deadline, ends):
+    with virtual_time() as virtual:
+        begin = virtual.now
+        clock = clock_in(2.0, deadline)
+        for seconds in phases:
+            clock.phase(seconds)
+        assert await attempt(clock, 100.0) == "time"
+        assert virtual.now - begin == pytest.approx(ends)
+
+
+async def test_a_phase_counts_from_its_beginning():
     with virtual_time() as virtual:
         begin = virtual.now
         clock = clock_in(2.0)
-        for move in moves:
-            clock.move(begin + move)
+        await asyncio.sleep(1.5)
+        clock.phase(2.0)
         assert await attempt(clock, 100.0) == "time"
-        assert virtual.now - begin == pytest.approx(ends)
+        assert virtual.now - begin == pytest.approx(3.5)
 
 
 @pytest.mark.parametrize("first", ["caller", "clock"])

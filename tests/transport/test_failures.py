@@ -4,6 +4,7 @@ import errno
 import inspect
 import socket
 import ssl
+from unittest import mock
 
 import aiohttp
 import pytest
@@ -210,20 +211,30 @@ class Wire:
         self.events.append(f"{len(data)} bytes")
 
 
+def body_of(data: bytes, mark: Mark, events: list[str]) -> SingleShot:
+    """A body whose events are told in order: what the mark says at the beginning of each phase, and what is written."""
+    clock = mock.Mock()
+    clock.phase.side_effect = lambda seconds: events.append(f"phase of {seconds:g} s, sent {mark.sent}")
+    return SingleShot(data, mark, clock, 35.0)
+
+
+PHASE = "phase of 35 s, sent True"
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        (0, ["True", "0 bytes"]),
-        (10, ["True", "10 bytes"]),
-        (1 << 16, ["True", "65536 bytes"]),
+        (0, [PHASE, "0 bytes"]),
+        (10, [PHASE, "10 bytes"]),
+        (1 << 16, [PHASE, "65536 bytes"]),
         # Beyond what a socket's buffer takes at once the writing may wait: the answer's time begins after it.
-        ((1 << 16) + 1, ["True", "65537 bytes", "True"]),
+        ((1 << 16) + 1, [PHASE, "65537 bytes", PHASE]),
     ],
 )
 @pytest.mark.parametrize("through", ["write", "write_with_length"])
 async def test_the_mark_is_set_before_the_first_byte(size, expected, through):
     events, mark = [], Mark()
-    body = SingleShot(b"x" * size, mark, lambda: events.append(str(mark.sent)))
+    body = body_of(b"x" * size, mark, events)
     assert mark.sent is False
     await (body.write(Wire(events)) if through == "write" else body.write_with_length(Wire(events), size))
     assert events == expected
@@ -233,19 +244,27 @@ async def test_the_mark_is_set_before_the_first_byte(size, expected, through):
 @pytest.mark.parametrize("through", ["write", "write_with_length"])
 async def test_a_body_is_written_once(through):
     events, mark = [], Mark()
-    body = SingleShot(b"body", mark, lambda: events.append("progress"))
+    body = body_of(b"body", mark, events)
     await body.write_with_length(Wire(events), 4)
     with pytest.raises(SecondWriteError, match="a request is sent once"):
         await (body.write(Wire(events)) if through == "write" else body.write_with_length(Wire(events), 4))
-    assert events == ["progress", "4 bytes"]
+    assert events == [PHASE, "4 bytes"]
     assert mark.sent is True
 
 
-async def test_a_settled_body_tells_nobody_of_its_progress():
+@pytest.mark.parametrize(("when", "phases"), [("before", 0), ("meanwhile", 1)])
+async def test_a_settled_body_moves_no_clock(when, phases):
     # The attempt is over, by a timeout say, and aiohttp still writes: the mark must tell, the clock must not move.
     events, mark = [], Mark()
-    body = SingleShot(b"x" * 100_000, mark, lambda: events.append("progress"))
-    body.settle()
-    await body.write_with_length(Wire(events), None)
-    assert events == ["100000 bytes"]
+    body = body_of(b"x" * 100_000, mark, events)
+
+    class SettledMeanwhile(Wire):
+        async def write(self, data: bytes) -> None:
+            body.settle()
+            await super().write(data)
+
+    if when == "before":
+        body.settle()
+    await body.write_with_length(SettledMeanwhile(events), None)
+    assert events == [PHASE] * phases + ["100000 bytes"]
     assert mark.sent is True
