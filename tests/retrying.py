@@ -30,6 +30,8 @@ class Story:
     """In seconds from the call's beginning."""
     quota: retry.Quota = field(factory=retry.Quota)
     progress: retry.Progress = field(factory=retry.Progress)
+    failed: hpp.HPPError | None = None
+    """What the first attempt ended with, where it was made before the call."""
     turn: float = 0.0
     """Seconds until the first attempt has its turn."""
     lasting: float = 0.0
@@ -73,7 +75,7 @@ class Story:
             deadline=None if self.deadline is None else self._start + self.deadline,
         )
         try:
-            self.value = await retry.call(self.attempt, rules, self.quota, self.progress, self.on_retry)
+            self.value = await retry.call(self.attempt, rules, self.quota, self.progress, self.on_retry, self.failed)
         except hpp.HPPError as error:
             self.error = error
         self.elapsed = loop.time() - self._start

@@ -81,6 +81,19 @@ async def test_the_rules(name, earlier, on_unknown, repeatable):
         assert told.error.attempts == told.progress.attempts
 
 
+@pytest.mark.parametrize("name", RULES)
+async def test_the_first_attempt_may_have_been_made_already(name):
+    make, may, requests = RULES[name]
+    error = make()
+    with virtual_time():
+        told = await story("done", failed=error, settings=settings())
+    assert told.value == ("done" if may else None)
+    assert told.error is (None if may else error)
+    assert (len(told.began), told.progress.attempts) == (bool(may), requests + bool(may))
+    assert [error for *_, error in told.retried] == [error] * bool(may)
+    assert told.quota.tokens == ((496 if "429" in name else 487) if may else 500)
+
+
 @pytest.mark.parametrize("repeatable", [False, True])
 @pytest.mark.parametrize("name", RULES)
 def test_the_rules_are_asked_and_answer_yes_or_no(name, repeatable):

@@ -1,5 +1,6 @@
 """What an exception around an attempt means: every class of aiohttp, before and after the request began to leave."""
 
+import copy
 import errno
 import inspect
 import socket
@@ -268,3 +269,9 @@ async def test_a_settled_body_moves_no_clock(when, phases):
     await body.write_with_length(SettledMeanwhile(events), None)
     assert events == [PHASE] * phases + ["100000 bytes"]
     assert mark.sent is True
+
+
+def test_a_copy_of_a_body_is_itself():
+    # Whatever records a request for a test copies it, and its clock hangs on an event loop.
+    body = body_of(b"body", Mark(), [])
+    assert copy.deepcopy({"data": body})["data"] is body
