@@ -14,13 +14,15 @@ from yarl import URL
 Found = list[tuple[str, str]]
 """What checks append to: (JSON path, sentence)."""
 
+# Patterns are text here and in the other rooms: they are compiled at their first use, and kept, by `re` itself.
+#
 # An authority, then anything but blanks, control characters and what a URL may not hold raw. Braces are wanted:
 # placeholders have them. The classes are plain ASCII, which is what makes them quick; _NOT_IN_URL looks at the rest.
-URL_PATTERN = re.compile(r"(https?)://([^/?#\x00-\x20\x7f\"<>\\^`{}]+)([/?#][^\x00-\x20\x7f\"<>\\^`]*)?")
-_NOT_IN_URL = re.compile(r"[\s\u0080-\u009f\ud800-\udfff]")
-_ENCODED_BRACES = re.compile(r"%7[bB](?:%7[bB]|\{)|\{%7[bB]")
-SURROGATE = re.compile(r"[\ud800-\udfff]")
-LOOPBACK = re.compile(r"(?:[^@]*@)?(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(?::\d+)?")
+URL_PATTERN = r"(https?)://([^/?#\x00-\x20\x7f\"<>\\^`{}]+)([/?#][^\x00-\x20\x7f\"<>\\^`]*)?"
+_NOT_IN_URL = r"[\s\u0080-\u009f\ud800-\udfff]"
+_ENCODED_BRACES = r"%7[bB](?:%7[bB]|\{)|\{%7[bB]"
+SURROGATE = r"[\ud800-\udfff]"
+LOOPBACK = r"(?:[^@]*@)?(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(?::\d+)?"
 
 
 def mask_url(url: object) -> str:
@@ -89,11 +91,11 @@ def check_url(found: Found, at: str, name: str, value: object, *, required: bool
     elif not isinstance(value, str):
         way_out = ": build it as text, so that placeholders stay as they are" if isinstance(value, URL) else ""
         found.append((at + name, f"must be text, got {shape(value)}{way_out}"))
-    elif _ENCODED_BRACES.search(value):
+    elif re.search(_ENCODED_BRACES, value):
         found.append((at + name, "has percent-encoded braces (%7B%7B), which are no placeholder: build it as text"))
-    elif (match := URL_PATTERN.fullmatch(value)) is None or _NOT_IN_URL.search(value):
+    elif (match := re.fullmatch(URL_PATTERN, value)) is None or re.search(_NOT_IN_URL, value):
         found.append((at + name, f"must be an absolute http(s) URL without blanks, got {shape(value)}"))
-    elif https and match[1] == "http" and not LOOPBACK.fullmatch(match[2]):
+    elif https and match[1] == "http" and not re.fullmatch(LOOPBACK, match[2]):
         found.append((at + name, f"must be https: {https} (http is for loopback)"))
 
 
@@ -103,7 +105,7 @@ def check_text(found: Found, at: str, name: str, value: object) -> None:
         return
     if not isinstance(value, str):
         found.append((at + name, f"must be text, got {shape(value)}"))
-    elif not value.isascii() and SURROGATE.search(value):
+    elif not value.isascii() and re.search(SURROGATE, value):
         found.append((at + name, "has half a surrogate pair, which is no character"))
 
 
@@ -135,7 +137,7 @@ def check_extra(found: Found, at: str, extra: object, known: Iterable[str], owne
 
 def _is_name(key: object) -> bool:
     """Whether every JSON library writes this as a name: orjson refuses an enum member, nobody writes half a character."""
-    return type(key) is str and not SURROGATE.search(key)
+    return type(key) is str and not re.search(SURROGATE, key)
 
 
 _DEEPEST = 32
@@ -172,17 +174,17 @@ def _not_json(value: object) -> str | None:
     return f"must be a JSON value, got {shape(value)}"
 
 
-_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}")
+_PLACEHOLDER = r"\{\{(.*?)\}\}"
 _KNOWN_PLACEHOLDERS = frozenset({"session_id", "order_id", "authorization_token"})
 _HINTS = {"sid": "'sid' is the name of a query parameter in the documents' examples; "}
 
 
 def warn_url(found: Found, path: str, url: str, *, is_kco: bool) -> None:
     """What is odd about a URL that the page or the API will call."""
-    match = URL_PATTERN.fullmatch(url)
-    if match is not None and match[1] == "http" and not LOOPBACK.fullmatch(match[2]):
+    match = re.fullmatch(URL_PATTERN, url)
+    if match is not None and match[1] == "http" and not re.fullmatch(LOOPBACK, match[2]):
         found.append((path, "is http: consumers and browsers expect https"))
-    for name in _PLACEHOLDER.findall(url):
+    for name in re.findall(_PLACEHOLDER, url):
         if name not in _KNOWN_PLACEHOLDERS:
             known = "known are {{session_id}}, {{order_id}} and {{authorization_token}}"
             found.append((path, f"has a placeholder that the API does not document: {_HINTS.get(name, '')}{known}"))
@@ -199,7 +201,7 @@ def url_secrets(url: str) -> Iterator[str]:
         yield query
     for pair in query.partition("#")[0].split("&"):
         value = pair.partition("=")[2]
-        if len(value) >= _SECRET_LENGTH and not _PLACEHOLDER.fullmatch(value):
+        if len(value) >= _SECRET_LENGTH and not re.fullmatch(_PLACEHOLDER, value):
             yield value
 
 

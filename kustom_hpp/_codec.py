@@ -11,14 +11,15 @@ import json
 from collections.abc import Callable
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 
 import attrs
-from cattrs import Converter
-from cattrs.fns import identity
 
 from kustom_hpp import models
 from kustom_hpp.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
@@ -138,16 +139,16 @@ def codec() -> Codec:
 # ------------------------------------------------------------------------------------------------------ to the wire
 
 
-def _unstructuring() -> Converter:
+def _unstructuring() -> "Converter":
+    from cattrs import Converter
+
     converter = Converter()
     converter.register_unstructure_hook(dt.datetime, _date_text)
-    # What is JSON as it stands passes through.
-    converter.register_unstructure_hook_func(_is_plain, identity)
     converter.register_unstructure_hook_factory(attrs.has, functools.partial(_unstructure_hook, converter))
     return converter
 
 
-def _unstructure_hook(converter: Converter, cls: type) -> Callable[[Any], dict[str, Any]]:
+def _unstructure_hook(converter: "Converter", cls: type) -> Callable[[Any], dict[str, Any]]:
     """The fields that are not None, in the order of the class, and `extra` beside them.
 
     Implementation note: cattrs' own generator compares each field with its default, which for a nested object is a call of
@@ -170,12 +171,11 @@ def _unstructure_hook(converter: Converter, cls: type) -> Callable[[Any], dict[s
     return unstructure
 
 
-def _hook_or_none(converter: Converter, kind: Any) -> Callable[[Any], Any] | None:
+def _hook_or_none(converter: "Converter", kind: Any) -> Callable[[Any], Any] | None:
     kind = _inner(kind)
-    if _is_tuple(kind) and _is_plain(get_args(kind)[0]):
-        return list
-    hook = converter.get_unstructure_hook(kind)
-    return None if hook is identity else hook
+    if _is_plain(kind):
+        return None
+    return list if _is_tuple(kind) and _is_plain(get_args(kind)[0]) else converter.get_unstructure_hook(kind)
 
 
 def _date_text(value: dt.datetime) -> str:
@@ -207,12 +207,14 @@ class _OtherTypeError(Exception):
     """A known field came with a JSON type that it should not have."""
 
 
-def _structuring(*, tolerant: bool) -> Converter:
+def _structuring(*, tolerant: bool) -> "Converter":
     """A converter whose hooks never coerce: cattrs' own would make "None" of null and "5" of 5.
 
     Tolerant: what does not fit raises _OtherTypeError, and the object that holds it keeps it raw in `extra`. Else it
     stays where it is, for `problems()` to name.
     """
+    from cattrs import Converter
+
     converter = Converter()
 
     def misfit(value: Any) -> Any:
@@ -231,7 +233,7 @@ def _structuring(*, tolerant: bool) -> Converter:
     return converter
 
 
-def _register_values(converter: Converter, misfit: Callable[[Any], Any]) -> None:
+def _register_values(converter: "Converter", misfit: Callable[[Any], Any]) -> None:
     """The hooks for what objects are made of."""
 
     def exactly(kind: type) -> Hook:
@@ -270,7 +272,7 @@ def _inner(kind: Any) -> Any:
 
 
 def _structure_hook(
-    converter: Converter, cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], Any]
+    converter: "Converter", cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], Any]
 ) -> Hook:
     fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
     hooks = {field.name: (converter.get_structure_hook(kind := _inner(field.type)), kind) for field in fields}

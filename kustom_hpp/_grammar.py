@@ -6,6 +6,7 @@ in C: what matches has no problems, and whatever does not match gets the thoroug
 extra field, a URL in letters beyond ASCII, http on loopback). The test of this file holds the two against each other.
 """
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -30,27 +31,31 @@ def _object(fields: dict[str, str]) -> str:
     return r"\{(?:(?:" + "|".join(f'"{name}":{value}' for name, value in fields.items()) + r"),?+)*+\}"
 
 
-_IMAGE = rf'\{{"url":"https://{_REST}"(?:,"width":[0-9]{{1,18}})?+\}}'
-_MERCHANT_URLS = _object({"(?:success|cancel|back|failure|error)": _URL, "status_update": _HTTPS})
-_OPTIONS = _object(
-    {
-        "background_images": rf"\[(?:{_IMAGE},?+)*+\]",
-        "logo_url": _URL,
-        "page_title": _TEXT,
-        # Not beside its singular, which our writer puts right behind it.
-        "payment_method_categories": rf'\[(?:{_one_of(PaymentMethodCategory)},?+)*+\](?!,"payment_method_category")',
-        "payment_method_category": _one_of(PaymentMethodCategory),
-        "place_order_mode": _one_of(PlaceOrderMode),
-        "purchase_type": _one_of(PurchaseType),
-        "show_subtotal_detail": _one_of(ShowSubtotalDetail),
-    }
-)
-_GOOD = re.compile(
-    (
+@functools.cache
+def _good() -> re.Pattern[bytes]:
+    """Compiled at the first request, not at import."""
+    image = rf'\{{"url":"https://{_REST}"(?:,"width":[0-9]{{1,18}})?+\}}'
+    merchant_urls = _object({"(?:success|cancel|back|failure|error)": _URL, "status_update": _HTTPS})
+    options = _object(
+        {
+            "background_images": rf"\[(?:{image},?+)*+\]",
+            "logo_url": _URL,
+            "page_title": _TEXT,
+            # Not beside its singular, which our writer puts right behind it.
+            "payment_method_categories": (
+                rf'\[(?:{_one_of(PaymentMethodCategory)},?+)*+\](?!,"payment_method_category")'
+            ),
+            "payment_method_category": _one_of(PaymentMethodCategory),
+            "place_order_mode": _one_of(PlaceOrderMode),
+            "purchase_type": _one_of(PurchaseType),
+            "show_subtotal_detail": _one_of(ShowSubtotalDetail),
+        }
+    )
+    whole = (
         rf'\{{"payment_session_url":"https?://{_REST}"'
-        rf'(?:,"profile_id":{_TEXT})?+(?:,"merchant_urls":{_MERCHANT_URLS})?+(?:,"options":{_OPTIONS})?+\}}'
-    ).encode()
-)
+        rf'(?:,"profile_id":{_TEXT})?+(?:,"merchant_urls":{merchant_urls})?+(?:,"options":{options})?+\}}'
+    )
+    return re.compile(whole.encode())
 
 
 def is_good(body: bytes, texts: str) -> bool:
@@ -66,5 +71,5 @@ def is_good(body: bytes, texts: str) -> bool:
         and body.isascii()
         and (b"%" not in body or b"%7" not in body)  # may begin a percent-encoded brace; one byte is found sooner
         and len(body) - len(body.translate(None, _NOT_IN_A_URL)) == texts.count(" ")
-        and _GOOD.fullmatch(body) is not None
+        and _good().fullmatch(body) is not None
     )

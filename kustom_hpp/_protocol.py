@@ -3,7 +3,6 @@
 Nothing here opens a socket, waits or tries again. An answer's body is never trusted to have a shape.
 """
 
-import email.utils
 import json
 import re
 import time
@@ -155,7 +154,7 @@ class Protocol:
     def _decode_error(self, operation: Operation, request: Any, answer: HttpResponse, why: str) -> DecodeError:
         secrets = self._secrets(request)
         body = _redacted(answer.body, secrets)[:BODY_CAP]
-        found = _SESSION_ID.search(body)
+        found = re.search(_SESSION_ID, body)
         return DecodeError(
             f"{operation.name} was answered with {answer.status}, so the session exists, but {why}. "
             "Do not repeat it: make a new order and a session for it",
@@ -259,9 +258,9 @@ def with_info(value: Any, info: CallInfo) -> Any:
 
 # ---------------------------------------------------------------------------------------------- what an answer says
 
-_SESSION_ID = re.compile(rb'"session_id"\s*:\s*"([A-Za-z0-9._~-]{1,64})"')
-_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
-_LIMIT = re.compile(r"\s*([0-9]{1,9})(?![0-9])(?:.*?;\s*w=([0-9]{1,9})(?![0-9]))?", re.ASCII)
+_SESSION_ID = rb'"session_id"\s*:\s*"([A-Za-z0-9._~-]{1,64})"'
+_SECONDS = r"(?a)[0-9]{1,9}"
+_LIMIT = r"(?a)\s*([0-9]{1,9})(?![0-9])(?:.*?;\s*w=([0-9]{1,9})(?![0-9]))?"
 
 
 def _messages(told: Mapping[str, Any]) -> list[str]:
@@ -289,7 +288,7 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
     reset = headers.get("x-ratelimit-reset")
     if limit is None and remaining is None and reset is None:
         return None
-    match = _LIMIT.match(limit) if limit else None
+    match = re.match(_LIMIT, limit) if limit else None
     return RateLimit(
         limit=int(match[1]) if match else None,
         window=float(match[2]) if match and match[2] else None,
@@ -299,7 +298,7 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
 
 
 def _whole_seconds(text: str | None) -> int | None:
-    return int(text) if text and _SECONDS.fullmatch(text.strip()) else None
+    return int(text) if text and re.fullmatch(_SECONDS, text.strip()) else None
 
 
 def wait_asked_for(answer: HttpResponse) -> float | None:
@@ -309,7 +308,7 @@ def wait_asked_for(answer: HttpResponse) -> float | None:
     """
     told = answer.headers.get("Retry-After")
     if told is not None:
-        if _SECONDS.fullmatch(told.strip()):
+        if re.fullmatch(_SECONDS, told.strip()):
             return float(told)
         if (moment := _timestamp(told)) is not None:
             # Told by the server's own clock where it says what that is: ours may be off.
@@ -322,6 +321,8 @@ def wait_asked_for(answer: HttpResponse) -> float | None:
 
 def _timestamp(date: str | None) -> float | None:
     """Seconds since the epoch of an HTTP date; None where it is none, or has no zone."""
+    import email.utils  # heavy, and needed by few answers
+
     try:
         moment = email.utils.parsedate_to_datetime(date) if date else None
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -2,11 +2,11 @@
 
 import base64
 import copy
-import os
 import platform
 import ssl
 import string
 import traceback
+from pathlib import Path
 
 import aiohttp
 import attrs
@@ -163,7 +163,11 @@ def test_the_environment_of_a_key(key, expected):
         # With an explicit base_url nobody judges.
         ({"base_url": HERE}, None, HERE),
         ({"api_key": LIVE_KEY, "base_url": HERE}, None, HERE),
-        ({"api_key": LIVE_KEY, "base_url": "https://api.playground.kustom.co"}, None, "https://api.playground.kustom.co"),
+        (
+            {"api_key": LIVE_KEY, "base_url": "https://api.playground.kustom.co"},
+            None,
+            "https://api.playground.kustom.co",
+        ),
         ({"environment": LIVE, "base_url": "https://api.kustom.co/"}, None, "https://api.kustom.co"),
     ],
 )
@@ -185,7 +189,10 @@ def test_where_to_call(given, environment, url):
         ({"environment": ""}, "environment must be 'live' or 'playground'"),
         ({"environment": 5}, "environment must be 'live' or 'playground'"),
         ({"environment": []}, "environment must be 'live' or 'playground'"),
-        ({"environment": "playground", "base_url": HERE}, "environment .playground. and base_url contradict each other"),
+        (
+            {"environment": "playground", "base_url": HERE},
+            "environment .playground. and base_url contradict each other",
+        ),
         ({"environment": "live", "base_url": "https://api.playground.kustom.co"}, "contradict each other"),
     ],
 )
@@ -244,7 +251,9 @@ def test_bad_base_urls(text):
     assert "evil" not in str(error)
 
 
-@pytest.mark.parametrize("text", ["https://api.kustom.co/..", "https://api.kustom.co/a/../b", "https://api.kustom.co/."])
+@pytest.mark.parametrize(
+    "text", ["https://api.kustom.co/..", "https://api.kustom.co/a/../b", "https://api.kustom.co/."]
+)
 def test_dots_in_a_path_are_refused(text):
     # They would be resolved by whoever reads the URL next, and the request would go elsewhere.
     refused("^base_url must look like", base_url=text)
@@ -296,7 +305,9 @@ def test_loopback(host, expected):
 
 
 TRICKS = st.lists(
-    st.sampled_from([*"abkz09.-:/@?#%[]\\ \t\n;_~{}\u212a。ｋ٨\x00", "%2e", "//", "://", "https://", "localhost", ":80"]),
+    st.sampled_from(
+        [*"abkz09.-:/@?#%[]\\ \t\n;_~{}\u212a。ｋ٨\x00", "%2e", "//", "://", "https://", "localhost", ":80"]
+    ),
     max_size=8,
 ).map("".join)
 
@@ -345,7 +356,9 @@ def test_proxies(proxy, secrets):
     assert "pa55" not in repr(made)
 
 
-@pytest.mark.parametrize("proxy", ["", "proxy.example:3128", "socks5://proxy.example", "http://", "http://[::1", 5, b"x"])
+@pytest.mark.parametrize(
+    "proxy", ["", "proxy.example:3128", "socks5://proxy.example", "http://", "http://[::1", 5, b"x"]
+)
 def test_proxies_that_cannot_be(proxy):
     refused("proxy must be the URL of an HTTP proxy", proxy=proxy)
 
@@ -413,8 +426,8 @@ def test_app_infos_that_cannot_be(app_info):
 
 @pytest.mark.parametrize("system", [("Linüx", "6.1 (x)"), ("", ""), ("Windows", "10\r\n")])
 def test_a_user_agent_is_ascii_whatever_the_machine_is_called(monkeypatch, system):
-    monkeypatch.setattr(headers.platform, "system", lambda: system[0])
-    monkeypatch.setattr(headers.platform, "release", lambda: system[1])
+    monkeypatch.setattr(platform, "system", lambda: system[0])
+    monkeypatch.setattr(platform, "release", lambda: system[1])
     agent = config.user_agent("aiohttp/1", None)
     assert agent.isascii()
     assert agent.isprintable()
@@ -450,7 +463,11 @@ OURS = [
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        *(({spelled: "x"}, f"must not hold {spelled}") for name in OURS for spelled in (name, name.lower(), name.upper())),
+        *(
+            ({spelled: "x"}, f"must not hold {spelled}")
+            for name in OURS
+            for spelled in (name, name.lower(), name.upper())
+        ),
         *(
             ({name: "x"}, "a name that HTTP does not allow")
             for name in ("", " ", "X Y", "X:", "X\n", "Ü", "X\x00", "x" * 101, "(x)", 5, None, b"X")
@@ -638,7 +655,7 @@ def test_no_setting_shows_a_secret(secret, broken, place_of_it):
         made = build(**given)
     except hpp.ConfigError as error:
         caught = traceback.TracebackException.from_exception(error, capture_locals=True)
-        library = os.path.dirname(hpp.__file__)
+        library = str(Path(str(hpp.__file__)).parent)
         ours = [frame.locals for frame in caught.stack if frame.filename.startswith(library)]
         assert ours
         told = str(error) + repr(error) + repr(error.args) + repr(vars(error)) + repr(ours)

@@ -7,13 +7,13 @@ from kustom_hpp.config.values import Environment
 from kustom_hpp.errors import ConfigError
 from kustom_hpp.wire import Secret
 
-_KEY_PREFIX = re.compile(r"(?:kco|klarna)_(live|test)_")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_KEY_PREFIX = r"(?:kco|klarna)_(live|test)_"
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 
 
 def environment_of_key(key: str | None) -> Environment | None:
     """Where a key belongs, by its prefix. Source: docs.kustom.co, authentication (kco_<live|test>_<api>_<random>)."""
-    if key is None or (match := _KEY_PREFIX.match(key.strip())) is None:
+    if key is None or (match := re.match(_KEY_PREFIX, key.strip())) is None:
         return None
     return Environment.LIVE if match[1] == "live" else Environment.PLAYGROUND
 
@@ -60,7 +60,7 @@ def _credential(name: str, value: object) -> str:
     if not value:
         msg = f"{name} is empty"
         raise ConfigError(msg)
-    if _CONTROL.search(value) or any("\ud800" <= char <= "\udfff" for char in value):
+    if re.search(_CONTROL, value) or any("\ud800" <= char <= "\udfff" for char in value):
         msg = f"{name} holds a control character or half a character: copy it again from the merchant portal"
         raise ConfigError(msg)
     return value

@@ -1,6 +1,5 @@
 """The User-Agent, and the caller's own headers."""
 
-import platform
 import re
 from collections.abc import Mapping
 
@@ -8,8 +7,8 @@ from kustom_hpp._version import __version__
 from kustom_hpp.errors import ConfigError
 from kustom_hpp.wire import Secret
 
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
+_PRINTABLE = r"[\x20-\x7e]*"
 _OURS = frozenset(
     "host authorization user-agent accept accept-encoding content-type content-length content-encoding transfer-encoding "
     "connection cookie expect te trailer upgrade proxy-authorization keep-alive".split()
@@ -25,6 +24,8 @@ def user_agent(http_library: str, app_info: str | None) -> str:
         ConfigError: app_info is not 1 to 256 printable ASCII characters without blanks around them.
 
     """
+    import platform  # slow to load, and needed once
+
     python, system = platform.python_version(), f"{platform.system()}_{platform.release()}"
     system = re.sub(r"[^A-Za-z0-9._+~-]", "-", system)
     agent = f"Library/kustom_hpp_{__version__} ({http_library}) Language/Python_{python} OS/{system}"
@@ -34,7 +35,7 @@ def user_agent(http_library: str, app_info: str | None) -> str:
         not isinstance(app_info, str)
         or not 0 < len(app_info) <= _LONGEST_APP_INFO
         or app_info != app_info.strip()
-        or not _PRINTABLE.fullmatch(app_info)
+        or not re.fullmatch(_PRINTABLE, app_info)
     ):
         msg = (
             f"app_info must be 1 to {_LONGEST_APP_INFO} printable ASCII characters without blanks around them, "
@@ -63,13 +64,13 @@ def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], .
         raise ConfigError(msg)
     seen: set[str] = set()
     for name, value in (headers or {}).items():
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(_NAME, name):
             msg = "headers has a name that HTTP does not allow: a name is made of ASCII letters, digits and dashes"
         elif name.lower() in seen:
             msg = f"headers has {name} twice: names are one whatever their case"
         elif name.lower() in _OURS:
             msg = f"headers must not hold {name}: the library sends it itself"
-        elif not isinstance(value, str) or not _PRINTABLE.fullmatch(value) or value != value.strip():
+        elif not isinstance(value, str) or not re.fullmatch(_PRINTABLE, value) or value != value.strip():
             msg = f"headers[{name!r}] must be printable ASCII text without blanks around it"
         elif len(value) > _LONGEST_HEADER:
             msg = f"headers[{name!r}] is longer than {_LONGEST_HEADER} characters, which the API refuses"

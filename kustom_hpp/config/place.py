@@ -11,10 +11,9 @@ from kustom_hpp.wire import Secret
 
 # Judged as text, before any URL library has had a chance to repair it: yarl drops tabs, folds full-width letters to
 # ASCII and keeps blanks and "%2e" inside the host.
-_BASE_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[::1\]|(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)"
-    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)*)/?",
-    re.ASCII,
+_BASE_URL = (
+    r"(?a)(?P<scheme>https?)://(?P<host>\[::1\]|(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)"
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)*)/?"
 )
 
 
@@ -53,7 +52,7 @@ def _base_url(text: str) -> URL:
     scheme, slashes, rest = stripped.partition("://")
     authority, slash, path = rest.partition("/")
     # Only scheme and host are case-insensitive.
-    match = _BASE_URL.fullmatch(Secret(scheme.lower() + slashes + authority.lower() + slash + path))
+    match = re.fullmatch(_BASE_URL, Secret(scheme.lower() + slashes + authority.lower() + slash + path))
     del rest, authority, path, scheme  # a mistyped base_url may hold a password: out of the traceback's locals
     # ASCII before lower(): that makes a "k" of the Kelvin sign.
     if match is None or not text.isascii() or not 0 < int(match["port"] or 443) <= 65535:  # noqa: PLR2004 - TCP's last port

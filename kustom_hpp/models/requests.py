@@ -1,7 +1,7 @@
 """Requests: what is wrong with one is told at once and by path, and never by value: merchant URLs carry secrets."""
 
-import difflib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any
@@ -277,10 +277,12 @@ _KCO_PATH, _KP_PATH = "/checkout/v3/orders/", "/payments/v1/sessions/"
 
 
 def _warn_request(found: Found, request: CreateSessionRequest) -> None:
+    import difflib
+
     session_url = request.payment_session_url if isinstance(request.payment_session_url, str) else ""
     is_kco = _KCO_PATH in session_url
-    if (match := URL_PATTERN.fullmatch(session_url)) is not None:
-        if match[1] == "http" and not LOOPBACK.fullmatch(match[2]):
+    if (match := re.fullmatch(URL_PATTERN, session_url)) is not None:
+        if match[1] == "http" and not re.fullmatch(LOOPBACK, match[2]):
             found.append(("payment_session_url", "is http: the API's own URLs are https"))
         if _KP_PATH in session_url:
             if match[2].endswith("kustom.co"):
