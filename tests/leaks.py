@@ -1,17 +1,17 @@
 """The search for secrets: in everything that an error tells, and in everything that is told on the way to it."""
 
 import logging
-import os
 import pickle
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 
 import aiohttp
 
 import kustom_hpp as hpp
 
-LIBRARIES = tuple(os.path.dirname(module.__file__) + os.sep for module in (hpp, aiohttp))
+LIBRARIES = tuple(str(Path(str(module.__file__)).parent / "_")[:-1] for module in (hpp, aiohttp))
 
 
 def all_errors(error: BaseException) -> Iterator[BaseException]:
@@ -33,7 +33,7 @@ def shown(value: object) -> str:
     """As a debugger shows it: a value that is only half made may have no repr yet."""
     try:
         return repr(value)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a repr raises
         return f"<no repr: {error!r}>"
 
 

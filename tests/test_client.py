@@ -176,8 +176,10 @@ async def test_what_comes_of_failures(steps, on_unknown, kind, delivery, attempt
 
 async def test_a_bad_request_is_not_sent():
     client = client_of()
-    with pytest.raises(hpp.InvalidRequestError, match="merchant_urls.success") as caught:
-        await client.create_session(hpp.CreateSessionRequest(payment_session_url="", merchant_urls=hpp.MerchantUrls(success="x")))
+    with pytest.raises(hpp.InvalidRequestError, match=r"merchant_urls\.success") as caught:
+        await client.create_session(
+            hpp.CreateSessionRequest(payment_session_url="", merchant_urls=hpp.MerchantUrls(success="x"))
+        )
     assert [path for path, _ in caught.value.problems] == ["payment_session_url", "merchant_urls.success"]
     assert (caught.value.delivery, sent(client)) == (None, [])
 
@@ -300,7 +302,7 @@ async def test_the_options_of_a_view():
     with pytest.raises(hpp.RateLimitError) as caught:
         await client.with_options(retry=hpp.RetrySettings(max_attempts=1)).create_session(MINIMAL_REQUEST)
     assert caught.value.attempts == 1
-    settings = client.with_options(retry=hpp.RetrySettings(budget=7), on_unknown="resend")._settings.retry
+    settings = client.with_options(retry=hpp.RetrySettings(budget=7), on_unknown="resend").settings.retry
     assert settings == hpp.RetrySettings(budget=7, on_unknown="resend")
 
 
@@ -362,7 +364,9 @@ def finished(attempts, delivery, status, error=None, identity=None, **more):
 
 async def test_the_events_of_a_call():
     events = []
-    client = client_of(hpp.FakeTransport.answer(201, MINIMAL_ANSWER, {"X-Correlation-Id": "c-1"}), hooks=[events.append])
+    client = client_of(
+        hpp.FakeTransport.answer(201, MINIMAL_ANSWER, {"X-Correlation-Id": "c-1"}), hooks=[events.append]
+    )
     await client.create_session(MINIMAL_REQUEST)
     assert plain(events) == [STARTED, finished(1, hpp.Delivery.ACCEPTED, 201, identity="c-1")]
     assert 0 <= events[-1].elapsed < 1
@@ -529,7 +533,7 @@ async def test_a_client_of_the_environment(environment, variables, arguments, sh
 
 def test_the_app_info_of_the_environment(environment):
     environment(API_KEY=KEY, APP_INFO="MyShop/1.2")
-    assert hpp.HPPClient.from_env()._settings.user_agent.endswith(" MyShop/1.2")
+    assert hpp.HPPClient.from_env().settings.user_agent.endswith(" MyShop/1.2")
 
 
 @pytest.mark.parametrize(
@@ -576,7 +580,9 @@ def test_the_url_of_the_golden_order():
     assert hpp.HPPClient(KEY).order_url("0b1cf1a4-9d5c-4a3e-8f6a-2f0d9f8e7a11") == ORDER_URL
 
 
-@pytest.mark.parametrize("order_id", ["", ".", "..", "a/b", "../x", "a?b", "a#b", "a b", "a\n", "ä", "a%2f", "{{x}}", None, 5])
+@pytest.mark.parametrize(
+    "order_id", ["", ".", "..", "a/b", "../x", "a?b", "a#b", "a b", "a\n", "ä", "a%2f", "{{x}}", None, 5]
+)
 def test_an_order_id_that_is_none(order_id):
     with pytest.raises(hpp.ConfigError, match="order_id must be the id alone"):
         hpp.HPPClient(KEY).order_url(order_id)
@@ -622,7 +628,9 @@ def test_a_client_can_be_made_without_a_loop():
 
 
 async def test_what_the_server_echoes_is_hidden():
-    request = attrs.evolve(MINIMAL_REQUEST, merchant_urls=hpp.MerchantUrls(back="https://shop.example/?t=0123456789abcdef"))
+    request = attrs.evolve(
+        MINIMAL_REQUEST, merchant_urls=hpp.MerchantUrls(back="https://shop.example/?t=0123456789abcdef")
+    )
     client = client_of(
         lambda got: hpp.FakeTransport.answer(
             400, {"error_messages": [got.headers["Authorization"], got.body.decode()], "correlation_id": KEY}

@@ -179,7 +179,9 @@ REQUESTS = st.builds(
     merchant_urls=optional(
         st.builds(
             hpp.MerchantUrls,
-            **dict.fromkeys(["success", "cancel", "back", "failure", "error", "status_update"], optional(URLS, st.just(""))),
+            **dict.fromkeys(
+                ["success", "cancel", "back", "failure", "error", "status_update"], optional(URLS, st.just(""))
+            ),
             extra=extras(hpp.MerchantUrls),
         )
     ),
@@ -461,7 +463,7 @@ def test_answers_that_cannot_be_read(a_codec, written, why):
 
 
 def test_why_an_answer_cannot_be_read_never_shows_it(a_codec):
-    for written in (b'{"token":"s3cr3t"', b's3cr3t', b'"s3cr3t"', b'{"s3cr3t":1}', b'{"session_id":["s3cr3t"]}'):
+    for written in (b'{"token":"s3cr3t"', b"s3cr3t", b'"s3cr3t"', b'{"s3cr3t":1}', b'{"session_id":["s3cr3t"]}'):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is what is looked at
             a_codec.decode(written, hpp.Session)
         assert "s3cr3t" not in str(caught.value) + repr(caught.value)

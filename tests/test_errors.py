@@ -113,9 +113,18 @@ FACTS = {"delivery": hpp.Delivery.UNKNOWN, "attempts": 3, "correlation_id": "c-1
 OWN_FACTS = {
     hpp.InvalidRequestError: {"problems": (("merchant_urls.success", "must be text, got a list of 0"),)},
     hpp.ConnectError: {"timed_out": True},
-    hpp.LostAnswerError: {"timed_out": True, "last_error": hpp.RateLimitError("slow down", status=429, retry_after=2.0)},
+    hpp.LostAnswerError: {
+        "timed_out": True,
+        "last_error": hpp.RateLimitError("slow down", status=429, retry_after=2.0),
+    },
     hpp.DecodeError: {"status": 201, "body": b'{"session_id":"s-1"}', "session_id": "s-1"},
-    hpp.ApiError: {"status": 418, "code": "TEA", "messages": ("a", "b"), "retry_after": 1.5, "body": b"short and stout"},
+    hpp.ApiError: {
+        "status": 418,
+        "code": "TEA",
+        "messages": ("a", "b"),
+        "retry_after": 1.5,
+        "body": b"short and stout",
+    },
 }
 
 

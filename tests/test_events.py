@@ -141,7 +141,9 @@ def test_the_line_of_an_event(caplog, event, level, line):
     assert [(record.levelno, record.message) for record in caplog.records] == ([] if level is None else [(level, line)])
 
 
-@pytest.mark.parametrize("event", [STARTED, finished(), finished(cancelled=True)], ids=["started", "finished", "cancelled"])
+@pytest.mark.parametrize(
+    "event", [STARTED, finished(), finished(cancelled=True)], ids=["started", "finished", "cancelled"]
+)
 def test_events_are_values(event):
     assert pickle.loads(pickle.dumps(event)) == event
     assert copy.deepcopy(event) == event

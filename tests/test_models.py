@@ -1,6 +1,7 @@
 """Requests and answers as values: the card's spelling, what is wrong (all at once, never a value), what is odd."""
 
 import copy
+import functools
 import pickle
 import string
 
@@ -287,9 +288,7 @@ def test_enums_are_closed_in_requests(name):
         (True, "True"),
         (["BUY"], "a list of 1"),
     ]:
-        assert with_option(**{name: value}).problems() == (
-            (f"options.{name}", f"must be one of {listed}, got {got}"),
-        )
+        assert with_option(**{name: value}).problems() == ((f"options.{name}", f"must be one of {listed}, got {got}"),)
 
 
 @pytest.mark.parametrize(
@@ -373,9 +372,7 @@ class Name(str):
     __slots__ = ()
 
 
-DEEP: list[object] = []
-for _ in range(32):
-    DEEP = [DEEP]
+DEEP = functools.reduce(lambda inner, _: [inner], range(32), [])
 
 
 @pytest.mark.parametrize(
@@ -685,4 +682,14 @@ def test_the_secrets_of_a_request_are_its_queries():
         "0123456789",
         f"secret={'s' * 32}",
         "s" * 32,
+    ]
+
+
+def test_so_are_the_texts_of_its_extra_fields():
+    extra = {"a": "0123456789", "b": ["short", {"c": "https://a.example/?x=abcdefgh"}], "d": 12345678901, "e": None}
+    assert list(secrets_of(request(extra=extra))) == [
+        "0123456789",
+        "x=abcdefgh",
+        "abcdefgh",
+        "https://a.example/?x=abcdefgh",
     ]

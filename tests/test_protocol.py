@@ -239,7 +239,11 @@ def test_the_text_of_an_error():
 
 
 def test_a_text_has_an_end():
-    body = {"error_code": "X" * 999, "error_messages": [f"m{n}" + "y" * 550 for n in range(99)], "correlation_id": "z" * 999}
+    body = {
+        "error_code": "X" * 999,
+        "error_messages": [f"m{n}" + "y" * 550 for n in range(99)],
+        "correlation_id": "z" * 999,
+    }
     error = error_of(answer(400, body))
     assert isinstance(error, hpp.ApiError)
     assert error.code == "X" * 128 + "…"
@@ -296,7 +300,9 @@ def test_a_redirect_names_the_host_that_it_leads_to(status, location, shown):
     )
 
 
-@pytest.mark.parametrize("told", [answer(429, {"error_code": "X"}, {"Retry-After": "3"}), answer(201, b"{}"), answer(502)])
+@pytest.mark.parametrize(
+    "told", [answer(429, {"error_code": "X"}, {"Retry-After": "3"}), answer(201, b"{}"), answer(502)]
+)
 def test_errors_of_answers_travel(told):
     error = error_of(told, FULL_REQUEST)
     assert facts(pickle.loads(pickle.dumps(error))) == facts(error)
@@ -392,7 +398,9 @@ def test_what_a_server_echoes_is_not_passed_on(place, secret, odd, how, status):
     body = write(text).encode() if how == "plain" else (
         f'{{"error_code":{write(echoed)},"error_messages":[{write(text)}],"correlation_id":{write(echoed)}}}'.encode()
     )  # fmt: skip
-    error = error_of(answer(status, body, {"x-correlation-id": echoed if echoed.isprintable() else ""}), request, **changes)
+    error = error_of(
+        answer(status, body, {"x-correlation-id": echoed if echoed.isprintable() else ""}), request, **changes
+    )
     told = str(error) + repr(error) + repr(vars(error)) + pickle.dumps(error).decode("latin-1")
     assert secret not in told
     assert echoed.removeprefix("Basic ")[:40] not in told
@@ -407,7 +415,9 @@ def test_what_is_left_of_an_echo():
 
 def test_a_placeholder_is_no_secret():
     body = {"error_messages": ["unknown {{session_id}}"]}
-    request = attrs.evolve(MINIMAL_REQUEST, merchant_urls=hpp.MerchantUrls(back="https://shop.example/?x={{session_id}}"))
+    request = attrs.evolve(
+        MINIMAL_REQUEST, merchant_urls=hpp.MerchantUrls(back="https://shop.example/?x={{session_id}}")
+    )
     assert "unknown {{session_id}}" in str(error_of(answer(400, body), request))
 
 

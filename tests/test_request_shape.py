@@ -10,9 +10,9 @@ from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
-from aioresponses import core as aioresponses_core
 import pytest
 from aioresponses import CallbackResult, aioresponses
+from aioresponses import core as aioresponses_core
 from yarl import URL
 
 import kustom_hpp as hpp
@@ -108,7 +108,9 @@ async def test_a_borrowed_session_is_given_the_same(mocked):
     assert seen.requests[0]["data"]._value == MINIMAL_BODY
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, hpp.BadRequestError), (404, hpp.NotFoundError), (502, hpp.ServerError)])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, hpp.BadRequestError), (404, hpp.NotFoundError), (502, hpp.ServerError)]
+)
 async def test_an_error_answer(mocked, status, kind):
     mocked.post(HERE, callback=Seen(status, b'{"error_code":"X","error_messages":["y"]}'))
     async with hpp.HPPClient(KEY) as client:
@@ -119,7 +121,7 @@ async def test_an_error_answer(mocked, status, kind):
 async def test_a_redirect_is_not_followed(mocked):
     mocked.post(HERE, status=308, headers={"Location": "https://evil.example/"})
     async with hpp.HPPClient(KEY) as client:
-        with pytest.raises(hpp.ApiError, match="points to https://evil.example, which is not followed"):
+        with pytest.raises(hpp.ApiError, match=r"points to https://evil\.example, which is not followed"):
             await client.create_session(MINIMAL_REQUEST)
     mocked.assert_called_once()
 

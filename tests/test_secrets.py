@@ -83,7 +83,7 @@ class Watch:
             yield "warning", str(warning.message)
         for client in self.clients:
             yield "repr of the client", repr(client) + str(client) + repr(vars(client))
-            yield "repr of its settings", repr(client._settings) + str(client._settings)
+            yield "repr of its settings", repr(client.settings) + str(client.settings)
             yield "repr of its transport", repr(client._parts.transport)
         request = self.planted.request
         yield "repr of the request", repr(request) + str(request)
@@ -162,7 +162,9 @@ async def test_refusals_before_anything_is_sent(watch, planted, login):
     watch.clients += [client, view]
     wrong = attrs.evolve(planted.request, profile_id=5, merchant_urls={"success": f"https://a/?{planted.success}"})
     watch.check(await failure_of(client, wrong))
-    watch.check(await failure_of(client, attrs.evolve(planted.request, merchant_urls=hpp.MerchantUrls(back=planted.key))))
+    watch.check(
+        await failure_of(client, attrs.evolve(planted.request, merchant_urls=hpp.MerchantUrls(back=planted.key)))
+    )
     watch.check(await failure_of(client, planted.request, deadline=-1))
     watch.check(await failure_of(client, planted.request, deadline="soon"))
     watch.check(await failure_of(client, planted.request, on_unknown="perhaps"))
@@ -213,20 +215,18 @@ async def test_refusals_before_anything_is_sent(watch, planted, login):
 @pytest.mark.parametrize("from_env", [False, True])
 async def test_settings_that_cannot_work(monkeypatch, watch, planted, wrong, from_env):
     arguments = wrong(planted)
+    if from_env:
+        # What the environment can say comes from there.
+        for name in ("api_key", "username", "password", "environment", "base_url"):
+            value = arguments.pop(name, None)
+            variable = f"KUSTOM_HPP_{name.upper()}"
+            if value is None or "\ud800" in value:
+                monkeypatch.delenv(variable, raising=False)
+                arguments |= {} if value is None else {name: value}
+            else:
+                monkeypatch.setenv(variable, value)
     with pytest.raises(hpp.ConfigError) as caught:
-        if from_env:
-            # What the environment can say comes from there.
-            for name in ("api_key", "username", "password", "environment", "base_url"):
-                value = arguments.pop(name, None)
-                variable = f"KUSTOM_HPP_{name.upper()}"
-                if value is None or "\ud800" in value:
-                    monkeypatch.delenv(variable, raising=False)
-                    arguments |= {} if value is None else {name: value}
-                else:
-                    monkeypatch.setenv(variable, value)
-            hpp.HPPClient.from_env(**arguments)
-        else:
-            hpp.HPPClient(**arguments)
+        (hpp.HPPClient.from_env if from_env else hpp.HPPClient)(**arguments)
     watch.check(caught.value)
 
 
@@ -316,18 +316,23 @@ async def test_cancellation(watch, planted, login, fault):
 
 
 async def test_cancellation_while_connecting(watch, planted):
-    async with Sandbox() as sandbox, sandbox.port("tls_hang") as port:
-        async with client_at(watch, port.base_url, "password", timeouts=hpp.Timeouts()) as client:
-            task = asyncio.create_task(client.create_session(planted.request))
-            await asyncio.sleep(0.1)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError) as caught:
-                await task
+    async with (
+        Sandbox() as sandbox,
+        sandbox.port("tls_hang") as port,
+        client_at(watch, port.base_url, "password", timeouts=hpp.Timeouts()) as client,
+    ):
+        task = asyncio.create_task(client.create_session(planted.request))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
     watch.check(caught.value)
 
 
 @both_logins()
-@pytest.mark.parametrize("fault", ["garbage", "hang", "echo_auth", "redirect_302", "half_body_close", "reset_after_request"])
+@pytest.mark.parametrize(
+    "fault", ["garbage", "hang", "echo_auth", "redirect_302", "half_body_close", "reset_after_request"]
+)
 async def test_failures_of_a_borrowed_session(watch, planted, login, fault):
     async with Sandbox(api_key=planted.key, username="K1") as sandbox:
         sandbox.fault(fault)
@@ -391,7 +396,9 @@ def of(error: BaseException) -> None:
     raise error
 
 
-LOCAL = in_the_library("def send(key):\n    header = {'Authorization': ['Basic ' + key]}\n    raise hpp.HPPError('clean')")
+LOCAL = in_the_library(
+    "def send(key):\n    header = {'Authorization': ['Basic ' + key]}\n    raise hpp.HPPError('clean')"
+)
 
 
 @pytest.mark.parametrize(

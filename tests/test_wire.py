@@ -25,7 +25,13 @@ class TestSecret:
 
     @pytest.mark.parametrize(
         "holder",
-        [Secret("k3y"), [Secret("k3y")], {"Authorization": Secret("k3y")}, CIMultiDict(a=Secret("k3y")), {Secret("k3y")}],
+        [
+            Secret("k3y"),
+            [Secret("k3y")],
+            {"Authorization": Secret("k3y")},
+            CIMultiDict(a=Secret("k3y")),
+            {Secret("k3y")},
+        ],
         ids=["alone", "list", "dict", "headers", "set"],
     )
     def test_is_masked_in_every_repr(self, holder):
@@ -37,10 +43,9 @@ class TestSecret:
         def fails(key):
             raise RuntimeError
 
-        try:
+        with pytest.raises(RuntimeError) as raised:
             fails(Secret("k3y"))
-        except RuntimeError as error:
-            caught = traceback.TracebackException.from_exception(error, capture_locals=True)
+        caught = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
         frame = caught.stack[-1].locals
         assert frame is not None
         assert frame["key"] == "'***'"
@@ -53,7 +58,8 @@ class TestSecret:
     @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
     def test_a_copy_is_as_secret(self, copied):
         secret = Secret("k3y")
-        assert copied([secret])[0] is secret
+        assert copied(secret) is secret
+        assert copied([secret]) == [secret]
 
     def test_what_is_made_of_it_is_plain_text(self):
         # The reason why the code wraps anew whatever it cuts out of a secret.
@@ -61,9 +67,7 @@ class TestSecret:
 
 
 class TestDelivery:
-    @pytest.mark.parametrize(
-        ("delivery", "expected"), [*zip(ORDER, [False, False, True, True], strict=True)], ids=str
-    )
+    @pytest.mark.parametrize(("delivery", "expected"), [*zip(ORDER, [False, False, True, True], strict=True)], ids=str)
     def test_may_exist(self, delivery, expected):
         assert delivery.may_exist is expected
 
@@ -120,7 +124,9 @@ def test_values_survive_pickle_and_copy(value, protocol):
     assert hash(copy.copy(value)) == hash(value)
 
 
-@pytest.mark.parametrize("value", [REQUEST, HttpResponse(status=201, headers={}), RATE, INFO], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [REQUEST, HttpResponse(status=201, headers={}), RATE, INFO], ids=lambda v: type(v).__name__
+)
 def test_values_are_frozen_and_take_nothing_more(value):
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(value, attrs.fields(type(value))[0].name, None)

@@ -83,7 +83,9 @@ def pyright(file: Path, package: Path) -> Findings:
 def judge(source: str, package: Path) -> list[str]:
     """Every line that should be an error and is none, or the other way round."""
     marked = {
-        number: match[1] for number, line in enumerate(source.splitlines(), 1) if (match := MARK.search(line)) is not None
+        number: match[1]
+        for number, line in enumerate(source.splitlines(), 1)
+        if (match := MARK.search(line)) is not None
     }
     complaints = []
     with tempfile.TemporaryDirectory() as folder:

@@ -32,7 +32,7 @@ async def second_example(client: hpp.HPPClient, request: hpp.CreateSessionReques
     except hpp.OutcomeUnknownError as error:
         assert_type(error.delivery, hpp.Delivery | None)
     except hpp.HPPError as error:
-        print("%s (correlation id %s)" % (error, error.correlation_id))
+        print(f"{error} (correlation id {error.correlation_id})")
     return None
 
 
@@ -55,7 +55,9 @@ def full_request(images: Sequence[hpp.BackgroundImage]) -> hpp.CreateSessionRequ
     return hpp.CreateSessionRequest(
         payment_session_url="https://api.kustom.co/checkout/v3/orders/1",
         profile_id="p",
-        merchant_urls=hpp.MerchantUrls(success="", cancel=None, status_update="https://shop.example/x", extra={"new": 1}),
+        merchant_urls=hpp.MerchantUrls(
+            success="", cancel=None, status_update="https://shop.example/x", extra={"new": 1}
+        ),
         options=hpp.Options(
             background_images=images,
             logo_url="https://shop.example/logo",
@@ -174,9 +176,9 @@ async def wrong(client: hpp.HPPClient, request: hpp.CreateSessionRequest, sessio
     session.redirect_url = "other"  # E: misc
     session.payment_page = "other"  # E: misc
     session.info.attempts = 2  # E: misc
-    session.status  # E: attr-defined
-    session.qr_code_url.upper()  # E: union-attr
-    client.create_session(request).session_id  # E: attr-defined
+    print(session.status)  # E: attr-defined
+    print(session.qr_code_url.upper())  # E: union-attr
+    print(client.create_session(request).session_id)  # E: attr-defined
     await client.create_session({"payment_session_url": "x"})  # E: arg-type
     await client.create_session(request, deadline="10")  # E: arg-type
     await client.create_session(request, 10)  # E: call-arg
@@ -195,6 +197,6 @@ async def wrong(client: hpp.HPPClient, request: hpp.CreateSessionRequest, sessio
     hpp.Timeouts(5)  # E: any
     hpp.Timeouts(read="35")  # E: arg-type
     hpp.Pool(connections=1.5)  # E: arg-type
-    hpp.Environment.PRODUCTION  # E: attr-defined
-    hpp.PurchaseType.PAY  # E: attr-defined
-    hpp.NoSuchName  # E: attr-defined
+    print(hpp.Environment.PRODUCTION)  # E: attr-defined
+    print(hpp.PurchaseType.PAY)  # E: attr-defined
+    print(hpp.NoSuchName)  # E: attr-defined
