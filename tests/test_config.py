@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import kustom_hpp as hpp
 from kustom_hpp import config
 from kustom_hpp._version import __version__
-from kustom_hpp.config import credentials, headers
+from kustom_hpp.config import credentials
 from kustom_hpp.wire import Secret
 
 KEY = "kco_test_hpp_QWxhZGRpbjpvcGVuL3Nlc2FtZSs9"
