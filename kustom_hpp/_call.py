@@ -131,9 +131,10 @@ class Call(retry.Progress):
         except HPPError as error:
             hooks.emit(self._finished(started, error.delivery, error=error))
             raise
-        except BaseException:
+        except BaseException as error:
             in_flight = self.mark.delivery if self.mark is not None else None
-            hooks.emit(self._finished(started, Delivery.worst(self.earlier, in_flight), cancelled=True))
+            cancelled = isinstance(error, asyncio.CancelledError)
+            hooks.emit(self._finished(started, Delivery.worst(self.earlier, in_flight), cancelled=cancelled))
             raise
         hooks.emit(self._finished(started, Delivery.ACCEPTED))
         return value
@@ -145,7 +146,8 @@ class Call(retry.Progress):
         identity = error.correlation_id if error is not None else None
         return Finished(
             operation=self.operation.name,
-            attempts=self.attempts + (1 if cancelled and self.mark is not None else 0),
+            attempts=self.attempts
+            + (1 if error is None and delivery is not Delivery.ACCEPTED and self.mark is not None else 0),
             elapsed=self.now() - started,
             delivery=delivery,
             status=answer.status if answer is not None else None,

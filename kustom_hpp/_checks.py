@@ -20,7 +20,7 @@ Found = list[tuple[str, str]]
 # placeholders have them. The classes are plain ASCII, which is what makes them quick; _NOT_IN_URL looks at the rest.
 URL_PATTERN = r"(https?)://([^/?#\x00-\x20\x7f\"<>\\^`{}]+)([/?#][^\x00-\x20\x7f\"<>\\^`]*)?"
 _NOT_IN_URL = r"[\s\u0080-\u009f\ud800-\udfff]"
-_ENCODED_BRACES = r"%7[bB](?:%7[bB]|\{)|\{%7[bB]"
+_ENCODED_BRACES = r"%7[bB](?:%7[bB]|\{)|\{%7[bB]|%7[dD](?:%7[dD]|\})|\}%7[dD]"
 SURROGATE = r"[\ud800-\udfff]"
 LOOPBACK = r"(?:[^@]*@)?(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(?::\d+)?"
 
@@ -132,7 +132,7 @@ def check_extra(found: Found, at: str, extra: object, known: Iterable[str], owne
         elif key in known:
             found.append((f"{at}extra.{key}", f"is a field of this release: give it as {owner}({key}=...)"))
         else:
-            check_json(found, f"{at}extra.{key}", value, 0)
+            check_json(found, f"{at}extra.{key}", value)
 
 
 def _is_name(key: object) -> bool:
@@ -144,21 +144,23 @@ _DEEPEST = 32
 """Levels of nesting that an extra field may have: far more than any field of this API, far less than a parser's end."""
 
 
-def check_json(found: Found, path: str, value: object, depth: int) -> None:
+def check_json(found: Found, path: str, value: object, within: tuple[int, ...] = ()) -> None:
     """An extra field must be plain JSON: what we write has to be what was meant, whichever JSON library writes it."""
-    if depth > _DEEPEST:
+    if id(value) in within:
+        found.append((path, "holds itself, which JSON cannot say"))
+    elif len(within) > _DEEPEST:
         found.append((path, f"is nested deeper than {_DEEPEST} levels"))
     elif isinstance(value, str):
         check_text(found, "", path, value)
     elif type(value) is dict:
         for key, item in value.items():
             if _is_name(key):
-                check_json(found, f"{path}.{key}", item, depth + 1)
+                check_json(found, f"{path}.{key}", item, (*within, id(value)))
             else:
                 found.append((path, f"has a field name that is no plain text: {shape(key)}"))
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):  # type: ignore[arg-type]
-            check_json(found, f"{path}[{index}]", item, depth + 1)
+            check_json(found, f"{path}[{index}]", item, (*within, id(value)))
     elif (why := _not_json(value)) is not None:
         found.append((path, why))
 

@@ -222,11 +222,12 @@ def _structuring(*, tolerant: bool) -> "Converter":
             raise _OtherTypeError
         return value
 
-    def absent(name: str, misfitting: bool) -> Any:  # noqa: FBT001 - called in one place
+    def absent(name: str, value: Any, misfitting: bool) -> Any:  # noqa: FBT001 - called in one place
         if tolerant:
-            msg = f"without {name} ({'null or of another type' if misfitting else 'missing'})"
+            why = "empty" if value == "" else "null or of another type" if misfitting else "missing"
+            msg = f"without {name} ({why})"
             raise ValueError(msg)
-        return None
+        return value
 
     _register_values(converter, misfit)
     converter.register_structure_hook_factory(attrs.has, lambda cls: _structure_hook(converter, cls, misfit, absent))
@@ -272,7 +273,7 @@ def _inner(kind: Any) -> Any:
 
 
 def _structure_hook(
-    converter: "Converter", cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, bool], Any]
+    converter: "Converter", cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, Any, bool], Any]
 ) -> Hook:
     fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
     hooks = {field.name: (converter.get_structure_hook(kind := _inner(field.type)), kind) for field in fields}
@@ -298,8 +299,8 @@ def _structure_hook(
                 except _OtherTypeError:
                     extra[name] = raw
         for name in required:
-            if known.get(name) is None:
-                known[name] = absent(name, name in extra)
+            if not known.get(name):
+                known[name] = absent(name, known.get(name), name in extra)
         return cls(**known, extra=extra)
 
     return structure

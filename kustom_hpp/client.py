@@ -138,11 +138,15 @@ class HPPClient:
         """
         arguments = {name: _secrets(_secret(value)) for name, value in arguments.items()}
         found = config.from_environment()
-        # A key and its password are one setting, and so are the two names of a place.
-        for one, other in (("api_key", "password"), ("environment", "base_url")):
-            if arguments.get(one) is not None or arguments.get(other) is not None:
-                found.pop(one, None)
-                found.pop(other, None)
+        # A key of the caller's own replaces all credentials, a password the secret alone; a place has two names.
+        for given, replaced in (
+            (("api_key",), ("api_key", "password", "username")),
+            (("password",), ("api_key", "password")),
+            (("environment", "base_url"), ("environment", "base_url")),
+        ):
+            if any(arguments.get(name) is not None for name in given):
+                for name in replaced:
+                    found.pop(name, None)
         return cls(**(found | {name: value for name, value in arguments.items() if value is not None}))
 
     def __repr__(self) -> str:

@@ -141,6 +141,11 @@ class OutcomeUnknownError(HPPError):
 
     _default_delivery = Delivery.UNKNOWN
 
+    @property
+    def resendable(self) -> bool:
+        """Whether `on_unknown="resend"` sends it again: never what was accepted."""
+        return self.delivery is Delivery.UNKNOWN
+
 
 class LostAnswerError(OutcomeUnknownError):
     """The request left, and no usable answer came back.
@@ -256,6 +261,11 @@ class UnexpectedStatusError(ApiError, OutcomeUnknownError):
     """101, 300 to 303, 408 and other odd statuses: it may have been processed. Redirects are never followed."""
 
     _default_delivery = Delivery.UNKNOWN
+
+    @property
+    def resendable(self) -> bool:
+        """Of these, 408 alone speaks of a fault that passes; a 303 even says that the work was done."""
+        return self.status == 408 and super().resendable  # noqa: PLR2004
 
 
 STATUS_ERRORS: dict[int, type[ApiError]] = {

@@ -98,7 +98,7 @@ def worth_repeating(error: BaseException, rules: Rules) -> bool:
         return True
     if isinstance(error, ConnectError):
         return not isinstance(error, CertificateError)
-    if isinstance(error, OutcomeUnknownError) and error.delivery is Delivery.UNKNOWN:
+    if isinstance(error, OutcomeUnknownError) and error.resendable:
         return rules.repeatable or rules.settings.on_unknown == "resend"
     return False
 
@@ -144,7 +144,10 @@ async def call(  # noqa: PLR0917 - what one call is made of
             quota.success()
             return outcome
         failure = outcome
-    raise _of_the_whole_call(failure, progress)
+    try:
+        raise _of_the_whole_call(failure, progress)
+    finally:
+        del failure, failed  # or error, traceback and frame would hold one another until the collector comes
 
 
 async def _again(
@@ -185,6 +188,9 @@ async def _again(
         return await retrying(run)
     except HPPError as error:
         # tenacity raises inside its own handlers: what it hung on the error is not ours to show.
+        if isinstance(error, DeadlineExceededError) and policy.last is not None:
+            # A wait that does not fit ends with the error that caused it.
+            error, progress.earlier = policy.last
         error.__cause__ = error.__context__ = None
         error.__traceback__ = None
         return error
@@ -207,6 +213,8 @@ class _Policy:
         self._quota = quota
         self._progress = progress
         self._on_retry = on_retry
+        self.last: tuple[HPPError, Delivery | None] | None = None
+        """What the latest wait was for, and what was known of the attempts before that."""
         self._backoff = tenacity.wait_random_exponential(multiplier=settings.initial, max=settings.maximum)
         self._spread = tenacity.wait_random(0, settings.initial)
 
@@ -229,6 +237,7 @@ class _Policy:
     def before_sleep(self, state: "RetryCallState") -> None:
         """Remember what is known of the attempt that ended, and tell the hooks."""
         error = _error_of(state)
+        self.last = error, self._progress.earlier
         self._progress.earlier = Delivery.worst(self._progress.earlier, error.delivery)
         if self._on_retry is not None:
             self._on_retry(state.attempt_number, state.upcoming_sleep, error)

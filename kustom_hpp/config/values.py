@@ -1,8 +1,7 @@
 """The frozen values that settings are made of."""
 
-import math
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from attrs import evolve, frozen
 
@@ -26,10 +25,17 @@ class Environment(StrEnum):
 
 def _positive(name: str, value: object, *, zero: bool = False) -> None:
     """Seconds and the like: a finite number above zero."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < 0 or (value == 0 and not zero):  # type: ignore[operator]
+    if not _is_number(value) or value < 0 or (value == 0 and not zero):
         msg = f"{name} must be a finite number {'from' if zero else 'above'} 0, got {value!r}"
         raise ConfigError(msg)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """A number of seconds that a clock can add: neither NaN nor beyond thirty years."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LONGEST <= value <= _LONGEST
+
+
+_LONGEST = 1e9
 
 
 def _whole(name: str, value: object) -> None:
@@ -123,7 +129,7 @@ def check_deadline(seconds: object) -> float:
         ConfigError: it is no finite number.
 
     """
-    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds):
+    if _is_number(seconds):
         return seconds
     msg = f"deadline must be a finite number of seconds from now, or None, got {seconds!r}"
     raise ConfigError(msg)

@@ -6,7 +6,7 @@ from typing import Any
 
 from multidict import CIMultiDict
 
-from kustom_hpp.errors import ClientClosedError, HPPError
+from kustom_hpp.errors import ClientClosedError, ConfigError, HPPError
 from kustom_hpp.wire import HttpRequest, HttpResponse, Mark
 
 Step = HttpResponse | HPPError | Callable[[HttpRequest], "HttpResponse | HPPError"]
@@ -36,6 +36,11 @@ class FakeTransport:
         if self.closed:
             msg = "the client is closed: make a new one"
             raise ClientClosedError(msg)
+        if not self._steps:
+            msg = (
+                "FakeTransport has no steps: give it an HttpResponse (see FakeTransport.answer), an error or a function"
+            )
+            raise ConfigError(msg)
         self.requests.append(request)
         step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
         if callable(step):

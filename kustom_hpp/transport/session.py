@@ -87,6 +87,8 @@ class HTTPSessionManager:
         self._closed = False
         # An answer with the mark unset proves that the lent session rewrites bodies: from then on nothing is "not sent".
         self._blind = False
+        # Until an answer has come with the mark set, a lent session of another class may be such a one.
+        self._proven = http_session is None or type(http_session) is aiohttp.ClientSession
         # As wide as the pool, so that the wait for a connection is here, outside of every timeout but the deadline.
         self._gate = Gate(_width(pool, http_session))
         # Two that close at once would each hold some of the places and wait for the other's.
@@ -108,7 +110,10 @@ class HTTPSessionManager:
             gate.release()
         # Raised here, where no local holds an object of aiohttp or the bytes of an answer.
         if isinstance(result, HPPError):
-            raise result
+            try:
+                raise result
+            finally:
+                del result  # or error, traceback and frame would hold one another until the collector comes
         return result
 
     async def aclose(self) -> None:
@@ -211,11 +216,13 @@ class HTTPSessionManager:
         if answer is None:
             assert failure is not None  # noqa: S101
             ended_by = _clock_name(deadline, loop.time(), sent=mark.sent) if clock.expired else None
-            return translate(failure, sent=mark.sent, expired=ended_by, host=request.url.host or "")
+            sent = mark.sent or (clock.expired and not self._proven)
+            return translate(failure, sent=sent, expired=ended_by, host=request.url.host or "")
         if failure is not None:
             broken = "the time ran out" if clock.expired else describe(failure, "while reading the body")
         if not mark.sent:
             self._blind = mark.sent = True
+        self._proven = True
         return HttpResponse(
             status=answer.status, headers=answer.headers, body=b"".join(chunks), broken=broken, timed_out=clock.expired
         )

@@ -102,12 +102,12 @@ class Expected:
 
 
 def sent_again(row: Row, ending: Ending, *, resend: bool) -> bool:
-    """The house's rule: after NOT_SENT and after 429, nothing else; after UNKNOWN where the caller chose so."""
+    """The house's rule: after NOT_SENT and after 429, nothing else; where the caller chose so, after UNKNOWN, odd statuses apart."""
     if ending in {SESSION, CERTIFICATE} or row.hint_too_long:
         return False
     if ending.delivery is Delivery.NOT_SENT or ending == THROTTLED:
         return True
-    return resend and ending.delivery is Delivery.UNKNOWN
+    return resend and ending.delivery is Delivery.UNKNOWN and (ending != ODD or "408" in row.name)
 
 
 def expected(row: Row, *, resend: bool, once: bool) -> Expected:
