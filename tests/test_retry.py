@@ -40,6 +40,8 @@ RULES = {
     "503 with a hint": (lambda: unavailable(2.0), ALLOWED, 1),
     "504": (lambda: hpp.ServerError("x", status=504), ALLOWED, 1),
     "408": (lambda: hpp.UnexpectedStatusError("x", status=408), ALLOWED, 1),
+    "303": (lambda: hpp.UnexpectedStatusError("x", status=303), NEVER, 1),
+    "101": (lambda: hpp.UnexpectedStatusError("x", status=101), NEVER, 1),
     "400": (lambda: hpp.BadRequestError("x", status=400), NEVER, 1),
     "400 with a hint": (lambda: hpp.BadRequestError("x", status=400, retry_after=1.0), NEVER, 1),
     "401": (lambda: hpp.AuthenticationError("x", status=401), NEVER, 1),
