@@ -248,9 +248,9 @@ def _register_values(converter: "Converter", misfit: Callable[[Any], Any]) -> No
     def date(value: Any, _: Any) -> Any:
         try:
             parsed = dt.datetime.fromisoformat(value)
-            # A time without its zone is no point in time: kept as text rather than guessed. One that UTC cannot say (in
-            # the year 1, east of Greenwich) could be neither compared nor written.
-            return parsed if parsed.tzinfo is not None and parsed.astimezone(dt.UTC) else misfit(value)
+            # A time without its zone is no point in time: kept as text rather than guessed. One that UTC may not be able
+            # to say (in the first and the last year) could be neither compared nor written.
+            return parsed if parsed.tzinfo is not None and 1 < parsed.year < dt.MAXYEAR else misfit(value)
         except (TypeError, ValueError, OverflowError):
             return misfit(value)
 
@@ -272,32 +272,46 @@ def _inner(kind: Any) -> Any:
     return next(arg for arg in get_args(kind) if arg is not NoneType) if _is_optional(kind) else kind
 
 
-def _structure_hook(
+def _structure_hook(  # noqa: C901 - closures over what is known of the class: asking again for each answer would cost more
     converter: "Converter", cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, Any, bool], Any]
 ) -> Hook:
     fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
     hooks = {field.name: (converter.get_structure_hook(kind := _inner(field.type)), kind) for field in fields}
     optional = frozenset(field.name for field in fields if _is_optional(field.type))
     required = [field.name for field in fields if field.default is attrs.NOTHING]
-    # Most fields are texts, and their hooks would only look at the type: looked at here, without a call.
-    texts = frozenset(field.name for field in fields if field.type in (str, str | None))
+    # Most fields are texts, and their hooks would only look at the type: looked at here, without a call. The names are
+    # ours and not the answer's: those are interned, which makes the call of the class cheap.
+    texts = tuple(field.name for field in fields if field.type in (str, str | None))
+    others = tuple(name for name in hooks if name not in texts)
 
-    def structure(value: Any, _: Any) -> Any:
+    def read(name: str, raw: Any, known: dict[str, Any], extra: dict[str, Any]) -> None:
+        if name not in hooks:
+            extra[name] = raw
+        elif raw is not None or name not in optional:
+            hook, kind = hooks[name]
+            try:
+                known[name] = hook(raw, kind)
+            except _OtherTypeError:
+                extra[name] = raw
+
+    def structure(value: Any, _: Any) -> Any:  # noqa: C901 - the same
         if not isinstance(value, dict):
             return misfit(value)
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        for name, raw in value.items():
-            if type(raw) is str and name in texts:
+        found = 0
+        for name in texts:
+            if type(raw := value.get(name)) is str:
                 known[name] = raw
-            elif name not in hooks:
-                extra[name] = raw
-            elif raw is not None or name not in optional:
-                hook, kind = hooks[name]
-                try:
-                    known[name] = hook(raw, kind)
-                except _OtherTypeError:
-                    extra[name] = raw
+                found += 1
+        for name in others:
+            if name in value:
+                read(name, value[name], known, extra)
+                found += 1
+        if found < len(value):  # a null, another type, or a newer field
+            for name, raw in value.items():
+                if name not in known and name not in others:
+                    read(name, raw, known, extra)
         for name in required:
             if not known.get(name):
                 known[name] = absent(name, known.get(name), name in extra)

@@ -33,6 +33,11 @@ def _secrets(headers: Any) -> Any:
     return {name: _secret(value) for name, value in headers.items()} if isinstance(headers, Mapping) else headers
 
 
+def _rules(settings: RetrySettings) -> dict[bool, Rules]:
+    """The rules of calls without options of their own, by whether the operation is repeatable."""
+    return {truth: Rules(settings=settings, repeatable=truth, deadline=None) for truth in (False, True)}
+
+
 class HPPClient:
     """A client for Kustom's Hosted Payment Page: one for each process and event loop, kept for their life.
 
@@ -123,6 +128,7 @@ class HPPClient:
             quota=Quota(),
             hooks=Hooks(hooks),
         )
+        self._rules = _rules(retry)
         self._is_view = False
 
     @classmethod
@@ -212,6 +218,7 @@ class HPPClient:
         protocol = _protocol.Protocol(view._settings)  # noqa: SLF001
         its_hooks = self._parts.hooks if hooks is None else Hooks(hooks)
         view._parts = attrs.evolve(self._parts, protocol=protocol, hooks=its_hooks)  # noqa: SLF001
+        view._rules = _rules(view._settings.retry)  # noqa: SLF001
         view._is_view = True  # noqa: SLF001
         return view
 
@@ -266,10 +273,11 @@ class HPPClient:
     def _call(
         self, operation: _protocol.Operation, request: Any, deadline: float | None, on_unknown: OnUnknown | None
     ) -> Coroutine[Any, Any, Any]:
-        until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
-        settings = self._settings.retry
-        if on_unknown is not None:
-            settings = config.check_options(retry=settings, on_unknown=on_unknown)["retry"]
-        http_request = self._parts.protocol.build(operation, request, until)
-        rules = Rules(settings=settings, repeatable=operation.repeatable, deadline=until)
-        return run(self._parts, operation, request, http_request, rules)
+        parts = self._parts
+        if deadline is None and on_unknown is None:
+            rules, until = self._rules[operation.repeatable], None
+        else:
+            until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
+            settings = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
+            rules = Rules(settings=settings, repeatable=operation.repeatable, deadline=until)
+        return run(parts, operation, request, parts.protocol.build(operation, request, until), rules)
