@@ -126,15 +126,15 @@ async def call(  # noqa: PLR0917 - what one call is made of
             attempt may have been processed.
 
     """
-    try:
-        if failed is None:
-            result = await attempt()
-    except HPPError as error:
-        failed = error
     if failed is None:
-        progress.attempts += 1
-        quota.success()
-        return result
+        try:
+            result = await attempt()
+        except HPPError as error:
+            failed = error
+        else:
+            progress.attempts += 1
+            quota.success()
+            return result
     failure = failed
     # Out of the except block, so that nothing of the failure clings to what is raised later.
     _count(progress, failure)

@@ -75,9 +75,7 @@ async def test_the_rules(name, earlier, on_unknown, repeatable):
     final = before[0] if before and isinstance(error, hpp.DeadlineExceededError) else error
     with virtual_time():
         # As the second failure it meets the same rules: the first attempt runs bare, the others in tenacity's hands.
-        told = await story(
-            *before, error, "done", settings=settings(on_unknown=on_unknown), repeatable=repeatable
-        )
+        told = await story(*before, error, "done", settings=settings(on_unknown=on_unknown), repeatable=repeatable)
     assert len(told.began) == earlier + 1 + again
     assert told.value == ("done" if again else None)
     assert told.error is (None if again else final)

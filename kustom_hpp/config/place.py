@@ -94,10 +94,10 @@ def find_proxy(proxy: str | None, url: URL, *, trust_env: bool) -> Secret | None
         proxy = _proxy_from_environment(url)
     if proxy is None:
         return None
+    parsed = Secret(proxy.strip()) if isinstance(proxy, str) else Secret()
     try:
-        parsed = Secret(proxy.strip())
         good = URL(parsed).scheme in ("http", "https") and bool(URL(parsed).host)
-    except (AttributeError, ValueError):
+    except ValueError:
         good = False
     if not good:
         msg = "proxy must be the URL of an HTTP proxy, like http://proxy.example:3128 or http://user:password@..."

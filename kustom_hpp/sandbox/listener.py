@@ -152,4 +152,3 @@ class Listener:
     def disconnected(self, link: Link) -> None:
         """A connection was lost."""
         self._links.discard(link)
-

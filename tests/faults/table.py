@@ -102,7 +102,7 @@ class Expected:
 
 
 def sent_again(row: Row, ending: Ending, *, resend: bool) -> bool:
-    """The house's rule: after NOT_SENT and after 429, nothing else; where the caller chose so, after UNKNOWN, odd statuses apart."""
+    """The house's rule: after NOT_SENT and after 429; where the caller chose so, after UNKNOWN too, odd statuses apart."""
     if ending in {SESSION, CERTIFICATE} or row.hint_too_long:
         return False
     if ending.delivery is Delivery.NOT_SENT or ending == THROTTLED:

@@ -32,7 +32,9 @@ def short(name: str, **given: Any) -> Fault:
     return Fault.of(name, **{key: value for key, value in SHORT.items() if key in fault.kind.defaults} | given)
 
 
-def request(sandbox: Sandbox, url: str = ORDER, *, body: bytes | None = None, authorization: str | None = None) -> bytes:
+def request(
+    sandbox: Sandbox, url: str = ORDER, *, body: bytes | None = None, authorization: str | None = None
+) -> bytes:
     """A create, as the library sends it."""
     if body is None:
         body = json.dumps({"payment_session_url": url}).encode()

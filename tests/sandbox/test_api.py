@@ -63,7 +63,10 @@ async def test_a_session_expires_47_hours_ahead_in_the_spelling_of_the_api(sandb
 async def test_two_creates_share_nothing(sandbox: Sandbox) -> None:
     first, second = (await ask(sandbox)).json, (await ask(sandbox)).json
     assert not set(_leaves(first)) & set(_leaves(second)) - {first["expires_at"]}
-    assert [made.session_id for made in sandbox.record.created_for(ORDER)] == [first["session_id"], second["session_id"]]
+    assert [made.session_id for made in sandbox.record.created_for(ORDER)] == [
+        first["session_id"],
+        second["session_id"],
+    ]
 
 
 def _leaves(value: object) -> list[object]:
@@ -252,7 +255,11 @@ async def test_a_payment_session_lives_48_hours_after_it_was_last_used(sandbox: 
 
 
 async def test_the_record_has_every_byte_as_it_came(sandbox: Sandbox) -> None:
-    data = request(sandbox).replace(b"Content-Type", b"conTENT-type").replace(b"Host:", b"X-Twice: 1\r\nx-twice: 2\r\nHost:")
+    data = (
+        request(sandbox)
+        .replace(b"Content-Type", b"conTENT-type")
+        .replace(b"Host:", b"X-Twice: 1\r\nx-twice: 2\r\nHost:")
+    )
     await ask(sandbox, data)
 
     [connection] = sandbox.record.connections

@@ -279,7 +279,9 @@ FRAMING: dict[str, Callable[[Reply], bool]] = {
     "garbage": lambda reply: reply.data.startswith(bytes(range(256))),
     "http09": lambda reply: "session_id" in json.loads(reply.data),
     "bad_status_line": lambda reply: reply.status_line == b"HTTP/1.1 two-oh-one Created",
-    "http2_preface": lambda reply: reply.data[3:9] == b"\x04\x00\x00\x00\x00\x00" and reply.data[2] == len(reply.data) - 9,
+    "http2_preface": lambda reply: (
+        reply.data[3:9] == b"\x04\x00\x00\x00\x00\x00" and reply.data[2] == len(reply.data) - 9
+    ),
     "header_ctl": lambda reply: b"\r\nX-Evil: a\x00b\x01c\x7fd\r\n" in reply.head,
     "big_header": lambda reply: len(reply.header("x-big") or "") == 262_144,
     "many_headers": lambda reply: reply.head.count(b"\r\nX-Header-") == 5_000,
@@ -518,8 +520,9 @@ ERRORS: dict[str, Callable[[Reply], bool]] = {
     "error_deep": lambda reply: _raises(RecursionError, lambda: reply.json),
     "error_not_utf8": lambda reply: _raises(UnicodeDecodeError, reply.body.decode),
     "error_wrong_types": lambda reply: not any(isinstance(value, str) for value in reply.json.values()),
-    "error_message_singular": lambda reply: isinstance(reply.json["error_message"], str)
-    and "error_messages" not in reply.json,
+    "error_message_singular": lambda reply: (
+        isinstance(reply.json["error_message"], str) and "error_messages" not in reply.json
+    ),
     "status_evil_error": lambda reply: all(
         not text.isprintable()
         for text in (reply.json["error_code"], reply.json["correlation_id"], *reply.json["error_messages"])

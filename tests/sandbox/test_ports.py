@@ -193,7 +193,9 @@ async def test_closing_with_a_handshake_half_done(authority: trustme.CA) -> None
 # The proxy.
 
 
-async def through(sandbox: Sandbox, proxy: str, base_url: str | None = None, tls: ssl.SSLContext | None = None) -> object:
+async def through(
+    sandbox: Sandbox, proxy: str, base_url: str | None = None, tls: ssl.SSLContext | None = None
+) -> object:
     """One create through a proxy: its status, or the name of what went wrong."""
     # With each request, not with the session: aiohttp shows a session's headers to the proxy too, and makes its
     # Authorization a Proxy-Authorization.

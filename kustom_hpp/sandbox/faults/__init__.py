@@ -21,9 +21,7 @@ from kustom_hpp.sandbox.faults.statuses import STATUSES
 
 __all__ = ["FAULTS", "Call", "Fault", "Kind", "Stage", "Then"]
 
-FAULTS: Mapping[str, Kind] = MappingProxyType(
-    {kind.name: kind for kind in (*CONNECTIONS, *BROKEN, *BODIES, *STATUSES)}
-)
+FAULTS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (*CONNECTIONS, *BROKEN, *BODIES, *STATUSES)})
 """Every fault by its name. Those of ports and of the proxy stand in `ports` and `proxy`."""
 
 
@@ -94,8 +92,9 @@ class Fault:
             raise ValueError(f"{self.name}: {key} must be of type {wanted.__name__}, got {value!r}") from None
 
     def __str__(self) -> str:
-        parameters = ",".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-                              for key, value in self.given)
+        parameters = ",".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.given
+        )
         return f"{self.name}~{parameters}" if parameters else self.name
 
     def __repr__(self) -> str:

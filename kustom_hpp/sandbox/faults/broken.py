@@ -82,8 +82,11 @@ BROKEN = (
         "a chunk size that is no number",
         lambda answer: answer.chunked_head() + b"zz\r\n" + answer.body + b"\r\n" + LAST_CHUNK,
     ),
-    raw("chunk_cut", "a whole chunk, then FIN without the last one",
-        lambda answer: answer.chunked_head() + chunk(answer.body)),
+    raw(
+        "chunk_cut",
+        "a whole chunk, then FIN without the last one",
+        lambda answer: answer.chunked_head() + chunk(answer.body),
+    ),
     raw("gzip_corrupt", "gzip with flipped bytes", _corrupt, Then.KEEP),
     raw("gzip_lie", "plain JSON that says it is gzip", lambda answer: _encoded(answer, answer.body), Then.KEEP),
     raw("gzip_cut", "half of a gzip stream, its Content-Length true", _cut, Then.KEEP),
