@@ -16,6 +16,7 @@
         NotFoundError 404, RateLimitError 429, any other 4xx                          REJECTED
         ServerError 5xx               also an OutcomeUnknownError                     UNKNOWN
         UnexpectedStatusError         101, 3xx, 408: also an OutcomeUnknownError      UNKNOWN
+      JournalError, BatchStopped, MixUpError                                          a batch
 
 The invariant, for every error and every state of a call:
 `isinstance(error, OutcomeUnknownError) == (error.delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED})`.
@@ -256,6 +257,18 @@ class UnexpectedStatusError(ApiError, OutcomeUnknownError):
     """101, 300 to 303, 408 and other odd statuses: it may have been processed. Redirects are never followed."""
 
     _default_delivery = Delivery.UNKNOWN
+
+
+class JournalError(HPPError):
+    """A batch's journal cannot be used, or cannot keep what it is told: nothing more is sent."""
+
+
+class BatchStopped(HPPError):  # noqa: N818 - it is a stop, told as an exception, not a fault
+    """A batch stopped before its end: the text says why. Rows that were not begun are untouched."""
+
+
+class MixUpError(HPPError):
+    """The API gave one session id to two keys: the batch stops before a customer gets another customer's page."""
 
 
 STATUS_ERRORS: dict[int, type[ApiError]] = {
