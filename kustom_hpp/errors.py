@@ -264,7 +264,14 @@ class JournalError(HPPError):
 
 
 class BatchStopped(HPPError):  # noqa: N818 - it is a stop, told as an exception, not a fault
-    """A batch stopped before its end: the text says why. Rows that were not begun are untouched."""
+    """A batch stopped before its end: the text says why. Rows that were not begun are untouched.
+
+    Attributes:
+        last_error: what the row that stopped it ended with; None where no row did.
+
+    """
+
+    last_error: HPPError | None = None
 
 
 class MixUpError(HPPError):

@@ -1,5 +1,6 @@
 """Many sessions at the pace that the merchant is allowed: none lost, none created twice."""
 
+from kustom_hpp.batch.engine import BatchRun, Counts, run
 from kustom_hpp.batch.journal import Busy, Claim, Earlier, Fresh, Journal
 from kustom_hpp.batch.ledger import Record, Verdict
 from kustom_hpp.batch.memory import MemoryJournal
@@ -9,8 +10,10 @@ from kustom_hpp.batch.sqlite import SqliteJournal
 
 __all__ = [
     "BatchItem",
+    "BatchRun",
     "Busy",
     "Claim",
+    "Counts",
     "Earlier",
     "Fresh",
     "Journal",
@@ -21,4 +24,5 @@ __all__ = [
     "Scope",
     "SqliteJournal",
     "Verdict",
+    "run",
 ]
