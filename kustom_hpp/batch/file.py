@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from kustom_hpp.batch.outcome import OutcomeState
 from kustom_hpp.batch.kept import COLUMNS, DOUBTFUL, Kept, values_of
+from kustom_hpp.batch.outcome import OutcomeState
 from kustom_hpp.batch.seal import Seal
 from kustom_hpp.errors import JournalError
 
@@ -26,12 +26,15 @@ VERSION: Final = 1
 _WAL_BYTES: Final = 4 * 1024 * 1024
 """The write-ahead log is put into the file and emptied when it is longer."""
 
-_TABLES: Final = (
-    "CREATE TABLE about(identity BLOB NOT NULL, scope TEXT NOT NULL, crc INTEGER NOT NULL)",
+_ROWS: Final = (
     "CREATE TABLE rows(id INTEGER PRIMARY KEY, key TEXT NOT NULL, payment_session TEXT, digest BLOB NOT NULL, "
     "state TEXT NOT NULL, delivery TEXT, doubted INTEGER NOT NULL, attempts INTEGER NOT NULL, session_id TEXT, "
     "session TEXT, info TEXT, error TEXT, note TEXT, run TEXT NOT NULL, at INTEGER NOT NULL, turn INTEGER NOT NULL, "
-    "crc INTEGER NOT NULL)",
+    "crc INTEGER NOT NULL)"
+)
+_TABLES: Final = (
+    "CREATE TABLE about(identity BLOB NOT NULL, scope TEXT NOT NULL, crc INTEGER NOT NULL)",
+    _ROWS,
     "CREATE UNIQUE INDEX rows_key ON rows(key)",
     "CREATE INDEX rows_payment_session ON rows(payment_session)",
     "CREATE UNIQUE INDEX rows_session_id ON rows(session_id)",
@@ -39,7 +42,7 @@ _TABLES: Final = (
 _ALL: Final = (*COLUMNS, "turn", "crc")
 _SELECT: Final = f"SELECT {', '.join(_ALL)} FROM rows"  # noqa: S608 - our own names
 _PUT: Final = (
-    f"INSERT INTO rows({', '.join(_ALL)}) VALUES({', '.join('?' * len(_ALL))}) "  # noqa: S608
+    f"INSERT INTO rows({', '.join(_ALL)}) VALUES({', '.join('?' * len(_ALL))}) "
     f"ON CONFLICT(key) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in _ALL[1:])}"
 )
 
@@ -61,16 +64,17 @@ class JournalFile:
                 it was.
 
         """
-        self._path = os.path.realpath(path)
-        self._seal = Seal(f"{self._path}-seal")
+        self._path = Path(path).resolve()  # SQLite too follows links before it names its other files
+        self._wal, self._seal_path = Path(f"{self._path}-wal"), Path(f"{self._path}-seal")
+        self._seal = Seal(self._seal_path)
         self._turn = 0
         try:
             self._refuse_leftovers()
-            if not os.path.exists(self._path):
+            if not self._path.exists():
                 self._make(scope)
             self._db = _connect(self._path)
         except (OSError, sqlite3.Error) as error:
-            told = _refusal(self._path, error)
+            told: JournalError | None = _refusal(self._path, error)
         else:
             told = self._begin(scope)
         if told is not None:
@@ -93,10 +97,10 @@ class JournalFile:
 
     def _refuse_leftovers(self) -> None:
         """Refuse what SQLite would take for a part of the file, and would write into it."""
-        if os.path.exists(f"{self._path}-journal"):
+        if Path(f"{self._path}-journal").exists():
             raise JournalError(f"{self._path} is not a journal of this library: it has a rollback journal beside it")
-        for left in (f"{self._path}-wal", f"{self._path}-seal"):
-            if os.path.exists(left) and not os.path.exists(self._path):
+        for left in (self._wal, self._seal_path):
+            if left.exists() and not self._path.exists():
                 raise JournalError(
                     f"there is no journal {self._path}, but {left}: put the journal back; or, if its rows may be "
                     "forgotten (they would be sent again), remove what is left of it"
@@ -104,19 +108,20 @@ class JournalFile:
 
     def _make(self, scope: str) -> None:
         """Make a file that is whole from the moment that it has its name: a cut or empty one is never ours."""
-        folder, name = os.path.split(self._path)
-        handle, new = tempfile.mkstemp(prefix=f".{name}.", dir=folder)  # with mode 0600, and SQLite's own files alike
+        # With mode 0600, and the files that SQLite puts beside it get the same.
+        handle, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        new = Path(name)
         os.close(handle)
         try:
             self._furnish(new, scope)
             with contextlib.suppress(FileExistsError):  # somebody was faster: then theirs is checked
-                os.link(new, self._path)
+                self._path.hardlink_to(new)
         finally:
-            os.unlink(new)
-        _sync_folder(folder)
+            new.unlink()
+        _sync_folder(self._path.parent)
 
     @staticmethod
-    def _furnish(path: str, scope: str) -> None:
+    def _furnish(path: Path, scope: str) -> None:
         identity = secrets.token_bytes(16)
         with contextlib.closing(_connect(path)) as db:
             db.execute("PRAGMA journal_mode=WAL")
@@ -131,7 +136,9 @@ class JournalFile:
     def _check(self, scope: str) -> None:
         """Read the whole file once, and refuse it unless everything is as it was written."""
         db, path = self._db, self._path
-        application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        application, version = (
+            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
         if application != APPLICATION:
             raise JournalError(f"{path} is not a journal of this library (application_id {application:#x})")
         if version != VERSION:
@@ -172,7 +179,7 @@ class JournalFile:
 
         Implementation note: not left to SQLite, which keeps quiet about a checkpoint that fails, and tries it again.
         """
-        if os.stat(f"{self._path}-wal").st_size > _WAL_BYTES:
+        if self._wal.stat().st_size > _WAL_BYTES:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     # ------------------------------------------------------------------------------------------------------ the store
@@ -221,8 +228,8 @@ class JournalFile:
         _let_go(self._db)
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
     try:
         for pragma in ("locking_mode=EXCLUSIVE", "synchronous=FULL", "wal_autocheckpoint=0", "trusted_schema=OFF"):
             db.execute(f"PRAGMA {pragma}").fetchall()
@@ -248,7 +255,7 @@ def _row(found: tuple[Any, ...]) -> Kept:
     return Kept(**{**columns, "doubted": bool(columns["doubted"])})
 
 
-def _sync_folder(folder: str) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make a new name durable."""
     if not hasattr(os, "O_DIRECTORY"):
         return
@@ -265,7 +272,7 @@ def why(error: BaseException) -> str:
     return f"{type(error).__name__}{f' {name}' if name else ''}: {error}"
 
 
-def _refusal(path: str, error: BaseException) -> JournalError:
+def _refusal(path: Path, error: BaseException) -> JournalError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to tell more
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         told = "is in use: by another process, or by another SqliteJournal"

@@ -48,21 +48,26 @@ class Journal(Protocol):
             key: of the row.
             order: the KCO order's URL, which may have one session only; None for another payment session.
             digest: of the payload (SHA-256 of the JSON).
-            again: claim it whatever its past, unless it is CREATED or in doubt as ACCEPTED: the caller has decided to
-                send it. The earlier outcome is overwritten by IN_DOUBT until the row is settled.
+            again: claim it whatever its past: the caller has decided to send it. Not where it is CREATED, and of rows
+                in doubt not what was ACCEPTED, what has another payload now, and what this run itself claimed (a doubt
+                is sent once per run). The earlier outcome is overwritten by IN_DOUBT until the row is settled.
 
         Returns:
             Fresh for a row that is new, or that failed without being processed (NOT_SENT, or a 429), or that failed
             with another payload; Earlier for every other known row; Busy.
 
         Raises:
+            InvalidRequestError: the key or the order is no text that UTF-8 can hold: this row cannot be sent.
             JournalError: the journal cannot keep it: send nothing.
 
         """
         ...
 
     async def settle(self, key: str, outcome: Outcome) -> None:
-        """Keep the outcome of a row that was claimed.
+        """Keep the outcome of a row that this run claimed.
+
+        A row that was in doubt when it was claimed `again` stays in doubt unless it is CREATED: how the second request
+        ended says nothing about the first.
 
         Raises:
             MixUpError: its session id belongs to another key already; both keys are named, and the row is kept in doubt.

@@ -12,8 +12,8 @@ import attrs
 from attrs import frozen
 
 from kustom_hpp.batch.journal import Busy, Claim, Fresh
-from kustom_hpp.batch.outcome import Outcome, OutcomeState
 from kustom_hpp.batch.kept import CLAIMED, DOUBTFUL, Kept, clean, judge, outcome_of, settled
+from kustom_hpp.batch.outcome import Outcome, OutcomeState
 from kustom_hpp.errors import HPPError, InvalidRequestError, JournalError, MixUpError, OutcomeUnknownError
 from kustom_hpp.models import Session
 from kustom_hpp.wire import CallInfo, Delivery
@@ -85,9 +85,7 @@ def claim(
     if order is not None and not allow_same_order and (holder := store.holder_of_order(order, key)) is not None:
         return Busy(f"the row {holder!r}: it has, or may have, a session for the same KCO order")
     doubted = row is not None and row.state in DOUBTFUL
-    store.put(
-        Kept(key=key, payment_session=order, digest=digest, state=CLAIMED, doubted=doubted, run=run, at=now())
-    )
+    store.put(Kept(key=key, payment_session=order, digest=digest, state=CLAIMED, doubted=doubted, run=run, at=now()))
     return claim
 
 
@@ -98,13 +96,13 @@ def settle(store: Store, run: str, key: str, outcome: Outcome) -> None:
         raise JournalError(f"the row {key!r} cannot be settled: it was not claimed by this run")
     new = settled(row, outcome, now())
     if row.state == OutcomeState.CREATED:
-        if row.session_id == new.session_id:
+        if new.state == OutcomeState.CREATED and new.session_id == row.session_id:
             return
-        raise JournalError(f"the row {key!r} cannot be settled: it has another session already")
+        raise JournalError(f"the row {key!r} cannot be settled: it has a session already")
     _put(store, new)
 
 
-def resolve(store: Store, run: str, key: str, verdict: Verdict, session: Session | None, note: str) -> Outcome:
+def resolve(store: Store, run: str, key: str, verdict: Verdict, *, session: Session | None, note: str) -> Outcome:
     """End a doubt: as `SqliteJournal.resolve`."""
     row = store.get(key)
     if row is None:

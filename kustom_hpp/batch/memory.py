@@ -2,12 +2,13 @@
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from typing import Self
 
 from kustom_hpp.batch import ledger
 from kustom_hpp.batch.journal import Claim
+from kustom_hpp.batch.kept import DOUBTFUL, Kept, outcome_of
 from kustom_hpp.batch.ledger import Record, Verdict
 from kustom_hpp.batch.outcome import Outcome, OutcomeState
-from kustom_hpp.batch.kept import DOUBTFUL, Kept, outcome_of
 from kustom_hpp.errors import JournalError
 from kustom_hpp.models import Session
 
@@ -24,7 +25,7 @@ class MemoryJournal:
             allow_same_order: True where several keys may have a session for the same KCO order.
 
         """
-        self._store = _Rows() if earlier is None else earlier._store
+        self._store: _Rows = _Rows() if earlier is None else earlier._store  # noqa: SLF001 - of our own class
         self._run = secrets.token_hex(8)
         self._allow_same_order = allow_same_order
         self._closed = False
@@ -39,11 +40,9 @@ class MemoryJournal:
         """Keep the outcome of a row: see `Journal.settle`."""
         ledger.settle(self._rows(), self._run, key, outcome)
 
-    async def resolve(
-        self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = ""
-    ) -> Outcome:
+    async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
         """End a doubt: see `SqliteJournal.resolve`."""
-        return ledger.resolve(self._rows(), self._run, key, verdict, session, note)
+        return ledger.resolve(self._rows(), self._run, key, verdict, session=session, note=note)
 
     async def doubts(self) -> Sequence[Outcome]:
         """Every row that is in doubt, claims without an outcome included."""
@@ -58,7 +57,7 @@ class MemoryJournal:
         """Close. Idempotent."""
         self._closed = True
 
-    async def __aenter__(self) -> "MemoryJournal":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,6 +8,7 @@ a transaction is durable and before anybody is told so; a journal that has come 
 import os
 import struct
 import zlib
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from kustom_hpp.errors import JournalError
@@ -19,7 +20,7 @@ _SIZE: Final = struct.calcsize(_LAYOUT) + 4
 class Seal:
     """The seal of one journal, held open."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
 
@@ -31,7 +32,7 @@ class Seal:
 
         """
         try:
-            with open(self._path, "rb") as file:
+            with self._path.open("rb") as file:
                 content = file.read(_SIZE + 1)
         except FileNotFoundError:
             return

@@ -5,19 +5,19 @@ import secrets
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from kustom_hpp.batch import ledger
 from kustom_hpp.batch.journal import Claim
+from kustom_hpp.batch.kept import outcome_of
 from kustom_hpp.batch.ledger import Record, Verdict
 from kustom_hpp.batch.outcome import Outcome
-from kustom_hpp.batch.kept import outcome_of
 from kustom_hpp.batch.scope import Scope
 from kustom_hpp.models import Session
 
 if TYPE_CHECKING:
     from kustom_hpp.batch.file import JournalFile
-    from kustom_hpp.batch.writer import Writer
 
 _PAGE = 500
 
@@ -49,10 +49,10 @@ class SqliteJournal:
         """
         from kustom_hpp.batch.writer import Writer  # loads sqlite3
 
-        self._path = os.path.abspath(path)
+        self._path = str(Path(path).absolute())  # the same file, whatever becomes of the working directory
         self._run = secrets.token_hex(8)
         self._allow_same_order = allow_same_order
-        self._writer: Writer = Writer(self._path, str(scope))
+        self._writer = Writer(self._path, str(scope))
 
     async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
         """Claim a row: see `Journal.claim`. A call that is cancelled may have claimed it: then it is in doubt.
@@ -87,9 +87,7 @@ class SqliteJournal:
         """
         await self._writer.do(partial(ledger.settle, run=self._run, key=key, outcome=outcome))
 
-    async def resolve(
-        self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = ""
-    ) -> Outcome:
+    async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
         """End a doubt, because a human found out how the row ended.
 
         Args:
@@ -126,7 +124,7 @@ class SqliteJournal:
         """Close the file when all that waits for it is done. Idempotent."""
         await self._writer.aclose()
 
-    async def __aenter__(self) -> "SqliteJournal":
+    async def __aenter__(self) -> Self:
         """Open and check the file now.
 
         Raises:

@@ -6,7 +6,6 @@ So a hundred workers cost one sync of the disk, not a hundred; and the event loo
 import asyncio
 import os
 import queue
-import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable
