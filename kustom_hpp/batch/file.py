@@ -68,30 +68,20 @@ class JournalFile:
         self._wal, self._seal_path = Path(f"{self._path}-wal"), Path(f"{self._path}-seal")
         self._seal = Seal(self._seal_path)
         self._turn = 0
+        told: JournalError | None = None
         try:
             self._refuse_leftovers()
             if not self._path.exists():
                 self._make(scope)
-            self._db = _connect(self._path)
-        except (OSError, sqlite3.Error) as error:
-            told: JournalError | None = _refusal(self._path, error)
-        else:
-            told = self._begin(scope)
-        if told is not None:
-            raise told
-
-    def _begin(self, scope: str) -> JournalError | None:
-        told: JournalError | None = None
-        try:
-            self._check(scope)
-            self._seal.open(self._identity, self._turn)
+            if self._wal.exists() and self._wal.stat().st_size:
+                self._check_from_afar(scope)
+            self._open(scope)
         except JournalError as error:
             told = error
         except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
             told = _refusal(self._path, error)
         if told is not None:
-            self.let_go()
-        return told
+            raise told
 
     # ------------------------------------------------------------------------------------------------- made and checked
 
@@ -99,8 +89,10 @@ class JournalFile:
         """Refuse what SQLite would take for a part of the file, and would write into it."""
         if Path(f"{self._path}-journal").exists():
             raise JournalError(f"{self._path} is not a journal of this library: it has a rollback journal beside it")
+        if self._path.exists() and not self._path.stat().st_size:
+            raise JournalError(f"the journal {self._path} is empty: it was cut, or something else made it")
         for left in (self._wal, self._seal_path):
-            if left.exists() and not self._path.exists():
+            if left.exists() and left.stat().st_size and not self._path.exists():
                 raise JournalError(
                     f"there is no journal {self._path}, but {left}: put the journal back; or, if its rows may be "
                     "forgotten (they would be sent again), remove what is left of it"
@@ -123,8 +115,7 @@ class JournalFile:
     @staticmethod
     def _furnish(path: Path, scope: str) -> None:
         identity = secrets.token_bytes(16)
-        with contextlib.closing(_connect(path)) as db:
-            db.execute("PRAGMA journal_mode=WAL")
+        with contextlib.closing(_connect(path, "rw", "locking_mode=EXCLUSIVE", "journal_mode=WAL")) as db:
             db.execute("BEGIN")
             db.execute(f"PRAGMA application_id={APPLICATION}")
             db.execute(f"PRAGMA user_version={VERSION}")
@@ -133,9 +124,30 @@ class JournalFile:
             db.execute("INSERT INTO about VALUES(?, ?, ?)", (identity, scope, _crc((identity, scope))))
             db.execute("COMMIT")
 
-    def _check(self, scope: str) -> None:
+    def _check_from_afar(self, scope: str) -> None:
+        """Check a file that a crash left, read-only: who may write deletes a log in which nothing good is found."""
+        shared = Path(f"{self._path}-shm")
+        was_there = shared.exists()
+        db = _connect(self._path, "ro")
+        try:
+            self._check(db, scope)
+        finally:
+            db.close()
+            if not was_there:
+                shared.unlink(missing_ok=True)
+
+    def _open(self, scope: str) -> None:
+        self._db = _connect(self._path, "rw", "locking_mode=EXCLUSIVE", "synchronous=FULL", "wal_autocheckpoint=0")
+        try:
+            self._check(self._db, scope)
+            self._seal.open(self._identity, self._turn)
+        except BaseException:
+            self.let_go()
+            raise
+
+    def _check(self, db: sqlite3.Connection, scope: str) -> None:
         """Read the whole file once, and refuse it unless everything is as it was written."""
-        db, path = self._db, self._path
+        path = self._path
         application, version = (
             db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
@@ -228,10 +240,10 @@ class JournalFile:
         _let_go(self._db)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+def _connect(path: Path, mode: str, *pragmas: str) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=0, isolation_level=None)
     try:
-        for pragma in ("locking_mode=EXCLUSIVE", "synchronous=FULL", "wal_autocheckpoint=0", "trusted_schema=OFF"):
+        for pragma in ("trusted_schema=OFF", *pragmas):
             db.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
         _let_go(db)
@@ -240,14 +252,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _let_go(db: sqlite3.Connection) -> None:
-    for last in (db.rollback, lambda: db.execute("PRAGMA synchronous=OFF")):
-        with contextlib.suppress(sqlite3.Error):
-            last()
     # Where the connection was interrupted, the checkpoint that closing makes stops before its first page. (Python 3.12
     # could also be told to make none.)
-    db.interrupt()
-    with contextlib.suppress(sqlite3.Error):
-        db.close()
+    for last in (db.rollback, lambda: db.execute("PRAGMA synchronous=OFF"), db.interrupt, db.close):
+        with contextlib.suppress(sqlite3.Error, ValueError):  # ValueError: a message made of damaged text
+            last()
 
 
 def _row(found: tuple[Any, ...]) -> Kept:
