@@ -53,7 +53,7 @@ def _read(item: object, number: int) -> Row:
     else:
         return _bad(number, None, "$", f"must be a CreateSessionRequest or a BatchItem, got a {type(item).__name__}")
     if type(key) is not str or not key:
-        where = "payment_session_url" if key is not None and item is request else "key"
+        where = "payment_session_url" if item is request else "key"
         return _bad(number, None, where, f"must be a text that is not empty, got a {type(key).__name__}")
     if type(request) is not CreateSessionRequest:
         return _bad(number, key, "request", f"must be a CreateSessionRequest, got a {type(request).__name__}")

@@ -5,6 +5,7 @@ The rule of the journal: an intent is durable before its request leaves, an outc
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 
@@ -69,14 +70,12 @@ class Rows:
             return None
         row.flies = True
         self.flying.add(worker)
+        session: Any = None
+        failure: Exception | None = None
         try:
             session = await self._create(row.request)
-        except HPPError as error:
-            failure: BaseException | None = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the row and the run hear of it
             failure = error
-        else:
-            failure = None
         finally:
             self.flying.discard(worker)
         row.flies = False
@@ -85,7 +84,8 @@ class Rows:
         # Out of the except block, so that nothing of the failure clings to what is raised later.
         if failure is None:
             return await self._success(row, session)
-        failure.__traceback__ = None  # an outcome is a fact: it holds no frames, and no request in them
+        if isinstance(failure, HPPError):
+            failure.__traceback__ = None  # an outcome is a fact: it holds no frames, and no request in them
         return await self._failure(row, failure)
 
     def cut_off(self, row: Row) -> Outcome | None:
@@ -128,14 +128,18 @@ class Rows:
             return self._earlier(row, told)
         if isinstance(told, Busy):
             return self._invalid(row, InvalidRequestError(f"nothing was sent for this row: {told.holder}"))
+        if isinstance(told, InvalidRequestError):
+            return self._invalid(row, told)
         row.claimed = told is not None
         return None
 
-    async def _ask(self, row: Row, digest: bytes, *, again: bool) -> Claim | None:
-        """What the journal says; None where it cannot, and then the run stops."""
+    async def _ask(self, row: Row, digest: bytes, *, again: bool) -> Claim | InvalidRequestError | None:
+        """What the journal says, or why it cannot hold the row; None where it is broken, and then the run stops."""
         assert self._journal is not None  # noqa: S101 - for the type checker
         try:
             return await self._journal.claim(row.key, order_of(row.request), digest, again=again)
+        except InvalidRequestError as error:
+            return error
         except JournalError as error:
             self._break(error)
         except Exception as error:  # noqa: BLE001 - a journal of somebody else's
