@@ -15,7 +15,7 @@ from kustom_hpp.batch.engine import BatchRun
 from kustom_hpp.batch.engine import run as run_batch
 from kustom_hpp.cli.journal import open_journal
 from kustom_hpp.cli.out_lines import STDOUT, Output, bad_row_line, out_line
-from kustom_hpp.cli.output import CommandError, Exit, exit_code, note, stderr, stdout, tell
+from kustom_hpp.cli.output import CommandError, Exit, exit_code, note, stderr, stdout
 from kustom_hpp.cli.progress import Progress, Tally
 from kustom_hpp.cli.reader import Reader
 from kustom_hpp.cli.rows import Format, Row, open_rows
@@ -94,6 +94,7 @@ class _Run:
     def __init__(self, job: Job, reader: Reader, output: Output) -> None:
         self._job, self._reader = job, reader
         self._tally = Tally()
+        self._console = stderr()
         self._lines = _Lines(output, self._tally, ordered=job.ordered)
         self._interrupted = False
 
@@ -112,7 +113,7 @@ class _Run:
         plain = job.output == STDOUT and stdout().is_terminal
         error: HPPError | CommandError | None = None
         try:
-            async with Progress(stderr(), self._tally, total, plain=plain, quiet=job.quiet), outcomes:
+            async with Progress(self._console, self._tally, total, plain=plain, quiet=job.quiet), outcomes:
                 with self._signals(outcomes):
                     async for outcome in outcomes:
                         self._lines.outcome(outcome)
@@ -120,7 +121,7 @@ class _Run:
         except (HPPError, CommandError) as caught:
             error = caught
         if not job.quiet:
-            summary(stderr(), self._tally, journal=job.journal, interrupted=self._interrupted)
+            summary(self._console, self._tally, journal=job.journal, interrupted=self._interrupted)
         return self._verdict(error)
 
     async def _items(self) -> AsyncIterator[BatchItem]:
@@ -144,7 +145,8 @@ class _Run:
                 self._reader.stop()
                 outcomes.drain()
                 flying = outcomes.counts.in_flight
-                note("stopping", f"no more rows; {flying} on their way may end. Once more cuts them off.", "yellow")
+                text = f"no more rows; {flying} on their way may end. Once more cuts them off."
+                note("stopping", text, "yellow", self._console)
             elif not closing:
                 closing.append(loop.create_task(outcomes.aclose(grace=0)))
 
@@ -169,10 +171,9 @@ class _Run:
             code = reason.code if isinstance(reason, CommandError) else exit_code(reason)
             if isinstance(reason, PermissionDeniedError):  # of all rows: it is about the credentials
                 code = Exit.CONFIG
-            if isinstance(error, CommandError):
-                note("error", error.message, "bold red")
-            else:
-                tell(error)
+            text = error.message if isinstance(error, CommandError) else f"{str(error).rstrip('.')}."
+            way_out = " 'kustom-hpp check' shows what is set." if code is Exit.CONFIG else ""
+            note("error", text + way_out, "bold red")
         if self._interrupted:
             return Exit.INTERRUPTED
         if code in (Exit.CONFIG, Exit.USAGE):

@@ -133,16 +133,15 @@ def filled(template: Mapping[str, Any], cells: Iterable[tuple[Column, str]]) -> 
     return request
 
 
-def _child(node: Any, step: str | int, kind: type) -> Any:
+def _child(node: Any, step: Any, kind: type) -> Any:
     """What is inside, made where it is missing."""
-    there = node.get(step) if isinstance(node, dict) else node[step] if step < len(node) else None  # type: ignore[operator]
+    there = node.get(step) if isinstance(node, dict) else node[step] if step < len(node) else None
     return there if isinstance(there, kind) else _put(node, step, kind())
 
 
-def _put(node: Any, step: str | int, value: Any) -> Any:
-    # A list has no gaps: the items after an empty cell move up.
-    if isinstance(node, list) and isinstance(step, int) and step >= len(node):
-        node.append(value)
-    else:
+def _put(node: Any, step: Any, value: Any) -> Any:
+    if isinstance(node, dict) or step < len(node):
         node[step] = value
+    else:
+        node.append(value)  # a list has no gaps: the items after an empty cell move up
     return value

@@ -1,6 +1,7 @@
 """`kustom-hpp demo`: a small batch of sessions for example orders, from nothing, on this machine."""
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -19,9 +20,12 @@ from kustom_hpp.batch.engine import run as run_batch
 from kustom_hpp.cli.output import Exit, stdout
 from kustom_hpp.cli.progress import Progress, Tally
 from kustom_hpp.client import HPPClient
+from kustom_hpp.errors import BatchStopped
 from kustom_hpp.sandbox import Sandbox
 
 _ORDERS = 24
+_AT_ONCE = 4
+_HUNDRED = 99.9
 _WIDE = 120
 """Columns from which session id and URL stand side by side; on fewer, one below the other."""
 
@@ -73,11 +77,12 @@ async def run_demo(console: Console, faults: Iterable[str] = ()) -> int:
         Sandbox(faults=faults) as sandbox,
         HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client,
         Progress(console, tally, len(orders)),
-        run_batch(client.create_session, _items(client, orders), ordered=True) as outcomes,
+        run_batch(client.create_session, _items(client, orders), concurrency=_AT_ONCE, ordered=True) as outcomes,
     ):
-        async for outcome in outcomes:
-            tally.add(outcome)
-            table.add(outcome)
+        with contextlib.suppress(BatchStopped):  # the table and the count tell it
+            async for outcome in outcomes:
+                tally.add(outcome)
+                table.add(outcome)
     console.print(table.table)
     all_well = tally.created == len(orders)
     console.print(
@@ -106,7 +111,6 @@ class _Sessions:
         self.table = Table(
             box=None if plain else box.ROUNDED,
             header_style="" if plain else "bold",
-            show_lines=not self._wide,
             pad_edge=not plain,
         )
         self.table.add_column("Order", max_width=17)
@@ -119,7 +123,8 @@ class _Sessions:
         session, error = outcome.session, outcome.error
         if session is not None:
             both = Text(session.session_id), Text(session.redirect_url, "cyan")
-            took = f"{session.info.elapsed * 1000:.1f}"
+            milliseconds = session.info.elapsed * 1000
+            took = f"{milliseconds:.{int(milliseconds < _HUNDRED)}f}"  # never so wide that it folds the URL
         else:
             delivery = None if error is None else error.delivery
             both, took = (Text(f"{type(error).__name__}, delivery {delivery}", "red"), Text(str(error))), ""

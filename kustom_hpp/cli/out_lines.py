@@ -67,6 +67,7 @@ class Output:
     def __init__(self, name: str) -> None:
         self.name = "stdout" if name == STDOUT else name
         self._file: BinaryIO
+        self._broken = False
         try:
             if name == STDOUT:
                 sys.stdout.flush()
@@ -83,13 +84,17 @@ class Output:
             self._file.write(line + b"\n")
             self._file.flush()
         except OSError as error:
-            if self.name == "stdout":
-                drop_stdout()
-            msg = (
-                f"{self.name} does not take more lines ({error.strerror}), so the batch stopped. The journal holds every "
-                "outcome: run the same command again, and they are all written."
-            )
-            raise CommandError(msg, Exit.FAILED) from None
+            raise self._full(error) from None
+
+    def _full(self, error: OSError) -> CommandError:
+        self._broken = True
+        if self.name == "stdout":
+            drop_stdout()
+        msg = (
+            f"{self.name} does not take more lines ({error.strerror}), so the batch stopped. The journal holds every "
+            "outcome: run the same command again, and they are all written."
+        )
+        return CommandError(msg, Exit.FAILED)
 
     def __enter__(self) -> Self:
         return self
@@ -97,5 +102,10 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.name != "stdout":
+        if self.name == "stdout":
+            return
+        try:
             self._file.close()
+        except OSError as failed:
+            if not self._broken:  # else it was told, and closing has only tried once more
+                raise self._full(failed) from None

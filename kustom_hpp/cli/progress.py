@@ -141,7 +141,7 @@ class Progress:
             if self._live:
                 self._live.refresh()
             elif not self._quiet:
-                self._console.print(self._plain(), soft_wrap=True)
+                self._console.print(Text(self._plain()), soft_wrap=True)
 
     def _sample(self) -> None:
         now = self._tally.elapsed

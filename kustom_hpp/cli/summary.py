@@ -25,22 +25,28 @@ def summary(console: Console, tally: Tally, *, journal: str, interrupted: bool) 
             "session for it: the old link was shown to nobody and dies within 48 hours. If you know better, say so with "
             f"'kustom-hpp journal resolve {journal} KEY'; 'kustom-hpp journal show {journal}' lists them."
         )
-        note("in doubt", text, "bold yellow")
+        note("in doubt", text, "bold yellow", console)
     if tally.conflicts:
         text = (
             f"{_rows(tally.conflicts)} had a session already, made for another payload; it was kept, and nothing was "
             "sent. A changed request needs an order and a key of its own."
         )
-        note("conflict", text, "bold yellow")
+        note("conflict", text, "bold yellow", console)
     if tally.failed:
-        bad = f" ({tally.bad:,} of them could not be sent: --dry-run lists what is wrong)" if tally.bad else ""
-        text = f"{_rows(tally.failed)} have no session{bad}. The output tells why; --retry-failed sends refused rows again."
-        note("failed", text, "bold red")
+        bad = f" {tally.bad:,} of them could not be sent: --dry-run lists what is wrong." if tally.bad else ""
+        again = " --retry-failed sends again what the API refused." if tally.failed > tally.bad else ""
+        text = f"{_rows(tally.failed)} without a session; the output tells why.{bad}{again}"
+        note("failed", text, "bold red", console)
     if tally.unrecorded:
         text = f"{_rows(tally.unrecorded)} stand in the output but not in the journal: keep that output."
-        note("not recorded", text, "bold red")
+        note("not recorded", text, "bold red", console)
     if interrupted:
-        note("interrupted", "the rows that were not begun are untouched: run the same command again.", "bold yellow")
+        note(
+            "interrupted",
+            "the rows that were not begun are untouched: run the same command again.",
+            "bold yellow",
+            console,
+        )
 
 
 def _table(tally: Tally) -> Table:
