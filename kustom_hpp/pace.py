@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections import deque
-from weakref import WeakKeyDictionary
 
 from kustom_hpp.errors import ConfigError, DeadlineExceededError
 from kustom_hpp.wire import RateLimit
@@ -26,6 +25,8 @@ _WINDOW = 0.25
 second is over: those refusals are one fact, and how long they go on tells how much too fast we were."""
 _QUARTER = 0.25
 """Of a window: what may go at once at a rate that was learned, and what is left when others are given way."""
+_IN_USE = 0.8
+"""Of the bucket: where this much is given out, the rate holds somebody back. Not all of it, for timers ring late."""
 _LEAST_SHARE = 0.25
 """Of the ceiling, kept where the headers say that nothing is left. Where that is too much, 429s cut it further."""
 _LONGEST_HOLD = 60.0
@@ -94,7 +95,7 @@ class Pace:
         self._slack = (self.burst - 1) / rate if rate else _QUARTER
         self._not_before = -math.inf
         self._cut_at = -math.inf
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
         self._lock = threading.Lock()  # held for a few lines of arithmetic, never across an await
 
     async def turn(self, deadline: float | None = None) -> float:
@@ -112,16 +113,19 @@ class Pace:
         """
         if self.rate is None:
             return time.monotonic()
-        with self._lock:
-            line = self._lines.setdefault(asyncio.get_running_loop(), _Line())
-        now = time.monotonic()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        line = self._lines.get(loop) or _Line()
         if deadline is not None and now + max(0.0, self._wait(now, line.length)) > deadline:
             raise self._too_late()
+        # There only while somebody stands in it: a lock holds its loop, and a pace may live longer than many of them.
+        self._lines[loop] = line
         line.length += 1
         try:
             return await self._stand_in(line, math.inf if deadline is None else deadline)
         finally:
             line.length -= 1
+            if not line.length:
+                del self._lines[loop]
 
     def heard(
         self, sent: float, *, throttled: bool = False, limit: RateLimit | None = None, retry_after: float | None = None
@@ -162,23 +166,22 @@ class Pace:
         if not first:
             raise self._too_late()
         try:
-            while (wait := self._take()) > _ROUNDING:
-                if time.monotonic() + wait > deadline:
+            while (wait := self._take(now := time.monotonic())) > _ROUNDING:
+                if now + wait > deadline:
                     raise self._too_late()
                 await asyncio.sleep(wait)
         finally:
             line.lock.release()
-        return time.monotonic()
+        return now
 
     def _too_late(self) -> DeadlineExceededError:
         return DeadlineExceededError(
             f"the deadline comes before this call's turn at {self.rate:g} per second: nothing was sent"
         )
 
-    def _take(self) -> float:
+    def _take(self, now: float) -> float:
         """Take a turn where there is one; else the seconds until there may be."""
         with self._lock:
-            now = time.monotonic()
             wait = self._wait(now)
             if wait <= _ROUNDING and self.rate is not None:
                 self._full_at = max(self._full_at, now) + 1 / self.rate
@@ -212,7 +215,7 @@ class Pace:
         self._full_at = max(self._full_at, now + self._slack + 1 / self._found)
 
     def _recover(self, found: float, now: float) -> None:
-        if self._full_at - now <= self._slack / 2:
+        if self._full_at - now <= _IN_USE * self._slack:
             return  # the rate is not used up, so that nobody knows whether more would be allowed
         if self._ceiling is None:
             self._found = found + _RECOVERY  # for each answer, so that it is a tenth of the rate in a second

@@ -2,7 +2,8 @@
 
 Many rows go through a pool of workers over `client.create_session`, against sandboxes with a quota. The ideal time is what
 the quota itself takes: (rows - burst) / rate. For each mode it prints the time in ideal times, the part of all requests
-that was answered 429, and the rows that failed; the exit code is 1 where one of them is more than the mode may have.
+that was answered 429, and what was lost: rows that failed, or were created twice, or more than the quota allows. The exit
+code is 1 where one of them is more than the mode may have.
 
 All modes run side by side in one event loop, idle most of the time: 2,000 rows at 40 a second take about 80 seconds.
 """
@@ -11,8 +12,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
@@ -62,8 +62,8 @@ class Result:
     """In ideal times."""
     throttled: float
     """Of all requests."""
-    created: int
     failures: list[str]
+    """Rows that failed, and whatever else should not be."""
 
     @property
     def good(self) -> bool:
@@ -85,41 +85,71 @@ def _at_most(bound: float, form: str) -> str:
 HEADING = f"{'mode':28} {'time (at most)':>14} {'429s (at most)':>15} {'lost':>4}"
 
 
-async def play(mode: Mode, rows: int, rate: int, client_options: dict[str, Any] | None = None) -> Result:
-    """Create all rows under a quota, through a pool of workers that puts a throttled row back."""
-    waiting, failures = list(range(rows)), list[str]()
-    options = (client_options or {}) | ({"pace": hpp.Pace(rate)} if mode.knows else {})
+async def create_all(client: hpp.HPPClient, rows: int, halfway: Callable[[], None] | None = None) -> list[str]:
+    """Create all rows through a pool of workers that puts a throttled row back; the rows that failed."""
+    waiting, failures, created = list(range(rows)), list[str](), 0
+
+    async def work() -> None:
+        nonlocal created
+        while waiting:
+            row = waiting.pop()
+            try:
+                await client.create_session(hpp.CreateSessionRequest(payment_session_url=client.order_url(str(row))))
+            except hpp.RateLimitError:
+                waiting.append(row)
+                continue
+            except hpp.HPPError as error:
+                failures.append(f"row {row}: {error!r}")
+            created += 1
+            if created == rows // 2 and halfway is not None:
+                halfway()
+
+    await asyncio.gather(*(work() for _ in range(WORKERS)))
+    return failures
+
+
+async def play(mode: Mode, rows: int, rate: int) -> Result:
+    """Create all rows under a quota."""
     async with (
         Sandbox(quota=Quota(rate, tell=mode.tell)) as sandbox,
-        hpp.HPPClient(sandbox.api_key, base_url=sandbox.base_url, **options) as client,
+        hpp.HPPClient(
+            sandbox.api_key, base_url=sandbox.base_url, pace=hpp.Pace(rate) if mode.knows else None
+        ) as client,
     ):
         bucket = sandbox.quota
         assert bucket is not None
 
-        async def work() -> None:
-            while waiting:
-                row = waiting.pop()
-                order = client.order_url(str(row))
-                try:
-                    await client.create_session(hpp.CreateSessionRequest(payment_session_url=order))
-                except hpp.RateLimitError:
-                    waiting.append(row)
-                except hpp.HPPError as error:
-                    failures.append(f"row {row}: {error!r}")
-                if mode.shared and sandbox.record.counts.created >= rows // 2:
-                    bucket.taken = rate / 2
+        def halfway() -> None:
+            bucket.taken = rate / 2
 
         begin = time.monotonic()
-        await asyncio.gather(*(work() for _ in range(WORKERS)))
-        took = time.monotonic() - begin
-        record = sandbox.record
+        failures = await create_all(client, rows, halfway if mode.shared else None)
+        took, record = time.monotonic() - begin, sandbox.record
         throttled = sum(post.status == 429 for post in record.posts) / record.counts.posts
-        created = {made.payment_session_url for made in record.created}
-        burst = bucket.quota.size
+        created = [made.payment_session_url for made in record.created]
+    if len(created) != rows or len(set(created)) != rows:
+        failures.append(f"{rows} rows, {len(created)} sessions for {len(set(created))} of them")
+    at = [made.at for made in record.created]
+    failures += [f"more than the quota within a second: {most}" for most in [most_in_a_second(at)] if most > 2 * rate]
+    time_taken = took / ideal_time(mode, rows, rate)
+    return Result(mode=mode, time=time_taken, throttled=throttled, failures=failures)
+
+
+def ideal_time(mode: Mode, rows: int, rate: int) -> float:
+    """Seconds that the quota itself takes."""
+    alone = (rows - rate) / rate
     # From the middle on half of the quota is left, so that its rows take twice the time.
-    ideal = (rows - burst) / rate + ((rows - rows // 2) / rate if mode.shared else 0.0)
-    failures += [f"{rows} rows, {len(created)} created"] if len(created) != rows and not failures else []
-    return Result(mode=mode, time=took / ideal, throttled=throttled, created=len(created), failures=failures)
+    return alone + (rows - rows // 2) / rate if mode.shared else alone
+
+
+def most_in_a_second(moments: Sequence[float]) -> int:
+    """The most of these moments, which are in order, that lie within one second."""
+    first = most = 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] > 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 async def play_all(modes: Sequence[Mode], rows: int, rate: int) -> list[Result]:
@@ -139,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(HEADING)
     for result in results:
         print(result.row())
-        print(*(f"    {failure}" for failure in result.failures[:5]), sep="\n", end="")
+        for failure in result.failures[:5]:
+            print(f"    {failure}")
     return 0 if all(result.good for result in results) else 1
 
 
