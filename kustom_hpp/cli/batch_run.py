@@ -10,9 +10,8 @@ from typing import Any, Literal
 import attrs
 
 from kustom_hpp import config
-from kustom_hpp.batch import BatchItem, Journal, Outcome, Scope
-from kustom_hpp.batch.engine import BatchRun
-from kustom_hpp.batch.engine import run as run_batch
+from kustom_hpp.batch import BatchItem, BatchRun, Journal, Outcome, Scope
+from kustom_hpp.batch import run as run_batch
 from kustom_hpp.cli.journal import open_journal
 from kustom_hpp.cli.out_lines import STDOUT, Output, bad_row_line, out_line
 from kustom_hpp.cli.output import CommandError, Exit, exit_code, note, stderr, stdout
@@ -120,6 +119,8 @@ class _Run:
                 self._lines.flush()
         except (HPPError, CommandError) as caught:
             error = caught
+        finally:
+            self._reader.stop()
         if not job.quiet:
             summary(self._console, self._tally, journal=job.journal, interrupted=self._interrupted)
         return self._verdict(error)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from kustom_hpp._codec import codec
 from kustom_hpp.batch import BatchItem, Outcome
-from kustom_hpp.batch.engine import run as run_batch
+from kustom_hpp.batch import run as run_batch
 from kustom_hpp.cli.output import Exit, stdout
 from kustom_hpp.cli.progress import Progress, Tally
 from kustom_hpp.client import HPPClient

@@ -27,14 +27,15 @@ class Reader:
 
     def __init__(self, rows: Iterable[Row], source: Source) -> None:
         self._rows, self._source = iter(rows), source
-        self._asked: queue.SimpleQueue[asyncio.Future[list[Row]]] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[asyncio.Future[list[Row]] | None] = queue.SimpleQueue()
         self._pending: asyncio.Future[list[Row]] | None = None
         self._thread = threading.Thread(target=self._serve, name="rows", daemon=True)
         self.stopped = False
 
     def stop(self) -> None:
-        """No more rows: whoever iterates, or waits for a row, is at the end. From the loop's thread."""
+        """No more rows: whoever iterates, or waits for a row, is at the end. From the loop's thread. Idempotent."""
         self.stopped = True
+        self._asked.put(None)
         if self._pending is not None and not self._pending.done():
             self._pending.set_result([])
 
@@ -55,8 +56,7 @@ class Reader:
 
     def _serve(self) -> None:
         """The thread: a chunk for each future."""
-        while True:
-            future = self._asked.get()
+        while (future := self._asked.get()) is not None:
             result: list[Row] | Exception
             try:
                 result = list(self._chunk())

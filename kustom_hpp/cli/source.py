@@ -1,6 +1,5 @@
 """Where a batch's lines come from: a file or stdin, gzip or not, one line at a time."""
 
-import contextlib
 import gzip
 import io
 import sys
@@ -80,8 +79,12 @@ class Source:
             raise CommandError(msg, Exit.USAGE) from None
 
     def close(self) -> None:
-        """Close the file; stdin stays as it is. Idempotent."""
-        with contextlib.suppress(OSError):
+        """Close a regular file. Idempotent.
+
+        A pipe is left to the end of the process: a thread may be waiting for its next line, and whoever closes what
+        another thread reads waits for that line too.
+        """
+        if self.name != STDIN and Path(self.name).is_file():
             self._file.close()
 
     def __enter__(self) -> Self:

@@ -2,8 +2,11 @@
 
 import json
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from kustom_hpp.sandbox import Sandbox
 
 BASE = "https://api.playground.kustom.co"
 
@@ -35,3 +38,8 @@ def states(path: Path) -> dict[str | None, str]:
     found = {row["key"]: row["state"] for row in lines}
     assert len(found) == len(lines)
     return found
+
+
+def made(sandbox: Sandbox) -> Counter[str]:
+    """How many sessions each order has."""
+    return Counter(created.payment_session_url for created in sandbox.record.created)
