@@ -115,7 +115,9 @@ class JournalFile:
     @staticmethod
     def _furnish(path: Path, scope: str) -> None:
         identity = secrets.token_bytes(16)
-        with contextlib.closing(_connect(path, "rw", "locking_mode=EXCLUSIVE", "journal_mode=WAL")) as db:
+        # Without SQLite's care: until the file has its name, nothing is lost with it. Then one sync, whose result counts;
+        # that of the checkpoint which closing makes would not, so the log comes last, and is empty.
+        with contextlib.closing(_connect(path, "rw", "journal_mode=MEMORY", "synchronous=OFF")) as db:
             db.execute("BEGIN")
             db.execute(f"PRAGMA application_id={APPLICATION}")
             db.execute(f"PRAGMA user_version={VERSION}")
@@ -123,6 +125,9 @@ class JournalFile:
                 db.execute(statement)
             db.execute("INSERT INTO about VALUES(?, ?, ?)", (identity, scope, _crc((identity, scope))))
             db.execute("COMMIT")
+            db.execute("PRAGMA journal_mode=WAL").fetchall()
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
 
     def _check_from_afar(self, scope: str) -> None:
         """Check a file that a crash left, read-only: who may write deletes a log in which nothing good is found."""
@@ -141,6 +146,7 @@ class JournalFile:
         try:
             self._check(self._db, scope)
             self._seal.open(self._identity, self._turn)
+            _sync_folder(self._path.parent)  # for the log's name: SQLite does so too, and does not look at the result
         except BaseException:
             self.let_go()
             raise
