@@ -13,7 +13,7 @@ from attrs import frozen
 
 from kustom_hpp.batch.input import Items, Row, Source
 from kustom_hpp.batch.journal import Journal
-from kustom_hpp.batch.outcome import Outcome, OutcomeState
+from kustom_hpp.batch.outcome import Counts, Outcome, OutcomeState
 from kustom_hpp.batch.outlet import Outlet
 from kustom_hpp.batch.stops import Stops
 from kustom_hpp.batch.switch import Switch
@@ -26,22 +26,6 @@ GRACE = 10.0
 _JOURNAL_GRACE = 5.0
 """Seconds that the journal gets after that to finish what it is writing."""
 _MOST = 1e9
-
-
-@frozen(kw_only=True)
-class Counts:
-    """How far a run has come."""
-
-    pulled: int
-    """Items taken from the input."""
-    created: int
-    failed: int
-    in_doubt: int
-    """Rows that have ended so, by now or in an earlier run; whether their outcomes were taken yet or not."""
-    earlier: int
-    """How many of those were told from the journal, with nothing sent in this run."""
-    in_flight: int
-    """Rows that are being sent now, the journal's part included."""
 
 
 def run(

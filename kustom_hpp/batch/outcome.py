@@ -47,3 +47,19 @@ class Outcome:
     """True where it is told from the journal, and nothing was sent in this run."""
     recorded: bool = True
     """False where the journal could not keep it: write it down yourself, the run stops."""
+
+
+@frozen(kw_only=True, slots=True)
+class Counts:
+    """How far a run has come."""
+
+    pulled: int
+    """Items taken from the input."""
+    created: int
+    failed: int
+    in_doubt: int
+    """Rows that have ended so, by now or in an earlier run; whether their outcomes were taken yet or not."""
+    earlier: int
+    """How many of those were told from the journal, with nothing sent in this run."""
+    in_flight: int
+    """Rows that are being sent now, the journal's part included."""
