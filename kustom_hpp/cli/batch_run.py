@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -15,7 +15,7 @@ from kustom_hpp.batch import run as run_batch
 from kustom_hpp.cli.journal import open_journal
 from kustom_hpp.cli.out_lines import STDOUT, Output, bad_row_line, out_line
 from kustom_hpp.cli.output import CommandError, Exit, exit_code, note, stderr, stdout
-from kustom_hpp.cli.progress import Progress, Tally
+from kustom_hpp.cli.progress import Progress, Tally, Trouble
 from kustom_hpp.cli.reader import Reader
 from kustom_hpp.cli.rows import Format, Row, open_rows
 from kustom_hpp.cli.source import Source, count_rows
@@ -24,6 +24,7 @@ from kustom_hpp.cli.target import Target
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import Environment, Pool
 from kustom_hpp.errors import HPPError, PermissionDeniedError
+from kustom_hpp.events import Hook
 from kustom_hpp.pace import Pace
 
 _RATES = {Environment.LIVE: 40.0, Environment.PLAYGROUND: 5.0}
@@ -58,17 +59,22 @@ async def run_job(job: Job) -> int:
         CommandError: likewise, or it could not begin.
 
     """
-    client = open_client(job)
+    trouble = Trouble()
+    client = open_client(job, [] if job.quiet else [trouble])
     with Source(job.input) as source:
         rows = open_rows(source, job.form, job.template)
         total = None if job.quiet else count_rows(job.input, quoted=job.form == "csv")
         async with client, open_journal(job.journal, _scope_of(client, job.target)) as journal:
             with Output(job.output) as output:
-                return await _Run(job, Reader(rows, source), output).run(client, journal, total)
+                return await _Run(job, Reader(rows, source), output, trouble).run(client, journal, total)
 
 
-def open_client(job: Job) -> HPPClient:
+def open_client(job: Job, hooks: Iterable[Hook] = ()) -> HPPClient:
     """The client, with the pace of its environment.
+
+    Args:
+        job: what the command was told.
+        hooks: of the client.
 
     Raises:
         ConfigError: the settings cannot work.
@@ -78,7 +84,7 @@ def open_client(job: Job) -> HPPClient:
     where = job.target.client().settings.environment
     rate = job.rate if job.rate is not None else _RATES.get(where) if where is not None else None
     pool = Pool(connections=max(Pool().connections, job.concurrency))
-    return job.target.client(pace=Pace(rate), pool=pool)
+    return job.target.client(hooks, pace=Pace(rate), pool=pool)
 
 
 def _scope_of(client: HPPClient, target: Target) -> Scope:
@@ -90,8 +96,8 @@ def _scope_of(client: HPPClient, target: Target) -> Scope:
 class _Run:
     """The state of one run."""
 
-    def __init__(self, job: Job, reader: Reader, output: Output) -> None:
-        self._job, self._reader = job, reader
+    def __init__(self, job: Job, reader: Reader, output: Output, trouble: Trouble) -> None:
+        self._job, self._reader, self._trouble = job, reader, trouble
         self._tally = Tally()
         self._console = stderr()
         self._lines = _Lines(output, self._tally, ordered=job.ordered)
@@ -112,7 +118,10 @@ class _Run:
         plain = job.output == STDOUT and stdout().is_terminal
         error: HPPError | CommandError | None = None
         try:
-            async with Progress(self._console, self._tally, total, plain=plain, quiet=job.quiet), outcomes:
+            async with (
+                Progress(self._console, self._tally, total, plain=plain, quiet=job.quiet, trouble=self._trouble),
+                outcomes,
+            ):
                 with self._signals(outcomes):
                     async for outcome in outcomes:
                         self._lines.outcome(outcome)

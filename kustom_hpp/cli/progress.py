@@ -10,11 +10,14 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp.batch import Outcome, OutcomeState
+from kustom_hpp.errors import RateLimitError
+from kustom_hpp.events import Event, Finished, Retrying
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines where nobody looks at a terminal."""
@@ -76,6 +79,22 @@ class Tally:
         )
 
 
+class Trouble:
+    """A hook for the client, which keeps the latest reason why rows wait instead of being sent."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        """Empty while rows go."""
+
+    def __call__(self, event: Event) -> None:
+        """Hear what became of an attempt."""
+        if isinstance(event, Retrying):
+            self.text = str(event.error)
+        elif isinstance(event, Finished):
+            waits = event.error is not None and (event.status is None or isinstance(event.error, RateLimitError))
+            self.text = str(event.error) if waits else ""
+
+
 class Progress:
     """Shows a run while it lasts: `async with Progress(console, tally, total): ...`.
 
@@ -85,13 +104,22 @@ class Progress:
         total: rows of the input; None where that is not known.
         plain: lines even where the console is a terminal, because something else is written to it.
         quiet: show nothing.
+        trouble: tells why nothing goes on; None where nobody listens to the client.
 
     """
 
     def __init__(
-        self, console: Console, tally: Tally, total: int | None, *, plain: bool = False, quiet: bool = False
+        self,
+        console: Console,
+        tally: Tally,
+        total: int | None,
+        *,
+        plain: bool = False,
+        quiet: bool = False,
+        trouble: Trouble | None = None,
     ) -> None:
         self._console, self._tally, self._total = console, tally, total
+        self._trouble = trouble or Trouble()
         self._live: Live | None = None
         if console.is_terminal and not plain and not quiet:
             # Frames are drawn by our own task: rich's thread would read the counts while they change.
@@ -107,7 +135,7 @@ class Progress:
         return (done - before) / (now - since) if now > since else 0.0
 
     def __rich__(self) -> RenderableType:
-        """The bar and the counts: two lines that fit 80 columns up to a million rows."""
+        """The bar and the counts: two lines that fit 80 columns up to a million rows; a third one in times of trouble."""
         tally = self._tally
         line = Table.grid(padding=(0, 2, 0, 0), expand=True)
         line.add_column(ratio=1)
@@ -116,7 +144,12 @@ class Progress:
         for _ in cells:
             line.add_column(justify="right", no_wrap=True)
         line.add_row(bar, *cells)
-        return Group(line, Text("   ").join(Text(text, style) for text, style in tally.texts))
+        counts = Text("   ").join(Text(text, style) for text, style in tally.texts)
+        if not self._trouble.text:
+            return Group(line, counts)
+        why = Text(f"waiting: {self._trouble.text}", "yellow", no_wrap=True, overflow="ellipsis")
+        # Room for the "^C" that a terminal writes: a line that it folds would be left behind.
+        return Group(line, counts, Padding(why, (0, 3, 0, 0)))
 
     def _rows(self) -> str:
         return f"{self._tally.done:,}" + ("" if self._total is None else f" of {self._total:,}")
@@ -130,9 +163,10 @@ class Progress:
 
     def _plain(self) -> str:
         counts = ", ".join(text for text, _ in self._tally.texts)
-        return ", ".join(
-            part for part in (f"{self._rows()} rows: {counts}; {self.rate():,.1f}/s", self._left()) if part
-        )
+        line = f"{self._rows()} rows: {counts}; {self.rate():,.1f}/s"
+        if left := self._left():
+            line += f", {left}"
+        return f"{line}; waiting: {self._trouble.text}" if self._trouble.text else line
 
     async def _tick(self) -> None:
         while True:

@@ -4,13 +4,16 @@ import asyncio
 import io
 import re
 
+import attrs
 import pytest
 from rich.console import Console
 
 from kustom_hpp.batch import Outcome, OutcomeState
 from kustom_hpp.cli import progress
-from kustom_hpp.cli.progress import Progress, Tally, duration
+from kustom_hpp.cli.progress import Progress, Tally, Trouble, duration
 from kustom_hpp.cli.summary import summary
+from kustom_hpp.errors import ConnectError, NotFoundError, RateLimitError
+from kustom_hpp.events import Finished, Retrying
 
 
 def terminal(width: int = 80, **settings: bool) -> Console:
@@ -106,6 +109,32 @@ async def test_no_bar_where_none_is_wanted(environment: pytest.MonkeyPatch, sett
     lines = shown(console).splitlines()
     assert bool(lines) is ("plain" in settings)
     assert all(text.startswith("8 of 10 rows: 7 created, 1 failed, 0 in doubt; ") for text in lines)
+
+
+@pytest.mark.parametrize("width", [80, 400])
+def test_in_times_of_trouble_it_says_what_is_awaited(environment: pytest.MonkeyPatch, width: int) -> None:
+    trouble, console = Trouble(), terminal(width)
+    tally = tally_of(1, 0, 0)
+    bar = Progress(console, tally, 10, trouble=trouble)
+    lost = ConnectError("no connection to hpp.example (refused), and so on until the line is full: nothing was sent")
+    trouble(Retrying(operation="create_session", attempt=1, wait=0.5, error=lost))
+    console.print(bar)
+    lines = plain(shown(console)).splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("waiting: no connection to hpp.example (refused), and so on")
+    assert bar._plain().endswith(f"; waiting: {lost}")
+    finished = Finished(
+        operation="create_session", attempts=1, elapsed=0.1, delivery=lost.delivery, status=None, correlation_id=None,
+        error=lost,
+    )  # fmt: skip
+    for event, waits in (
+        (finished, True),
+        (attrs.evolve(finished, error=None, status=201), False),
+        (attrs.evolve(finished, error=RateLimitError("slower"), status=429), True),
+        (attrs.evolve(finished, error=NotFoundError("no"), status=404), False),
+    ):
+        trouble(event)
+        assert ("waiting: " in bar._plain()) is waits
 
 
 async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
