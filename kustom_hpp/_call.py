@@ -9,11 +9,11 @@ from attrs import frozen
 
 from kustom_hpp import retry
 from kustom_hpp._protocol import Operation, Protocol, correlation_id, rate_limit, with_info
-from kustom_hpp.errors import DeadlineExceededError, HPPError
+from kustom_hpp.errors import DeadlineExceededError, HPPError, RateLimitError
 from kustom_hpp.events import Finished, Hooks, Retrying, Started
 from kustom_hpp.pace import Pace
 from kustom_hpp.transport import Transport
-from kustom_hpp.wire import CallInfo, Delivery, HttpRequest, HttpResponse, Mark
+from kustom_hpp.wire import CallInfo, Delivery, HttpRequest, HttpResponse, Mark, RateLimit
 
 
 @frozen(kw_only=True, slots=True)
@@ -36,8 +36,7 @@ async def run(parts: Parts, operation: Operation, request: Any, http_request: Ht
     if rules.deadline is not None or parts.pace.rate is not None or parts.hooks:
         call = Call(parts, operation, request, http_request, rules)
         return await (call.run_with_hooks() if parts.hooks else call.run())
-    now = asyncio.get_running_loop().time
-    began = now()
+    answer, began = None, time.monotonic()
     try:
         answer = await parts.transport.send(http_request, Mark())
         value = parts.protocol.read(operation, request, answer)
@@ -45,19 +44,35 @@ async def run(parts: Parts, operation: Operation, request: Any, http_request: Ht
         failed = error
     else:
         parts.quota.success()
-        return with_info(value, _info(answer, attempts=1, elapsed=now() - began, earlier_unknown=False))
+        parts.pace.accepted(began)
+        info = _info(answer, rate_limit(answer.headers), elapsed=time.monotonic() - began)
+        if info.rate_limit is not None:
+            parts.pace.heard(began, limit=info.rate_limit)
+        return with_info(value, info)
+    if answer is not None:
+        _report(parts.pace, began, rate_limit(answer.headers), failed)
     call = Call(parts, operation, request, http_request, rules)
-    call.began = began
+    call.began = call.now() - (time.monotonic() - began)
     return await call.run(failed=failed)
 
 
-def _info(answer: HttpResponse, *, attempts: int, elapsed: float, earlier_unknown: bool) -> CallInfo:
+def _report(pace: Pace, sent: float, limit: RateLimit | None, error: HPPError | None = None) -> None:
+    """Tell the pace what came of an attempt that was answered."""
+    if isinstance(error, RateLimitError):
+        pace.heard(sent, throttled=True, limit=limit, retry_after=error.retry_after)
+    else:
+        pace.heard(sent, limit=limit)
+
+
+def _info(
+    answer: HttpResponse, limit: RateLimit | None, *, elapsed: float, attempts: int = 1, earlier_unknown: bool = False
+) -> CallInfo:
     return CallInfo(
         attempts=attempts,
         elapsed=elapsed,
         status=answer.status,
         correlation_id=correlation_id(answer.headers),
-        rate_limit=rate_limit(answer.headers),
+        rate_limit=limit,
         earlier_unknown=earlier_unknown,
     )
 
@@ -65,7 +80,7 @@ def _info(answer: HttpResponse, *, attempts: int, elapsed: float, earlier_unknow
 class Call(retry.Progress):
     """One call: its attempts share an encoded request, a deadline and a progress, which it is itself."""
 
-    __slots__ = ("answer", "http_request", "mark", "now", "operation", "parts", "request", "rules")
+    __slots__ = ("answer", "http_request", "limit", "mark", "now", "operation", "parts", "request", "rules")
 
     def __init__(
         self,
@@ -85,26 +100,32 @@ class Call(retry.Progress):
         self.mark: Mark | None = None
         """The attempt in flight; None between attempts."""
         self.answer: HttpResponse | None = None
+        self.limit: RateLimit | None = None
+        """The quota as the last answer told it."""
 
     async def attempt(self) -> Any:
         """Take a turn, send, read."""
         parts, until = self.parts, self.rules.deadline
         # Pace counts on one clock for all event loops of the process.
-        if parts.pace.rate is not None:
-            await parts.pace.turn(None if until is None else until - self.now() + time.monotonic())
+        sent = await parts.pace.turn(None if until is None else until - self.now() + time.monotonic())
         began = self.now()
         if until is not None and began >= until:
             msg = "the deadline had passed before the request's turn: nothing was sent"
             raise DeadlineExceededError(msg)
         if self.began is None:
             self.began = began
-        self.mark = Mark()
+        self.mark, answer = Mark(), None
         try:
             answer = self.answer = await parts.transport.send(self.http_request, self.mark)
-            return parts.protocol.read(self.operation, self.request, answer)
-        except HPPError:
+            self.limit = rate_limit(answer.headers)
+            value = parts.protocol.read(self.operation, self.request, answer)
+        except HPPError as error:
             self.mark = None
+            if answer is not None:
+                _report(parts.pace, sent, self.limit, error)
             raise
+        _report(parts.pace, sent, self.limit)
+        return value
 
     async def run(
         self, on_retry: Callable[[int, float, HPPError], None] | None = None, failed: HPPError | None = None
@@ -115,7 +136,8 @@ class Call(retry.Progress):
         assert answer is not None  # noqa: S101 - a value was read from it
         assert began is not None  # noqa: S101
         earlier_unknown = self.earlier is Delivery.UNKNOWN
-        info = _info(answer, attempts=self.attempts, elapsed=self.now() - began, earlier_unknown=earlier_unknown)
+        elapsed = self.now() - began
+        info = _info(answer, self.limit, elapsed=elapsed, attempts=self.attempts, earlier_unknown=earlier_unknown)
         return with_info(value, info)
 
     async def run_with_hooks(self) -> Any:

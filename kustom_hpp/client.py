@@ -53,7 +53,8 @@ class HPPClient:
         timeouts: for each attempt, in seconds.
         retry: when to try again.
         pool: connections and their keep-alive.
-        pace: the merchant's rate; share one among the clients of a merchant. None for no limit.
+        pace: the merchant's rate; share one among the clients of a merchant. None makes one that learns: the first 429
+            slows this client down.
         app_info: the caller's part of the User-Agent, like "MyShop/1.2".
         headers: more headers for every request, like {"Kustom-Partner": "..."}.
         ssl: a TLS context; the default one verifies and takes TLS 1.2 and newer. There is no way to turn that off.

@@ -16,6 +16,7 @@
         NotFoundError 404, RateLimitError 429, any other 4xx                          REJECTED
         ServerError 5xx               also an OutcomeUnknownError                     UNKNOWN
         UnexpectedStatusError         101, 3xx, 408: also an OutcomeUnknownError      UNKNOWN
+      JournalError, BatchStopped, MixUpError                                          a batch
 
 The invariant, for every error and every state of a call:
 `isinstance(error, OutcomeUnknownError) == (error.delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED})`.
@@ -266,6 +267,25 @@ class UnexpectedStatusError(ApiError, OutcomeUnknownError):
     def resendable(self) -> bool:
         """Of these, 408 alone speaks of a fault that passes; a 303 even says that the work was done."""
         return self.status == 408 and super().resendable  # noqa: PLR2004
+
+
+class JournalError(HPPError):
+    """A batch's journal cannot be used, or cannot keep what it is told: nothing more is sent."""
+
+
+class BatchStopped(HPPError):  # noqa: N818 - it is a stop, told as an exception, not a fault
+    """A batch stopped before its end: the text says why. Rows that were not begun are untouched.
+
+    Attributes:
+        last_error: what the row that stopped it ended with; None where no row did.
+
+    """
+
+    last_error: HPPError | None = None
+
+
+class MixUpError(HPPError):
+    """The API gave one session id to two keys: the batch stops before a customer gets another customer's page."""
 
 
 STATUS_ERRORS: dict[int, type[ApiError]] = {

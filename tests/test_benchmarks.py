@@ -11,7 +11,7 @@ import pytest
 
 import kustom_hpp as hpp
 from benchmarks import __main__ as command
-from benchmarks import clients, generated, imports, measure, memory, overhead, payloads, server
+from benchmarks import batch, clients, generated, imports, measure, memory, overhead, payloads, server
 from benchmarks.report import Figure, Section
 
 
@@ -127,6 +127,17 @@ def test_memory_measures_growth_and_idle_clients(url: str) -> None:
     assert 0 < unused < used
 
 
+def test_batch_measures_cpu_the_first_outcome_and_memory(url: str) -> None:
+    section = batch.measure(url, rounds=2, requests=40, rows=(10, 20, 30))
+    assert [figure.what for figure in section.figures if figure.at_most is not None] == [
+        "batch without a journal",
+        "batch with SqliteJournal",
+        "the first of 100,000 outcomes",
+        "30 rows above 20",
+    ]
+    assert all(figure.value > 0 for figure in section.figures[:-1])
+
+
 def test_imports_measures_both() -> None:
     section = imports.measure(rounds=2)
     assert [figure.what for figure in section.figures] == ["import kustom_hpp", "import aiohttp again"]
@@ -187,4 +198,4 @@ def test_json_is_one_object(one_section: list[Figure], capsys: pytest.CaptureFix
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["speed"])
-    assert "no section speed; there are overhead, generated, imports, memory" in capsys.readouterr().err
+    assert "no section speed; there are overhead, generated, imports, memory, batch" in capsys.readouterr().err

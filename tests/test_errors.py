@@ -33,6 +33,9 @@ TREE = {
     hpp.RateLimitError: ((hpp.ApiError,), hpp.Delivery.REJECTED),
     hpp.ServerError: ((hpp.ApiError, hpp.OutcomeUnknownError), hpp.Delivery.UNKNOWN),
     hpp.UnexpectedStatusError: ((hpp.ApiError, hpp.OutcomeUnknownError), hpp.Delivery.UNKNOWN),
+    hpp.JournalError: ((hpp.HPPError,), None),
+    hpp.BatchStopped: ((hpp.HPPError,), None),
+    hpp.MixUpError: ((hpp.HPPError,), None),
 }
 ALL = sorted(TREE, key=lambda kind: kind.__name__)
 by_name = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)

@@ -6,11 +6,14 @@ import re
 from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from kustom_hpp._version import __version__
+from kustom_hpp.cli.batch import batch
 from kustom_hpp.cli.check import check
-from kustom_hpp.cli.create import STDIN, create
+from kustom_hpp.cli.create import create
 from kustom_hpp.cli.demo import demo
+from kustom_hpp.cli.journal import build_journal_app
 from kustom_hpp.cli.output import CommandError, Exit, drop_stdout, note, tell
 from kustom_hpp.cli.serve import sandbox
+from kustom_hpp.cli.source import STDIN
 from kustom_hpp.errors import HPPError
 
 _HELP = """Sessions on Kustom's Hosted Payment Page (HPP), from the command line.
@@ -41,8 +44,10 @@ def build_app() -> App:
     )
     app.command(demo, sort_key=1)
     app.command(create, sort_key=2)
-    app.command(check, sort_key=3)
-    app.command(sandbox, sort_key=4)
+    app.command(batch, sort_key=3)
+    app.command(build_journal_app())
+    app.command(check, sort_key=5)
+    app.command(sandbox, sort_key=6)
     return app
 
 

@@ -11,14 +11,12 @@ from cyclopts import Parameter
 
 from kustom_hpp._codec import codec
 from kustom_hpp.cli.output import CommandError, Exit, drop_stdout, note, write_line
+from kustom_hpp.cli.source import STDIN
 from kustom_hpp.cli.target import Target
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
 from kustom_hpp.events import Event, Finished, Retrying
 from kustom_hpp.models import CreateSessionRequest, Session
-
-STDIN = "<stdin>"
-"""How `read_request` is told to read stdin."""
 
 
 def _check_seconds(_: Any, value: float | None) -> None:

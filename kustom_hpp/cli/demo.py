@@ -1,34 +1,40 @@
-"""`kustom-hpp demo`: sessions for example orders, from nothing, on this machine."""
+"""`kustom-hpp demo`: a small batch of sessions for example orders, from nothing, on this machine."""
 
 import asyncio
+import contextlib
 import json
 import time
+import uuid
 from collections.abc import Iterable
-from contextlib import nullcontext
 from importlib import resources
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp._codec import codec
-from kustom_hpp.cli.output import Exit, exit_code, stdout
+from kustom_hpp.batch import BatchItem, Outcome
+from kustom_hpp.batch import run as run_batch
+from kustom_hpp.cli.output import Exit, stdout
+from kustom_hpp.cli.progress import Progress, Tally
 from kustom_hpp.client import HPPClient
-from kustom_hpp.errors import HPPError
+from kustom_hpp.errors import BatchStopped
 from kustom_hpp.sandbox import Sandbox
 
+_ORDERS = 24
+_AT_ONCE = 4
+_HUNDRED = 99.9
 _WIDE = 120
 """Columns from which session id and URL stand side by side; on fewer, one below the other."""
 
 
 def demo() -> int:
-    """Create sessions for a few example orders at a sandbox that runs inside this command.
+    """Create sessions for a small batch of example orders at a sandbox that runs inside this command.
 
     It needs no account and no network: the sandbox listens on this machine alone and ends with the command, and so do
-    the pages that the table links to. `kustom-hpp sandbox` runs one that stays.
+    the pages that the table links to. `kustom-hpp sandbox` runs one that stays, `kustom-hpp batch` runs batches of yours.
     """
     return asyncio.run(run_demo(stdout()))
 
@@ -36,6 +42,19 @@ def demo() -> int:
 def example_orders() -> list[dict[str, Any]]:
     """The orders that are shipped with the package: `name`, `order_id`, and a `request` without its payment session."""
     orders: list[dict[str, Any]] = json.loads(resources.files("kustom_hpp.cli").joinpath("orders.json").read_bytes())
+    return orders
+
+
+def example_batch(count: int = _ORDERS) -> list[dict[str, Any]]:
+    """As many orders as wanted, made from the shipped ones: the same goods, each time with a number and an id of its own."""
+    shipped = example_orders()
+    first = int(shipped[0]["name"].partition(" ")[0])
+    orders = []
+    for index in range(count):
+        order = shipped[index % len(shipped)]
+        name = f"{first + index} {order['name'].partition(' ')[2]}"
+        order_id = order["order_id"] if index < len(shipped) else str(uuid.uuid5(uuid.UUID(order["order_id"]), name))
+        orders.append(order | {"name": name, "order_id": order_id})
     return orders
 
 
@@ -51,38 +70,36 @@ async def run_demo(console: Console, faults: Iterable[str] = ()) -> int:
 
     """
     table = _Sessions(console)
+    tally = Tally()
     began = time.perf_counter()
+    orders = example_batch()
     async with (
         Sandbox(faults=faults) as sandbox,
         HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client,
+        Progress(console, tally, len(orders)),
+        run_batch(client.create_session, _items(client, orders), concurrency=_AT_ONCE, ordered=True) as outcomes,
     ):
-        # Anything but a terminal gets the table in one piece, when it is whole.
-        with Live(table.table, console=console) if console.is_terminal else nullcontext():
-            codes = [await _one(client, order, table) for order in example_orders()]
-    if not console.is_terminal:
-        console.print(table.table)
-    created = codes.count(Exit.OK)
+        with contextlib.suppress(BatchStopped):  # the table and the count tell it
+            async for outcome in outcomes:
+                tally.add(outcome)
+                table.add(outcome)
+    console.print(table.table)
+    all_well = tally.created == len(orders)
     console.print(
         Text.assemble(
-            (f"{created} of {len(codes)} sessions created", "bold green" if created == len(codes) else "bold red"),
+            (f"{tally.created} of {len(orders)} sessions created", "bold green" if all_well else "bold red"),
             f" in {time.perf_counter() - began:.2f} s by a sandbox inside this command.",
         ),
         soft_wrap=True,
     )
     # An unknown outcome wins over a failure.
-    return Exit.OK if created == len(codes) else Exit.UNKNOWN if Exit.UNKNOWN in codes else Exit.FAILED
+    return Exit.OK if all_well else Exit.UNKNOWN if tally.in_doubt else Exit.FAILED
 
 
-async def _one(client: HPPClient, order: dict[str, Any], table: "_Sessions") -> Exit:
-    request = codec().request_from({"payment_session_url": client.order_url(order["order_id"]), **order["request"]})
-    began = time.perf_counter()
-    try:
-        session = await client.create_session(request)
-    except HPPError as error:
-        table.add(order["name"], f"{type(error).__name__}, delivery {error.delivery}", str(error), began, failed=True)
-        return exit_code(error)
-    table.add(order["name"], session.session_id, session.redirect_url, began)
-    return Exit.OK
+def _items(client: HPPClient, orders: Iterable[dict[str, Any]]) -> Iterable[BatchItem]:
+    for order in orders:
+        fields = {"payment_session_url": client.order_url(order["order_id"]), **order["request"]}
+        yield BatchItem(order["name"], codec().request_from(fields))
 
 
 class _Sessions:
@@ -94,7 +111,6 @@ class _Sessions:
         self.table = Table(
             box=None if plain else box.ROUNDED,
             header_style="" if plain else "bold",
-            show_lines=not self._wide,
             pad_edge=not plain,
         )
         self.table.add_column("Order", max_width=17)
@@ -102,8 +118,14 @@ class _Sessions:
             self.table.add_column(column, overflow="fold")
         self.table.add_column("ms", justify="right", no_wrap=True)
 
-    def add(self, order: str, session_id: str, url: str, began: float, *, failed: bool = False) -> None:
+    def add(self, outcome: Outcome) -> None:
         """A row for a session, or for the error that came instead."""
-        both = (Text(session_id, "red" if failed else ""), Text(url, "" if failed else "cyan"))
-        cells = both if self._wide else (Text("\n").join(both),)
-        self.table.add_row(Text(order), *cells, f"{(time.perf_counter() - began) * 1000:.1f}")
+        session, error = outcome.session, outcome.error
+        if session is not None:
+            both = Text(session.session_id), Text(session.redirect_url, "cyan")
+            milliseconds = session.info.elapsed * 1000
+            took = f"{milliseconds:.{int(milliseconds < _HUNDRED)}f}"  # never so wide that it folds the URL
+        else:
+            delivery = None if error is None else error.delivery
+            both, took = (Text(f"{type(error).__name__}, delivery {delivery}", "red"), Text(str(error))), ""
+        self.table.add_row(Text(outcome.key), *(both if self._wide else (Text("\n").join(both),)), took)

@@ -82,9 +82,17 @@ def drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def note(label: str, text: str, style: str) -> None:
-    """One paragraph on stderr: `label: text`."""
-    console = stderr()
+def note(label: str, text: str, style: str, console: Console | None = None) -> None:
+    """One paragraph on stderr: `label: text`.
+
+    Args:
+        label: what it is.
+        text: the paragraph.
+        style: of the label.
+        console: the one that draws something at the moment, which then makes room; None for one of its own.
+
+    """
+    console = console or stderr()
     # A terminal's lines are wrapped at words; in a log file a paragraph stays one line.
     console.print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=not console.is_terminal)
 

@@ -30,11 +30,15 @@ class Target:
         """As arguments of `HPPClient.from_env`; None where nothing was said."""
         return asdict(self)
 
-    def client(self, hooks: Iterable[Hook] = ()) -> HPPClient:
+    def client(self, hooks: Iterable[Hook] = (), **more: Any) -> HPPClient:
         """A client from the environment and these options.
+
+        Args:
+            hooks: of the client.
+            more: arguments of the client that no option gives.
 
         Raises:
             ConfigError: the settings cannot work.
 
         """
-        return HPPClient.from_env(**self.settings(), hooks=hooks)
+        return HPPClient.from_env(**self.settings(), hooks=hooks, **more)

@@ -23,14 +23,15 @@ from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
 from kustom_hpp.sandbox.listener import Listener
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
 from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
+from kustom_hpp.sandbox.quota import Bucket, Quota
 from kustom_hpp.sandbox.record import ConnectionSeen, Created, Record, RequestSeen
 from kustom_hpp.sandbox.script import Rule, Script
 from kustom_hpp.sandbox.server import Credentials, Server
 from kustom_hpp.sandbox.state import Clock, State
 
 __all__ = [
-    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Clock", "ConnectionSeen", "Created", "Fault", "Kind", "Port", "PortKind",
-    "Proxy", "ProxyRequest", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State",
+    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Bucket", "Clock", "ConnectionSeen", "Created", "Fault", "Kind", "Port",
+    "PortKind", "Proxy", "ProxyRequest", "Quota", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State",
 ]  # fmt: skip
 
 _TURNS = 20
@@ -44,6 +45,7 @@ class Sandbox:
         port: 0 for any free one.
         api_key: the key that it takes; None makes a new one.
         username: goes with the key where a client sends both.
+        quota: creates per second that the key has, with a burst of one second's worth; or a `Quota`. None for no limit.
         faults: what `fault` is called with at the start, one by one.
         ssl: serves https with this context; None serves http.
         keepalive: seconds after which an idle connection is closed.
@@ -58,6 +60,7 @@ class Sandbox:
         api_key: str | None = None,
         *,
         username: str = "K000000_sandbox",
+        quota: float | Quota | None = None,
         faults: Iterable[str | Fault] = (),
         ssl: _ssl.SSLContext | None = None,
         keepalive: float = 75.0,
@@ -73,6 +76,8 @@ class Sandbox:
         """What it saw and what it made."""
         self.state = State(remember=remember)
         """What it remembers between requests."""
+        self.quota = None if quota is None else Bucket(quota if isinstance(quota, Quota) else Quota(quota))
+        """The quota in use, None without one; `quota.taken = 20` lets another client take 20 a second from now on."""
         self.faults = Script()
         """The rules by which requests meet faults: `rules`, `add`, `chaos`, `remove`, `clear`."""
         for fault in faults:
@@ -83,6 +88,7 @@ class Sandbox:
             state=self.state,
             record=self.record,
             script=self.faults,
+            quota=self.quota,
         )
         self._server.open_sink = self.sink
         self._runner: web.AppRunner | None = None

@@ -1,8 +1,9 @@
 """The HTTP side: authentication, routes, and the answers of a healthy API; faults step in between.
 
-What a create goes through: its head comes in; the script is asked; the body is read; credentials, JSON, every field and
-the payment session are judged; the session is made and written down; the answer goes out. A fault that commits bites
-after the session was made, and only on a request that a healthy API would have taken: a refused one gets its refusal.
+What a create goes through: its head comes in; the script is asked; the body is read; credentials, JSON, every field are
+judged; the quota has its say, and the payment session; the session is made and written down; the answer goes out. A fault
+that commits bites after the session was made, and only on a request that a healthy API would have taken: a refused one
+gets its refusal.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from kustom_hpp.sandbox import answer
 from kustom_hpp.sandbox.answer import Answer
 from kustom_hpp.sandbox.connection import Link
 from kustom_hpp.sandbox.faults import Call, Fault, Stage, Then
+from kustom_hpp.sandbox.quota import Bucket
 from kustom_hpp.sandbox.record import CREATE_PATH, Record, RequestSeen, payment_session_url
 from kustom_hpp.sandbox.script import Script
 from kustom_hpp.sandbox.state import State, new_session
@@ -133,8 +135,11 @@ _EXCHANGE = web.RequestKey("exchange", Exchange)
 class Server:
     """The API: handlers over a state and a record, with faults in between."""
 
-    def __init__(self, *, credentials: Credentials, state: State, record: Record, script: Script) -> None:
+    def __init__(
+        self, *, credentials: Credentials, state: State, record: Record, script: Script, quota: Bucket | None = None
+    ) -> None:
         self.credentials = credentials
+        self.quota = quota
         self.state = state
         self.record = record
         self.script = script
@@ -217,6 +222,9 @@ class Server:
         except InvalidRequestError as error:
             problems = [f"{path}: {sentence}" for path, sentence in error.problems]
             raise RefusedError(400, "BAD_VALUE", *problems) from None
+        # Last of all, and with no await until the session is written down: the record is as exact as the bucket.
+        if self.quota is not None and not self.quota.take():
+            raise RefusedError(429, "TOO_MANY_REQUESTS", "the merchant's quota is used up")
         session = self.state.create(asked)
         if session is None:
             raise RefusedError(404, "NOT_FOUND", "the payment session has expired")
@@ -259,6 +267,8 @@ class Server:
 
     def _response(self, exchange: Exchange, what: Answer) -> web.Response:
         exchange.answered(what.status)
+        if self.quota is not None:
+            what = what.with_headers(*self.quota.headers(what.status))
         return web.Response(status=what.status, reason=what.reason, headers=dict(what.headers), body=what.body)
 
 

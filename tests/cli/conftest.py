@@ -108,3 +108,9 @@ def at_sandbox(environment: pytest.MonkeyPatch, sandbox: Sandbox) -> Sandbox:
     environment.setenv("KUSTOM_HPP_BASE_URL", sandbox.base_url)
     environment.setenv("KUSTOM_HPP_API_KEY", sandbox.api_key)
     return sandbox
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """The options that name output and journal."""
+    return ["--output", str(tmp_path / "out.jsonl"), "--journal", str(tmp_path / "j.db")]

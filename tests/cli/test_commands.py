@@ -27,9 +27,19 @@ def test_version(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("command", "due"),
     [
-        ("", ["demo", "create", "check", "sandbox", "KUSTOM_HPP_API_KEY", "Exit codes: 0 all well"]),
+        (
+            "",
+            ["demo", "create", "batch", "journal", "check", "sandbox", "KUSTOM_HPP_API_KEY", "Exit codes: 0 all well"],
+        ),
         ("demo", ["needs no account"]),
         ("create", ["FILE", "--base-url", "--environment", "--username", "--on-unknown", "--deadline", "redirect_url"]),
+        (
+            "batch",
+            "INPUT --output --journal --concurrency --rate --on-doubt --retry-failed --dry-run --template --ordered --format "
+            "--quiet --base-url --environment --username merchant_urls.success".split(),
+        ),
+        ("journal", ["show", "export", "resolve"]),
+        ("journal resolve", ["JOURNAL", "KEY", "--created", "--redirect-url", "--failed", "--send-again", "--note"]),
         ("check", ["--online", "--base-url", "--environment", "--username"]),
         ("sandbox", ["--host", "--port", "--json"]),
     ],
@@ -104,11 +114,18 @@ def test_no_secret_in_any_output(
     for name, body in bodies.items():
         (tmp_path / name).write_text(json.dumps(body))
     (tmp_path / "cut.json").write_text(json.dumps(bodies["bad.json"])[:-2])
+    lines = [json.dumps({"key": f"{number}", "request": body}) for number, body in enumerate(bodies.values())]
+    (tmp_path / "in.jsonl").write_text("\n".join([*lines, lines[0], lines[1][:-2], json.dumps({"key": [query]})]))
+    (tmp_path / "in.csv").write_text(f"payment_session_url,merchant_urls.status_update\nhttps://x.example/2,{query}\n")
     commands = ["demo", "check", "check --online", "sandbox --port -1", "create - x"]
+    files = f"--output {tmp_path / 'out'} --journal {tmp_path / 'j.db'}"
+    commands += [f"batch {tmp_path / 'in.jsonl'} {files} --retry-failed", f"batch {tmp_path / 'in.csv'} {files}"]
+    commands += [f"batch {tmp_path / 'in.jsonl'} --dry-run", f"batch {tmp_path / 'in.jsonl'} --api-key {key}"]
+    commands += [f"journal {command} {tmp_path / 'j.db'}" for command in ("show", "export", "resolve")]
     commands += [f"create {tmp_path / name}" for name in (*bodies, "cut.json", "none.json")]
     environment.setenv("KUSTOM_HPP_API_KEY", key)
     at_sandbox.fault("echo_auth")
-    said, codes = "", set()
+    said, codes, kept = "", set(), set()
     # Alone, as half of a pair, given twice, and each in the wrong place.
     wrong = ("PASSWORD", key), ("INSECURE_HTTP", key), ("ENVIRONMENT", key), ("BASE_URL", f"https://u:{key}@x.example")
     for more, value in (("APP_INFO", "Shop/1"), ("USERNAME", user), *wrong):
@@ -118,7 +135,13 @@ def test_no_secret_in_any_output(
                 done = cli(*command.split())
                 said += done.out + done.err
                 codes.add(done.code)
+                # What is left in files: the output, and the journal with all that lies beside it.
+                for file in (*tmp_path.glob("out*"), *tmp_path.glob("j.db*")):
+                    said += file.read_bytes().decode("latin-1")
+                    kept.add(file.name)
     assert codes == {0, 1, 2, 3}
+    assert kept >= {"out", "j.db"}
+    assert "SQLite format 3" in said
     hidden = [key[13:], user[3:], query, b64encode(f"{user}:{key}".encode()).decode()]
     assert [secret for secret in hidden if secret in said] == []
     assert "kco_test_…" in said  # the scan has been where it is told

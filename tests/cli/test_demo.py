@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from kustom_hpp._codec import codec
-from kustom_hpp.cli.demo import example_orders, run_demo
+from kustom_hpp.cli.demo import example_batch, example_orders, run_demo
 from tests.cli.conftest import Cli, run
 
-ROW = re.compile(r"(\S.*?) +([0-9a-f-]{36})  (http://127\.0\.0\.1:\d+/eu/hpp/payments/\w+) +(\d+\.\d)")
+ROW = re.compile(r"(\S.*?) +([0-9a-f-]{36})  (http://127\.0\.0\.1:\d+/eu/hpp/payments/\w+) +(\d+(?:\.\d)?)")
 
 
 def test_the_example_orders_are_requests_without_a_flaw() -> None:
@@ -23,13 +23,20 @@ def test_the_example_orders_are_requests_without_a_flaw() -> None:
         assert (request.problems(), request.warnings()) == ((), ())
 
 
+def test_the_batch_is_made_of_the_shipped_orders_and_none_is_there_twice() -> None:
+    orders = example_batch()
+    assert orders[: len(example_orders())] == example_orders()
+    assert len({order["order_id"] for order in orders}) == len({order["name"] for order in orders}) == len(orders) == 24
+    assert example_batch() == orders
+
+
 def test_a_pipe_gets_one_plain_line_for_each_order() -> None:
     done = run("demo", NO_COLOR="")
     assert (done.code, done.err) == (0, "")
     head, *lines, summary = done.out.splitlines()
     assert head.split() == ["Order", "Session", "id", "Redirect", "URL", "ms"]
     rows = [ROW.fullmatch(line.strip()) for line in lines]
-    assert [row and row[1] for row in rows] == [order["name"] for order in example_orders()]
+    assert [row and row[1] for row in rows] == [order["name"] for order in example_batch()]
     assert len({row[2] for row in rows if row}) == len(rows)
     assert summary.startswith(f"{len(rows)} of {len(rows)} sessions created in ")
     assert done.out.isascii()
@@ -65,13 +72,13 @@ async def test_at_every_width_nothing_is_cut(environment: pytest.MonkeyPatch, wi
     shown = " ".join("".join(cell.strip() for cell in column) for column in zip(*rows, strict=True))
     ids = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", shown)
     urls = re.findall(r"http://127\.0\.0\.1:\d+/eu/hpp/payments/\w{10}", shown)
-    assert len(ids) == len(urls) == len(example_orders())
+    assert len(ids) == len(urls) == len(example_batch())
 
 
 async def test_at_80_columns_a_url_is_not_even_folded(environment: pytest.MonkeyPatch) -> None:
     console = terminal(80)
     await run_demo(console)
-    assert len(re.findall(r"/eu/hpp/payments/\w{10} ", text_of(console))) == len(example_orders())
+    assert len(re.findall(r"/eu/hpp/payments/\w{10} ", text_of(console))) == len(example_batch())
 
 
 async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
@@ -86,7 +93,7 @@ async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
     ("faults", "code", "due"),
     [
         (["status_404~times=2"], 1, "NotFoundError, delivery rejected"),
-        (["status_404~times=2", "status_503~skip=3"], 4, "ServerError, delivery unknown"),
+        (["status_404~times=2", "status_503~skip=3,times=2"], 4, "ServerError, delivery unknown"),
         (["reset_after_request~nth=2"], 4, "LostAnswerError, delivery unknown"),
     ],
 )
@@ -96,4 +103,13 @@ async def test_a_failure_is_a_row_and_the_exit_code(faults: list[str], code: int
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert due in shown
     failed = shown.count(", delivery ")
-    assert f"{len(example_orders()) - failed} of {len(example_orders())} sessions created" in shown
+    assert f"{len(example_batch()) - failed} of {len(example_batch())} sessions created" in shown
+
+
+async def test_a_batch_that_stops_shows_what_it_did() -> None:
+    console = Console(file=io.StringIO(), width=400)
+    assert await run_demo(console, ["status_503~skip=3"]) == 4
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.count("http://127.0.0.1:") >= 3
+    assert shown.endswith(" by a sandbox inside this command.\n")
+    assert "3 of 24 sessions created in " in shown

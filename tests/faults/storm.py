@@ -99,7 +99,13 @@ async def _over_a_client(calls: int, seed: int, *, borrowed: bool) -> Aftermath:
         retry = hpp.RetrySettings(initial=0.005)
         pool = hpp.Pool(connections=CONNECTIONS)
         client = hpp.HPPClient(
-            sandbox.api_key, base_url=sandbox.base_url, timeouts=PATIENT, pool=pool, retry=retry, http_session=lent
+            sandbox.api_key,
+            base_url=sandbox.base_url,
+            timeouts=PATIENT,
+            pool=pool,
+            retry=retry,
+            pace=hpp.Pace(1e6),  # one that learns would let the weather's 429s keep nearly all calls from being sent
+            http_session=lent,
         )
         latest = max(LATEST, await _many_at_once(client, AT_ONCE))
         sandbox.faults.chaos(WEATHER, probability=0.5, seed=seed)

@@ -1,0 +1,50 @@
+"""`kustom-hpp batch --dry-run`: every row checked, everything that is wrong or odd listed, nothing sent."""
+
+import sys
+import time
+from collections.abc import Iterable
+
+from kustom_hpp.cli.output import Exit, note
+from kustom_hpp.cli.rows import LONGEST_PATH, Row
+from kustom_hpp.errors import clean_text
+
+
+def dry_run(name: str, rows: Iterable[Row]) -> int:
+    """List the problems and warnings of all rows on stdout, as `file:line: error|warning: field: sentence`.
+
+    Args:
+        name: of the input.
+        rows: of the input.
+
+    Returns:
+        The exit code: 2 where a row has a problem or there is no row.
+
+    """
+    began = time.monotonic()
+    checked = broken = problems = warnings = 0
+    for row in rows:
+        checked += 1
+        broken += bool(row.problems)
+        problems += len(row.problems)
+        odd = row.request.warnings() if row.request is not None else ()
+        warnings += len(odd)
+        _list(name, row.line, "error", row.problems)
+        _list(name, row.line, "warning", odd)
+    sys.stdout.flush()
+    took = f"{checked:,} rows checked in {time.monotonic() - began:.1f} s, nothing was sent"
+    if not checked:
+        note("error", f"{name} has no rows.", "bold red")
+        return Exit.USAGE
+    if problems:
+        text = (
+            f"{took}: {problems:,} problems in {broken:,} rows, {warnings:,} warnings. In a run those rows would fail."
+        )
+        note("error", text, "bold red")
+        return Exit.USAGE
+    note("good", f"{took}: no problems, {warnings:,} warnings.", "bold green")
+    return Exit.OK
+
+
+def _list(name: str, line: int, kind: str, found: Iterable[tuple[str, str]]) -> None:
+    for path, sentence in found:
+        sys.stdout.write(f"{name}:{line}: {kind}: {clean_text(path, LONGEST_PATH)}: {sentence}\n")

@@ -1,0 +1,309 @@
+"""What every journal must do. A new backend: subclass `JournalContract`, and give it an `opener`.
+
+The opener opens the journal as a new run would: what the run before it claimed and did not settle is in doubt then.
+"""
+
+import asyncio
+import copy
+import hashlib
+import itertools
+import pickle
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from kustom_hpp import errors
+from kustom_hpp.batch import Busy, Earlier, Fresh, Outcome, OutcomeState
+from kustom_hpp.models import Session
+from kustom_hpp.wire import CallInfo, Delivery
+
+Opener = Callable[..., Awaitable[Any]]
+CREATED, FAILED, IN_DOUBT = OutcomeState
+PAYLOAD, OTHER_PAYLOAD = (hashlib.sha256(text).digest() for text in (b"one", b"two"))
+ORDER = "https://api.kustom.example/checkout/v3/orders/1"
+
+
+def session(session_id: str = "session-1", **fields: Any) -> Session:
+    return Session(session_id=session_id, redirect_url=f"https://pay.example/{session_id}?token=a", **fields)
+
+
+def created(key: str = "a", session_id: str = "session-1") -> Outcome:
+    return Outcome(key=key, state=CREATED, session=session(session_id), attempts=1)
+
+
+def failed(error: errors.HPPError, key: str = "a") -> Outcome:
+    return Outcome(key=key, state=FAILED, error=error, attempts=error.attempts)
+
+
+def doubt(error: errors.HPPError, key: str = "a") -> Outcome:
+    return Outcome(key=key, state=IN_DOUBT, error=error, attempts=1)
+
+
+REJECTED = errors.BadRequestError(
+    "no", status=400, code="BAD_VALUE", messages=("a", "b"), attempts=1, correlation_id="c-1"
+)
+THROTTLED = errors.RateLimitError("slow", status=429, retry_after=1.5, attempts=4)
+NOT_SENT = errors.ConnectError("no way", timed_out=True, attempts=2, cause="OSError 111 in connect")
+INVALID = errors.InvalidRequestError(problems=(("payment_session_url", "is missing"),))
+LOST = errors.LostAnswerError("gone", timed_out=True, attempts=1, cause="TimeoutError in read")
+BROKEN_500 = errors.ServerError("oh", status=500, attempts=1)
+UNREADABLE = errors.DecodeError("what", status=201, session_id="session-9", attempts=1, body=b"{")
+
+PASTS: dict[str, Outcome | None] = {
+    "created": created(),
+    "claimed": None,
+    "lost": doubt(LOST),
+    "500": doubt(BROKEN_500),
+    "accepted": doubt(UNREADABLE),
+    "not sent": failed(NOT_SENT),
+    "invalid": failed(INVALID),
+    "throttled": failed(THROTTLED),
+    "rejected": failed(REJECTED),
+}
+# What the past is, and whether a claim is Fresh with: the same payload; the same, again; a changed one; a changed one, again.
+RESUME = [
+    ("created", False, False, False, False),
+    ("claimed", False, True, False, False),
+    ("lost", False, True, False, False),
+    ("500", False, True, False, False),
+    ("accepted", False, False, False, False),
+    ("not sent", True, True, True, True),
+    ("invalid", True, True, True, True),
+    ("throttled", True, True, True, True),
+    ("rejected", False, True, True, True),
+]
+CASES = [
+    (past, changed, again, fresh)
+    for past, *ends in RESUME
+    for (changed, again), fresh in zip(itertools.product((False, True), repeat=2), ends, strict=True)
+]
+
+
+async def all_of(journal: Any) -> list[Any]:
+    """Everything that a journal shows, fit to be compared (errors are equal to themselves only)."""
+    return [
+        (attrs.evolve(row, outcome=attrs.evolve(row.outcome, error=None)), repr(row.outcome.error))
+        async for row in journal.rows()
+    ]
+
+
+class JournalContract:
+    """The tests. Each opens journals with `opener`, whose teardown closes them."""
+
+    @pytest.mark.parametrize(("past", "changed", "again", "fresh"), CASES)
+    async def test_the_resume_table(self, opener: Opener, past: str, changed: bool, again: bool, fresh: bool) -> None:
+        journal = await opener()
+        assert await journal.claim("a", ORDER, PAYLOAD) == Fresh()
+        if (outcome := PASTS[past]) is not None:
+            await journal.settle("a", outcome)
+        journal = await opener()
+        before = await all_of(journal)
+        told = await journal.claim("a", ORDER, OTHER_PAYLOAD if changed else PAYLOAD, again=again)
+        if fresh:
+            assert told == Fresh()
+            assert [o.key for o in await journal.doubts()] == ["a"]  # claimed: in doubt until it is settled
+            return
+        assert type(told) is Earlier
+        assert told.changed is changed
+        assert told.outcome.state is (outcome.state if outcome else IN_DOUBT)
+        assert told.outcome.earlier_run
+        if told.outcome.state is IN_DOUBT:
+            assert isinstance(told.outcome.error, errors.OutcomeUnknownError)
+        assert await all_of(journal) == before  # nothing was written
+
+    async def test_a_claim_without_an_outcome_is_unknown(self, opener: Opener) -> None:
+        await (await opener()).claim("a", None, PAYLOAD)
+        [told] = await (await opener()).doubts()
+        assert told.state is IN_DOUBT
+        assert told.error.delivery is Delivery.UNKNOWN
+        assert told.earlier_run
+
+    async def test_who_claims_what_this_run_has_claimed_is_told_so(self, opener: Opener) -> None:
+        journal = await opener()
+        assert await journal.claim("a", None, PAYLOAD) == Fresh()
+        for again in (False, True):
+            assert "this run" in (await journal.claim("a", None, PAYLOAD, again=again)).holder
+
+    async def test_a_hundred_claims_of_a_key_at_once_give_it_to_one(self, opener: Opener) -> None:
+        journal = await opener()
+        told = await asyncio.gather(*(journal.claim("a", ORDER, PAYLOAD) for _ in range(100)))
+        assert sorted(type(each).__name__ for each in told) == ["Busy"] * 99 + ["Fresh"]
+
+    async def test_a_doubt_is_sent_once_per_run(self, opener: Opener) -> None:
+        await (await opener()).claim("a", None, PAYLOAD)
+        for _ in range(2):
+            journal = await opener()
+            assert await journal.claim("a", None, PAYLOAD, again=True) == Fresh()
+            await journal.settle("a", doubt(LOST))
+            assert type(await journal.claim("a", None, PAYLOAD, again=True)) is Earlier
+
+    @pytest.mark.parametrize("second", [NOT_SENT, REJECTED, THROTTLED], ids=lambda e: type(e).__name__)
+    async def test_a_second_request_that_failed_ends_no_doubt(self, opener: Opener, second: errors.HPPError) -> None:
+        await (await opener()).claim("a", None, PAYLOAD)
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD, again=True)
+        await journal.settle("a", failed(second))
+        journal = await opener()
+        told = await journal.claim("a", None, PAYLOAD)
+        assert told.outcome.state is IN_DOUBT
+        assert told.outcome.error.delivery is Delivery.UNKNOWN
+        assert str(second) in str(told.outcome.error)
+        # A session ends it; and then the row is like any other.
+        assert await journal.claim("a", None, PAYLOAD, again=True) == Fresh()
+        await journal.settle("a", created())
+        assert await journal.doubts() == []
+
+    async def test_what_may_exist_is_in_doubt_whatever_it_is_called(self, opener: Opener) -> None:
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        await journal.settle("a", failed(LOST))
+        assert [each.state for each in await journal.doubts()] == [IN_DOUBT]
+
+    # Uniqueness.
+
+    @pytest.mark.parametrize(
+        ("outcome", "free"),
+        [(None, False), (created(), False), (doubt(LOST), False), (failed(REJECTED), True), (failed(NOT_SENT), True)],
+        ids=["claimed", "created", "in doubt", "rejected", "not sent"],
+    )
+    async def test_an_order_has_one_session(self, opener: Opener, outcome: Outcome | None, free: bool) -> None:
+        journal = await opener()
+        await journal.claim("a", ORDER, PAYLOAD)
+        if outcome is not None:
+            await journal.settle("a", outcome)
+        told = await journal.claim("b", ORDER, OTHER_PAYLOAD)
+        if free:
+            assert told == Fresh()
+            # And now it is b's: a, which failed, does not get it back.
+            assert type(await journal.claim("a", ORDER, PAYLOAD, again=True)) is Busy
+        else:
+            assert "'a'" in told.holder
+        assert await journal.claim("c", ORDER + "2", PAYLOAD) == Fresh()
+
+    async def test_other_payment_sessions_may_have_several(self, opener: Opener) -> None:
+        journal = await opener()
+        assert [await journal.claim(key, None, PAYLOAD) for key in "abc"] == [Fresh()] * 3
+
+    async def test_the_rule_can_be_lifted(self, opener: Opener) -> None:
+        journal = await opener(allow_same_order=True)
+        assert [await journal.claim(key, ORDER, PAYLOAD) for key in "abc"] == [Fresh()] * 3
+
+    async def test_an_order_that_a_key_no_longer_means_is_free(self, opener: Opener) -> None:
+        journal = await opener()
+        await journal.claim("a", ORDER, PAYLOAD)
+        await journal.settle("a", failed(REJECTED))
+        assert await journal.claim("a", ORDER + "2", OTHER_PAYLOAD) == Fresh()
+        assert await journal.claim("b", ORDER, PAYLOAD) == Fresh()
+
+    async def test_a_session_of_two_keys_is_a_mix_up(self, opener: Opener) -> None:
+        journal = await opener()
+        for key in "ab":
+            await journal.claim(key, None, PAYLOAD)
+        await journal.settle("a", created("a"))
+        with pytest.raises(errors.MixUpError) as caught:
+            await journal.settle("b", created("b"))
+        assert "'a'" in str(caught.value)
+        assert "'b'" in str(caught.value)
+        journal = await opener()
+        [told] = await journal.doubts()
+        assert (told.key, told.error.delivery) == ("b", Delivery.ACCEPTED)
+        assert type(await journal.claim("b", None, PAYLOAD, again=True)) is Earlier
+        assert (await journal.claim("a", None, PAYLOAD)).outcome.session == session()
+
+    # Settling.
+
+    async def test_only_what_this_run_claimed_is_settled(self, opener: Opener) -> None:
+        journal = await opener()
+        with pytest.raises(errors.JournalError, match="not claimed"):
+            await journal.settle("a", created())
+        await journal.claim("a", None, PAYLOAD)
+        journal = await opener()
+        with pytest.raises(errors.JournalError, match="not claimed"):
+            await journal.settle("a", created())
+        assert len(await journal.doubts()) == 1
+
+    async def test_settling_twice_changes_no_session(self, opener: Opener) -> None:
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        await journal.settle("a", created())
+        await journal.settle("a", created())
+        for other in (created("a", "session-2"), failed(REJECTED), doubt(LOST)):
+            with pytest.raises(errors.JournalError, match="has a session already"):
+                await journal.settle("a", other)
+        assert (await journal.claim("a", None, PAYLOAD)).outcome.session == session()
+
+    async def test_a_session_is_needed_to_be_created(self, opener: Opener) -> None:
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        with pytest.raises(errors.JournalError, match="no session"):
+            await journal.settle("a", Outcome(key="a", state=CREATED))
+        await journal.settle("a", created())
+
+    # What comes back.
+
+    async def test_a_session_comes_back_whole(self, opener: Opener) -> None:
+        info = CallInfo(attempts=3, elapsed=0.25, status=201, correlation_id="c-2", earlier_unknown=True)
+        whole = session(session_url="https://api.example/s", extra={"new": {"deep": [1, None, "é"]}}, info=info)
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        await journal.settle("a", Outcome(key="a", state=CREATED, session=whole, attempts=3))
+        told = (await (await opener()).claim("a", None, PAYLOAD)).outcome
+        assert told == Outcome(key="a", state=CREATED, session=whole, attempts=3, earlier_run=True)
+        assert told.session.info == info  # not compared with the session
+
+    @pytest.mark.parametrize("error", [REJECTED, THROTTLED, NOT_SENT, INVALID, LOST, BROKEN_500, UNREADABLE], ids=repr)
+    async def test_an_error_comes_back_of_its_class(self, opener: Opener, error: errors.HPPError) -> None:
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        state = IN_DOUBT if isinstance(error, errors.OutcomeUnknownError) else FAILED
+        await journal.settle("a", Outcome(key="a", state=state, error=error, attempts=1))
+        [row] = [row async for row in (await opener()).rows()]
+        told = row.outcome.error
+        assert type(told) is type(error)
+        assert str(told) == str(error)
+        facts = {name: value for name, value in vars(error).items() if name not in {"body", "last_error"}}
+        assert {name: getattr(told, name) for name in facts} == facts
+        assert getattr(told, "body", b"") == b""  # may hold anything, and is not kept
+        for copied in (pickle.loads(pickle.dumps(told)), copy.deepcopy(told)):
+            assert (type(copied), vars(copied), str(copied)) == (type(told), vars(told), str(told))
+
+    async def test_an_error_class_of_somebody_else_becomes_the_nearest_of_ours(self, opener: Opener) -> None:
+        class MyError(errors.LostAnswerError):
+            pass
+
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        await journal.settle("a", doubt(MyError("mine")))
+        [told] = await journal.doubts()
+        assert type(told.error) is errors.OutcomeUnknownError
+
+    async def test_an_answer_with_a_lone_surrogate_is_kept(self, opener: Opener) -> None:
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        await journal.settle("a", Outcome(key="a", state=CREATED, session=session("s\ud800", extra={"x": "\udfff"})))
+        told = (await journal.claim("a", None, PAYLOAD)).outcome.session
+        assert (told.session_id, told.extra) == ("s?", {"x": "?"})
+
+    @pytest.mark.parametrize(("key", "order"), [("\ud800", None), ("a", "https://x/\udfff")])
+    async def test_a_key_that_no_text_can_hold_is_refused_alone(
+        self, opener: Opener, key: str, order: str | None
+    ) -> None:
+        journal = await opener()
+        with pytest.raises(errors.InvalidRequestError, match="surrogate"):
+            await journal.claim(key, order, PAYLOAD)
+        assert await journal.claim("b", None, PAYLOAD) == Fresh()
+
+    @pytest.mark.parametrize("key", ["", "a\x00b", "a\nb", "é", "𝔘" * 1000, "'; DROP TABLE rows; --"])
+    async def test_any_other_key_is_a_key(self, opener: Opener, key: str) -> None:
+        await (await opener()).claim(key, None, PAYLOAD)
+        assert [told.key for told in await (await opener()).doubts()] == [key]
+
+    async def test_closing_twice_is_closing(self, opener: Opener) -> None:
+        journal = await opener()
+        await journal.claim("a", None, PAYLOAD)
+        await journal.aclose()
+        await journal.aclose()
+        with pytest.raises(errors.JournalError, match="closed"):
+            await journal.claim("b", None, PAYLOAD)

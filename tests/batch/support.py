@@ -1,0 +1,132 @@
+"""What the tests of the engine share: an API that does as it is told, and the taking of outcomes."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import kustom_hpp as hpp
+from kustom_hpp import Delivery, errors
+from kustom_hpp.batch import BatchItem, BatchRun, Outcome
+from kustom_hpp.batch.input import digest_of
+
+ORDER = "https://api.kustom.co/checkout/v3/orders/"
+
+
+def request(name: object, **more: Any) -> hpp.CreateSessionRequest:
+    return hpp.CreateSessionRequest(payment_session_url=f"{ORDER}{name}", **more)
+
+
+def item(name: object, **more: Any) -> BatchItem:
+    return BatchItem(str(name), request(name, **more))
+
+
+def items(count: int) -> list[BatchItem]:
+    return [item(number) for number in range(count)]
+
+
+def digest(name: object, **more: Any) -> bytes:
+    return digest_of(request(name, **more))
+
+
+def session(identity: str) -> hpp.Session:
+    return hpp.Session(session_id=identity, redirect_url=f"https://pay.kustom.co/eu/hpp/payments/{identity}")
+
+
+def not_sent() -> hpp.HPPError:
+    return hpp.ConnectError("refused", attempts=1)
+
+
+def throttled(retry_after: float | None = None) -> hpp.HPPError:
+    return hpp.RateLimitError("too many", status=429, retry_after=retry_after, attempts=1)
+
+
+def rejected() -> hpp.HPPError:
+    return hpp.BadRequestError("bad", status=400, attempts=1)
+
+
+def lost() -> hpp.HPPError:
+    return hpp.ServerError("oops", status=500, attempts=1)
+
+
+def unreadable() -> hpp.HPPError:
+    return hpp.DecodeError("what is this", status=201, attempts=1)
+
+
+Answer = Callable[[], BaseException] | None
+
+
+class Api:
+    """`create` for tests. Each row gets what was planned for it, one answer after the other, and then a session."""
+
+    def __init__(self, **plan: list[Answer]) -> None:
+        self.plan: defaultdict[str, list[Answer]] = defaultdict(list, plan)
+        self.sent: list[str] = []
+        """The rows in the order in which they were sent."""
+        self.made: list[str] = []
+        """The rows that got a session, in the order in which they got it."""
+        self.times: list[float] = []
+        self.flying = 0
+        self.most_flying = 0
+        self.delay = 0.0
+        """Seconds that every answer takes."""
+        self.gate: asyncio.Event | None = None
+        """What every answer waits for."""
+        self.always: Answer = None
+        """What all get whose plan is empty, instead of a session."""
+
+    async def create(self, request: hpp.CreateSessionRequest) -> hpp.Session:
+        name = request.payment_session_url.removeprefix(ORDER)
+        self.sent.append(name)
+        self.times.append(asyncio.get_running_loop().time())
+        self.flying += 1
+        self.most_flying = max(self.most_flying, self.flying)
+        try:
+            await asyncio.sleep(self.delay)
+            if self.gate is not None:
+                await self.gate.wait()
+        finally:
+            self.flying -= 1
+        planned = self.plan[name]
+        answer = planned.pop(0) if planned else self.always
+        if answer is not None:
+            raise answer()
+        self.made.append(name)
+        return session(f"session-of-{name}-{self.sent.count(name)}")
+
+    @property
+    def repeated(self) -> dict[str, int]:
+        """The rows that were sent more than once."""
+        return {name: times for name, times in Counter(self.sent).items() if times > 1}
+
+
+async def take(run: BatchRun) -> list[Outcome]:
+    """All outcomes of a run."""
+    async with run as outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+async def take_until_it_stops(run: BatchRun) -> tuple[list[Outcome], BaseException]:
+    """All outcomes of a run that ends with an error, and that error."""
+    taken: list[Outcome] = []
+    try:
+        async with run as outcomes:
+            async for outcome in outcomes:
+                taken.append(outcome)  # noqa: PERF401 - what came before the error is what it is about
+    except (errors.HPPError, LookupError) as error:
+        return taken, error
+    raise AssertionError(f"it did not stop, and handed out {len(taken)} outcomes")
+
+
+def told(outcomes: list[Outcome]) -> dict[str, str]:
+    """State by key."""
+    return {outcome.key: str(outcome.state) for outcome in outcomes}
+
+
+def keeps_the_invariant(outcome: Outcome) -> bool:
+    """What an outcome says and what its error says is one."""
+    delivery = None if outcome.error is None else outcome.error.delivery
+    if outcome.state == "created":
+        return outcome.session is not None
+    exists = delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED} or isinstance(outcome.error, errors.MixUpError)
+    return outcome.session is None and exists == (outcome.state == "in_doubt")

@@ -1,0 +1,195 @@
+"""The thread that writes a journal's file: what shares a transaction, who is told what, and how it ends."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kustom_hpp import errors
+from kustom_hpp.batch import Fresh, OutcomeState, SqliteJournal
+from kustom_hpp.batch import file as journal_file
+from kustom_hpp.wire import Delivery
+from tests.batch.journal_contract import PAYLOAD, created, session
+from tests.batch.test_sqlite_journal import crashed, keys_in, threads
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+# The thread.
+
+
+async def test_many_that_wait_share_a_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = 0
+    plain = journal_file.JournalFile.transaction
+
+    def counting(self: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        return plain(self)
+
+    monkeypatch.setattr(journal_file.JournalFile, "transaction", counting)
+    async with SqliteJournal(path, scope="here") as journal:
+        claims = await asyncio.gather(*(journal.claim(str(number), None, PAYLOAD) for number in range(1000)))
+    assert claims == [Fresh()] * 1000
+    assert begun <= 1 + 1000 / 50
+
+
+async def test_a_claim_that_was_cancelled_is_in_doubt(path: Path) -> None:
+    journal = SqliteJournal(path, scope="here")
+    claim = asyncio.create_task(journal.claim("a", None, PAYLOAD))
+    await asyncio.sleep(0)  # it waits for the thread now
+    claim.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claim
+    await journal.aclose()
+    assert await keys_in(path) == {"a": OutcomeState.IN_DOUBT}
+
+
+def test_what_a_loop_left_behind_when_it_ended_is_kept(path: Path) -> None:
+    journal = SqliteJournal(path, scope="here")
+
+    async def begin() -> None:
+        asyncio.get_running_loop().create_task(journal.claim("a", None, PAYLOAD))
+        await asyncio.sleep(0)
+
+    asyncio.run(begin())
+    asyncio.run(journal.aclose())
+    assert threads() == []
+    assert asyncio.run(keys_in(path)) == {"a": OutcomeState.IN_DOUBT}
+
+
+def test_a_journal_serves_one_loop_after_another(path: Path) -> None:
+    journal = SqliteJournal(path, scope="here")
+    assert asyncio.run(journal.claim("a", None, PAYLOAD)) == Fresh()
+    assert asyncio.run(journal.claim("b", None, PAYLOAD)) == Fresh()
+    asyncio.run(journal.aclose())
+    assert threads() == []
+
+
+async def test_closing_at_once_from_many_sides(path: Path) -> None:
+    journal = SqliteJournal(path, scope="here")
+    claims = [asyncio.create_task(journal.claim(str(number), None, PAYLOAD)) for number in range(50)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*(journal.aclose() for _ in range(5)))
+    assert await asyncio.gather(*claims) == [Fresh()] * 50
+    assert threads() == []
+
+
+async def test_a_close_that_is_cancelled_closes_nevertheless(path: Path) -> None:
+    journal = SqliteJournal(path, scope="here")
+    await journal.claim("a", None, PAYLOAD)
+    close = asyncio.create_task(journal.aclose())
+    await asyncio.sleep(0)
+    close.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await close
+    await journal.aclose()
+    assert threads() == []
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path) -> None:
+    opening = asyncio.create_task(SqliteJournal(path, scope="here").__aenter__())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    while threads():
+        await asyncio.sleep(0)
+    assert await keys_in(path) == {}
+
+
+async def test_a_journal_that_was_forgotten_says_so_and_lets_go(path: Path) -> None:
+    journal = SqliteJournal(path, scope="here")
+    await journal.claim("a", None, PAYLOAD)
+    only = [journal]
+    del journal
+    with pytest.warns(ResourceWarning, match="unclosed journal"):
+        only.clear()
+    while threads():
+        await asyncio.sleep(0)
+    assert await keys_in(path) == {"a": OutcomeState.IN_DOUBT}
+
+
+async def test_a_long_log_is_put_into_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_file, "_WAL_BYTES", 50_000)
+    async with SqliteJournal(path, scope="here") as journal:
+        longest = 0
+        for number in range(100):
+            await journal.claim(str(number), None, PAYLOAD)
+            longest = max(longest, Path(f"{path}-wal").stat().st_size)
+        copy = crashed(path, path.parent / "copy")
+    assert 50_000 < longest < 80_000
+    assert len(await keys_in(copy)) == 100
+
+
+# A disk that fails: everything is told so, once and for all. (`python -m tests.batch.disk` asks a real one.)
+
+
+async def test_after_a_write_error_nothing_more_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SqliteJournal(path, scope="here") as journal:
+        await journal.claim("a", None, PAYLOAD)
+        await journal.settle("a", created())
+        await journal.claim("b", None, PAYLOAD)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_file.Seal, "write", fail)
+            told = await asyncio.gather(
+                journal.settle("b", created("b", "session-b")),
+                *(journal.claim(str(number), None, PAYLOAD) for number in range(20)),
+                return_exceptions=True,
+            )
+        assert {type(each) for each in told} == {errors.JournalError}
+        assert {each.cause for each in told} == {"OSError 28: [Errno 28] No space left on device"}
+        assert told[0].delivery is None
+        # The disk is well again; the journal is not.
+        for call in (journal.claim("c", None, PAYLOAD), journal.settle("b", created("b")), journal.doubts()):
+            with pytest.raises(errors.JournalError, match="cannot be written to"):
+                await call
+    assert threads() == []
+    found = await keys_in(path)
+    assert found["a"] is OutcomeState.CREATED
+    assert "c" not in found
+
+
+def fail(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+async def test_a_checkpoint_that_fails_ends_the_journal_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with SqliteJournal(path, scope="here") as journal:
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_file.JournalFile, "tidy", fail)
+            assert await journal.claim("a", None, PAYLOAD) == Fresh()  # it is durable, whatever comes after
+            with pytest.raises(errors.JournalError, match="No space left"):
+                await journal.claim("b", None, PAYLOAD)
+        with pytest.raises(errors.JournalError, match="No space left"):
+            await journal.claim("c", None, PAYLOAD)
+    assert await keys_in(path) == {"a": OutcomeState.IN_DOUBT}
+
+
+async def test_a_failed_row_is_a_failed_row_alone(path: Path) -> None:
+    async with SqliteJournal(path, scope="here") as journal:
+        told = await asyncio.gather(
+            journal.claim("a", None, PAYLOAD), journal.settle("never", created("never")), return_exceptions=True
+        )
+        assert told[0] == Fresh()
+        assert isinstance(told[1], errors.JournalError)
+        await journal.settle("a", created("a"))
+
+
+async def test_a_mixed_up_row_is_durable_when_it_is_told(path: Path, tmp_path: Path) -> None:
+    async with SqliteJournal(path, scope="here") as journal:
+        for key in "ab":
+            await journal.claim(key, None, PAYLOAD)
+        await journal.settle("a", created("a"))
+        with pytest.raises(errors.MixUpError):
+            await journal.settle("b", created("b"))
+        copy = crashed(path, tmp_path / "copy")
+    async with SqliteJournal(copy, scope="here") as journal:
+        [told] = await journal.doubts()
+    assert (told.key, told.error.delivery, told.session) == ("b", Delivery.ACCEPTED, None)
+    assert session().session_id in str(told.error)

@@ -1,0 +1,167 @@
+"""What people see of a batch while it runs."""
+
+import asyncio
+import io
+import re
+
+import attrs
+import pytest
+from rich.console import Console
+
+from kustom_hpp.batch import Outcome, OutcomeState
+from kustom_hpp.cli import progress
+from kustom_hpp.cli.progress import Progress, Tally, Trouble, duration
+from kustom_hpp.cli.summary import summary
+from kustom_hpp.errors import ConnectError, NotFoundError, RateLimitError
+from kustom_hpp.events import Finished, Retrying
+
+
+def terminal(width: int = 80, **settings: bool) -> Console:
+    return Console(
+        file=io.StringIO(), force_terminal=True, width=width, height=24, legacy_windows=False, color_system="standard",
+        **settings,
+    )  # fmt: skip
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+class Clock(Tally):
+    """A tally whose time is told."""
+
+    now = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        return self.now
+
+
+def tally_of(created: int, failed: int, in_doubt: int, earlier: int = 0) -> Clock:
+    tally = Clock()
+    tally.created, tally.failed, tally.in_doubt, tally.earlier = created, failed, in_doubt, earlier
+    return tally
+
+
+def test_an_outcome_is_counted_where_it_belongs() -> None:
+    tally = Tally()
+    for state in OutcomeState:
+        tally.add(Outcome(key="a", state=state))
+    tally.add(Outcome(key="a", state=OutcomeState.CREATED, earlier_run=True))
+    tally.add(Outcome(key="a", state=OutcomeState.CREATED, recorded=False))
+    assert (tally.created, tally.earlier, tally.failed, tally.in_doubt) == (3, 1, 1, 1)
+    assert (tally.done, tally.sent, tally.unrecorded) == (5, 4, 1)
+
+
+@pytest.mark.parametrize(("done", "total"), [(0, 10), (987_654, 1_000_000), (1_000_000, 1_000_000), (12, None)])
+def test_the_bar_is_two_lines_in_80_columns(environment: pytest.MonkeyPatch, done: int, total: int | None) -> None:
+    tally = tally_of(done, 12_345, 123)
+    tally.now = 100.0
+    console = terminal()
+    console.print(Progress(console, tally, total))
+    lines = plain(shown(console)).splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    assert f"{tally.done:,}" in lines[0]
+    assert lines[1].split("   ") == [f"{done:,} created", "12,345 failed", "123 in doubt"]
+    assert (" left" in lines[0]) is (total is not None)
+
+
+def test_rate_and_time_left_are_those_of_late(environment: pytest.MonkeyPatch) -> None:
+    tally = tally_of(0, 0, 0)
+    bar = Progress(terminal(), tally, 10_000)
+    # An earlier run's 5,000 rows come at once, the others at 40 a second.
+    for second in range(31):
+        tally.now, tally.created = float(second), 5_000 + 40 * second
+        bar._sample()
+    assert bar.rate() == pytest.approx(40)
+    assert bar._left() == f"{duration((10_000 - tally.created) / 40)} left"
+
+
+async def test_a_terminal_gets_a_bar_that_goes_away(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(progress, "_FRAME", 0.001)
+    console, tally = terminal(), tally_of(7, 0, 0)
+    async with Progress(console, tally, 10):
+        while "7 created" not in plain(shown(console)):
+            await asyncio.sleep(0)
+        tally.created = 9
+        while "9 created" not in plain(shown(console)):
+            await asyncio.sleep(0.001)
+    assert "\x1b[?25h" in shown(console)  # the cursor is back
+    assert "\x1b[32m9 created" in shown(console)
+
+
+@pytest.mark.parametrize("settings", [{"quiet": True}, {"plain": True}])
+async def test_no_bar_where_none_is_wanted(environment: pytest.MonkeyPatch, settings: dict[str, bool]) -> None:
+    environment.setattr(progress, "PLAIN_EVERY", 0.001)
+    console, tally = terminal(), tally_of(7, 1, 0)
+    tally.now = 1.0
+    async with Progress(console, tally, 10, **settings) as shower:
+        while len(shower._samples) < 4:  # it has had its turn more than once
+            tally.now += 0.1
+            await asyncio.sleep(0.001)
+    lines = shown(console).splitlines()
+    assert bool(lines) is ("plain" in settings)
+    assert all(text.startswith("8 of 10 rows: 7 created, 1 failed, 0 in doubt; ") for text in lines)
+
+
+@pytest.mark.parametrize("width", [80, 400])
+def test_in_times_of_trouble_it_says_what_is_awaited(environment: pytest.MonkeyPatch, width: int) -> None:
+    trouble, console = Trouble(), terminal(width)
+    tally = tally_of(1, 0, 0)
+    bar = Progress(console, tally, 10, trouble=trouble)
+    lost = ConnectError("no connection to hpp.example (refused), and so on until the line is full: nothing was sent")
+    trouble(Retrying(operation="create_session", attempt=1, wait=0.5, error=lost))
+    console.print(bar)
+    lines = plain(shown(console)).splitlines()
+    assert len(lines) == 3
+    assert lines[2].startswith("waiting: no connection to hpp.example (refused), and so on")
+    assert bar._plain().endswith(f"; waiting: {lost}")
+    finished = Finished(
+        operation="create_session", attempts=1, elapsed=0.1, delivery=lost.delivery, status=None, correlation_id=None,
+        error=lost,
+    )  # fmt: skip
+    for event, waits in (
+        (finished, True),
+        (attrs.evolve(finished, error=None, status=201), False),
+        (attrs.evolve(finished, error=RateLimitError("slower"), status=429), True),
+        (attrs.evolve(finished, error=NotFoundError("no"), status=404), False),
+    ):
+        trouble(event)
+        assert ("waiting: " in bar._plain()) is waits
+
+
+async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NO_COLOR", "1")
+    console = terminal()
+    async with Progress(console, tally_of(7, 1, 1), 10):
+        pass
+    summary(console, tally_of(7, 1, 1), journal="j.db", interrupted=True)
+    assert "7 created" in plain(shown(console))
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", shown(console))
+
+
+def test_the_summary_says_what_to_do(environment: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=400)
+    tally = tally_of(20, 3, 2, earlier=5)
+    tally.bad, tally.conflicts, tally.unrecorded, tally.sent, tally.now = 1, 1, 1, 20, 10.0
+    summary(console, tally, journal="j.db", interrupted=True)
+    text = shown(console)
+    assert re.search(r"created +20  5 of them by earlier runs", text)
+    assert re.search(r"time +0:00:10  20 sent, 2\.0/s", text)
+    for due in (
+        "in doubt: 2 rows may have a session", "make a new order", "'kustom-hpp journal resolve j.db KEY'",
+        "conflict: 1 row had a session already", "failed: 3 rows without a session",
+        "1 of them could not be sent: --dry-run lists what is wrong. --retry-failed sends again what the API refused.",
+        "not recorded: 1 row", "interrupted: the rows that were not begun are untouched",
+    ):  # fmt: skip
+        assert due in text
+    console = Console(file=io.StringIO(), width=400)
+    summary(console, tally_of(3, 0, 0), journal="j.db", interrupted=False)
+    assert len(shown(console).splitlines()) == 4

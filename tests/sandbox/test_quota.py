@@ -1,0 +1,181 @@
+"""The sandbox's quota: what passes, what is refused, and what each answer tells of it."""
+
+import asyncio
+import json
+
+import pytest
+
+from kustom_hpp.sandbox import Bucket, Quota, Sandbox
+from tests.quota import most_in_a_second
+from tests.sandbox.support import Wire, ask, order, request
+from tests.virtual import virtual_time
+
+LIMIT, REMAINING, RESET = "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"
+
+
+async def taken(bucket: Bucket, tries: int) -> int:
+    return sum(bucket.take() for _ in range(tries))
+
+
+# ------------------------------------------------------------------------------------------------- the bucket, exactly
+
+
+async def test_a_full_bucket_gives_its_burst_and_then_the_rate():
+    with virtual_time():
+        bucket = Bucket(Quota(40))
+        assert await taken(bucket, 100) == 40
+        for seconds, expected in ((0.024, 0), (0.002, 1), (0.5, 20), (1.0, 40), (3600, 40)):
+            await asyncio.sleep(seconds)
+            assert await taken(bucket, 100) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "size"), [(Quota(), 40), (Quota(40, 7), 7), (Quota(2.9), 2), (Quota(0.5), 1), (Quota(5, 200), 200)]
+)
+async def test_the_burst(quota, size):
+    with virtual_time():
+        assert quota.size == size
+        assert await taken(Bucket(quota), 1000) == size
+
+
+@pytest.mark.parametrize(("others", "expected"), [(0, 40), (10, 30), (20, 20), (40, 0), (100, 0)])
+async def test_another_client_takes_part_of_it(others, expected):
+    with virtual_time():
+        bucket = Bucket(Quota(40))
+        await taken(bucket, 40)
+        bucket.taken = others
+        await asyncio.sleep(1)
+        assert (bucket.taken, await taken(bucket, 100)) == (others, expected)
+        bucket.taken = 0
+        await asyncio.sleep(1)
+        assert await taken(bucket, 100) == 40
+
+
+async def test_what_others_take_counts_from_that_moment_on():
+    with virtual_time():
+        bucket = Bucket(Quota(40))
+        await taken(bucket, 40)
+        await asyncio.sleep(0.5)
+        bucket.taken = 40
+        await asyncio.sleep(5)
+        assert await taken(bucket, 100) == 20
+
+
+@pytest.mark.parametrize(
+    ("quota", "limit"),
+    [
+        (Quota(40), "40, 40;w=1"),
+        (Quota(5), "5, 5;w=1"),
+        (Quota(1), "1, 1;w=1"),
+        (Quota(0.5), "1, 1;w=2"),
+        (Quota(0.3), "1, 1;w=4"),
+        (Quota(40, 10), "40, 40;w=1"),
+    ],
+)
+async def test_the_headers_tell_the_limit(quota, limit):
+    with virtual_time():
+        assert dict(Bucket(quota).headers(201))[LIMIT] == limit
+
+
+async def test_the_headers_tell_what_is_left():
+    with virtual_time():
+        bucket = Bucket(Quota(5, 10))
+        for used, remaining, reset in ((0, "10", "0"), (1, "9", "1"), (5, "4", "2"), (4, "0", "2"), (9, "0", "2")):
+            await taken(bucket, used)
+            assert bucket.headers(201) == ((LIMIT, "5, 5;w=1"), (REMAINING, remaining), (RESET, reset))
+        await asyncio.sleep(1.1)
+        assert bucket.headers(429) == ((LIMIT, "5, 5;w=1"), (REMAINING, "5"), (RESET, "1"))
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(40, "1"), (1, "1"), (0.25, "4")])
+async def test_retry_after_stands_on_429s_alone(rate, expected):
+    with virtual_time():
+        bucket = Bucket(Quota(rate, tell="retry_after"))
+        await taken(bucket, 100)
+        assert bucket.headers(201) == ()
+        assert bucket.headers(429) == (("Retry-After", expected),)
+
+
+async def test_a_bare_quota_tells_nothing():
+    with virtual_time():
+        bucket = Bucket(Quota(40, tell="bare"))
+        assert bucket.headers(201) == bucket.headers(429) == ()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": 0}, {"rate": -1}, {"rate": float("nan")}, {"rate": float("inf")}, {"burst": 0}, {"tell": "all"}],
+    ids=str,
+)  # fmt: skip
+def test_a_quota_that_is_none(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Quota(**wrong)
+
+
+# ------------------------------------------------------------------------------------------------------- over the wire
+
+
+async def test_without_a_quota_nothing_is_told(sandbox: Sandbox) -> None:
+    reply = await ask(sandbox)
+    assert sandbox.quota is None
+    assert [reply.header(name) for name in (LIMIT, REMAINING, RESET, "Retry-After")] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("tell", "told"),
+    [
+        ("headers", ("1, 1;w=1000", "0", "1000", None)),
+        ("retry_after", (None, None, None, "1000")),
+        ("bare", (None,) * 4),
+    ],
+)
+async def test_a_429_is_not_processed(tell, told):
+    async with Sandbox(quota=Quota(0.001, tell=tell)) as sandbox:
+        assert (await ask(sandbox, request(sandbox, order(1)))).status == 201
+        reply = await ask(sandbox, request(sandbox, order(2)))
+        assert reply.status_line == b"HTTP/1.1 429 Too Many Requests"
+        assert json.loads(reply.body)["error_code"] == "TOO_MANY_REQUESTS"
+        assert tuple(reply.header(name) for name in (LIMIT, REMAINING, RESET, "Retry-After")) == told
+        assert [made.payment_session_url for made in sandbox.record.created] == [order(1)]
+        assert [post.status for post in sandbox.record.posts] == [201, 429]
+
+
+async def test_headers_stand_on_every_answer():
+    async with Sandbox(quota=3) as sandbox:
+        good, bad, stranger = request(sandbox), request(sandbox, body=b"{}"), request(sandbox, authorization="Basic x")
+        replies = [await ask(sandbox, data) for data in (good, bad, stranger)]
+        assert [reply.status for reply in replies] == [201, 400, 401]
+        assert [reply.header(LIMIT) for reply in replies] == ["3, 3;w=1"] * 3
+
+
+async def test_a_refusal_takes_nothing():
+    async with Sandbox(quota=Quota(0.001, 2)) as sandbox:
+        for _ in range(5):
+            assert (await ask(sandbox, request(sandbox, body=b"{}"))).status == 400
+        assert [(await ask(sandbox)).status for _ in range(3)] == [201, 201, 429]
+
+
+async def test_a_fault_that_commits_needs_a_token_too():
+    async with Sandbox(quota=Quota(0.001)) as sandbox:
+        sandbox.fault("status_500_committed")
+        assert [(await ask(sandbox)).status for _ in range(2)] == [500, 429]
+        assert len(sandbox.record.created) == 1
+
+
+async def test_no_second_sees_more_than_burst_and_rate():
+    async with Sandbox(quota=Quota(30, 10, "bare")) as sandbox:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 1.5
+
+        async def hammer() -> None:
+            async with await Wire.open(sandbox.base_url) as wire:
+                while loop.time() < end:
+                    wire.writer.write(request(sandbox))
+                    await wire.answer()
+
+        await asyncio.gather(*(hammer() for _ in range(4)))
+        made = [one.at for one in sandbox.record.created]
+        assert most_in_a_second(made) <= 40
+        # And all of it is there for whoever asks: where one was refused last, less than a token was left.
+        refused = [post for post in sandbox.record.posts if post.status == 429][-1]
+        before = [moment for moment in made if moment < refused.at]
+        assert len(before) > 10 + 30 * (refused.at - made[0]) - 1
