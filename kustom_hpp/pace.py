@@ -93,6 +93,7 @@ class Pace:
         # turns it holds beside the next one (the "generic cell rate algorithm"). Monotonic, and of no event loop.
         self._full_at = -math.inf
         self._slack = (self.burst - 1) / rate if rate else _QUARTER
+        self._woken_at = -math.inf  # when a turn was taken out of a full bucket last
         self._not_before = -math.inf
         self._cut_at = -math.inf
         self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
@@ -143,6 +144,11 @@ class Pace:
         if self.rate is None and not throttled:
             self.accepted(now)
         with self._lock:
+            if sent == self._woken_at:
+                # The API's bucket began to fill again when this request came there, after a connection was made perhaps.
+                # Now it has surely come: who counts from here on is never ahead of the API.
+                self._full_at += now - sent
+                self._woken_at = -math.inf
             if limit is not None and limit.limit:
                 self._hear_limit(limit.limit, limit.window, limit.remaining)
             if throttled:
@@ -184,6 +190,8 @@ class Pace:
         with self._lock:
             wait = self._wait(now)
             if wait <= _ROUNDING and self.rate is not None:
+                if self._full_at <= now:
+                    self._woken_at = now
                 self._full_at = max(self._full_at, now) + 1 / self.rate
             return wait
 

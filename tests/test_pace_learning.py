@@ -145,6 +145,23 @@ async def test_a_rate_that_nobody_uses_up_does_not_grow():
     assert pace.rate == pytest.approx(7.0)
 
 
+async def test_the_rate_counts_from_the_first_answer_after_a_pause():
+    # Else a slow first request would let those after it come to the API earlier than the rate allows.
+    pace = hpp.Pace(10, 3)
+    with virtual_time() as clock:
+        for _ in range(2):
+            began = clock.now
+            first = await pace.turn()
+            await asyncio.sleep(0.05)
+            pace.heard(first)
+            pace.heard(first)  # who went in the same moment is another
+            rest = [await pace.turn() - began for _ in range(4)]
+            assert rest == pytest.approx([0.05, 0.05, 0.15, 0.25])
+            for turn in rest:
+                pace.heard(began + turn)
+            await asyncio.sleep(10)
+
+
 # ------------------------------------------------------------------------------------------------------ what it is told
 
 

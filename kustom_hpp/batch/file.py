@@ -23,6 +23,8 @@ APPLICATION: Final = 0x4B485050
 """SQLite's application_id of our files: "KHPP"."""
 VERSION: Final = 1
 """SQLite's user_version of our files: the layout below."""
+_LEAST_BYTES: Final = 512
+"""The smallest page that SQLite knows."""
 _WAL_BYTES: Final = 4 * 1024 * 1024
 """The write-ahead log is put into the file and emptied when it is longer."""
 
@@ -89,8 +91,9 @@ class JournalFile:
         """Refuse what SQLite would take for a part of the file, and would write into it."""
         if Path(f"{self._path}-journal").exists():
             raise JournalError(f"{self._path} is not a journal of this library: it has a rollback journal beside it")
-        if self._path.exists() and not self._path.stat().st_size:
-            raise JournalError(f"the journal {self._path} is empty: it was cut, or something else made it")
+        # SQLite takes a file of no byte, or one, for new, and deletes the log of what it was.
+        if self._path.exists() and self._path.stat().st_size < _LEAST_BYTES:
+            raise JournalError(f"{self._path} is not a journal: it is empty or was cut")
         for left in (self._wal, self._seal_path):
             if left.exists() and left.stat().st_size and not self._path.exists():
                 raise JournalError(

@@ -1,4 +1,4 @@
-"""What becomes of a damaged journal: `python -m tests.batch.damage [--every N] [--jobs N]`.
+"""What becomes of a damaged journal: `python -m tests.batch.damage [--every N] [--jobs N] [name of a trial ...]`.
 
 Flips every single bit (with `--every N` one bit of every N-th byte) of a small journal's file, of a write-ahead log that a
 crash left, and of the seal; and cuts the file and the log at every length. After each, the journal must be refused and left
@@ -168,10 +168,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     wrong = 0
     with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
-        for name in [*TRIALS, "control: log without a seal, bits"]:
+        for name in options.names or [*TRIALS, "control: log without a seal, bits"]:
             started = time.monotonic()
             every = options.every if name in TRIALS else max(options.every, 7)
             shares = [pool.submit(trial, name, every, part, options.jobs) for part in range(options.jobs)]

@@ -235,8 +235,9 @@ async def test_a_changed_file_is_refused(path: Path, change: str, why: str) -> N
 
 
 async def test_what_is_no_journal_is_refused(path: Path, tmp_path: Path) -> None:
-    path.write_bytes(b"")
-    await refused(path, "is empty")
+    for short in (b"", b"S"):
+        path.write_bytes(short)
+        await refused(path, "is empty or was cut")
     path.write_bytes(b"{}" * 5000)
     await refused(path, "is not a journal")
     path.unlink()
