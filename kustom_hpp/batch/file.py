@@ -239,9 +239,17 @@ class JournalFile:
     # --------------------------------------------------------------------------------------------------------- the end
 
     def close(self) -> None:
-        """Put the write-ahead log into the file, and close."""
-        self._seal.close()
-        self._db.close()
+        """Put the write-ahead log into the file, and close.
+
+        Where that fails, nothing is lost and nobody need know: the log stays, and the next opening reads it.
+        """
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:
+            self.let_go()  # which, unlike closing, does not try the sync again
+        else:
+            self._seal.close()
+            self._db.close()
 
     def let_go(self) -> None:
         """Close a file that is refused or broken: it stays as it is, and no sync is tried again."""
