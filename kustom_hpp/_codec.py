@@ -157,6 +157,8 @@ def _unstructure_hook(converter: "Converter", cls: type) -> Callable[[Any], dict
     fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
     hooks = [(field.name, _hook_or_none(converter, field.type)) for field in fields]
     has_extra = "extra" in attrs.fields_dict(cls)
+    # In an answer `extra` may hold a known field, raw, of another type; in a request that would be a second one.
+    taken = frozenset(name for name, _ in hooks) if cls in _REQUESTS else frozenset[str]()
 
     def unstructure(value: Any) -> dict[str, Any]:
         plain: dict[str, Any] = {}
@@ -165,10 +167,16 @@ def _unstructure_hook(converter: "Converter", cls: type) -> Callable[[Any], dict
             if item is not None:
                 plain[name] = item if hook is None else hook(item)
         if has_extra and value.extra:
+            if not taken.isdisjoint(value.extra):
+                msg = "extra holds a field of this release"
+                raise ValueError(msg)
             plain.update(value.extra)
         return plain
 
     return unstructure
+
+
+_REQUESTS = (models.CreateSessionRequest, models.MerchantUrls, models.Options, models.BackgroundImage)
 
 
 def _hook_or_none(converter: "Converter", kind: Any) -> Callable[[Any], Any] | None:

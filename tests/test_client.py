@@ -227,6 +227,7 @@ async def test_a_deadline_that_passes_while_waiting():
         async def turn(self, deadline=None):
             assert deadline is not None
             await asyncio.sleep(0.03)
+            return time.monotonic()
 
     client = client_of(pace=Slow(rate=1000))
     with pytest.raises(hpp.DeadlineExceededError, match="before the request's turn"):

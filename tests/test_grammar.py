@@ -184,6 +184,20 @@ def test_a_body_over_the_limit_gets_the_thorough_look():
     assert [path for path, _ in over.problems()] == ["$"]
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        CreateSessionRequest(payment_session_url=ORDER, options=Options(extra={"page_title": "x"})),
+        CreateSessionRequest(payment_session_url=ORDER, merchant_urls=MerchantUrls(extra={"success": "https://a"})),
+        CreateSessionRequest(payment_session_url=ORDER, extra={"profile_id": "x"}),
+    ],
+    ids=["options", "merchant_urls", "request"],
+)
+def test_a_known_field_in_extra_gets_the_thorough_look(request_):
+    assert len(request_.problems()) == 1
+    assert not looks_good(request_)
+
+
 def test_the_check_can_fail():
     request_ = CreateSessionRequest(payment_session_url="https://a b", profile_id="one blank")
     assert request_.problems() != ()

@@ -62,7 +62,9 @@ async def run_blocks(path: Path, namespace: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-async def namespace(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]]:
+async def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
+    monkeypatch.chdir(tmp_path)  # a block may write a file, such as a journal
+
     async def new_order(cart: list[str]) -> str:
         return f"an order of {len(cart)} things"
 

@@ -25,6 +25,7 @@ from attrs import field, frozen
 from kustom_hpp.batch import Outcome, OutcomeState, SqliteJournal
 from kustom_hpp.errors import JournalError
 from kustom_hpp.models import Session
+from tests.batch.bare import unmeasured
 
 SCOPE, DIGEST, WORKERS = "here", b"d" * 32, 8
 ROWS = 6
@@ -76,7 +77,9 @@ def run(path: Path, *prefix: str, rows: int = ROWS, limit: int | None = None) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command = [*prefix, sys.executable, "-W", "error", "-m", "tests.batch.disk", "--child", str(path), str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=small if limit else None)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=unmeasured(), preexec_fn=small if limit else None
+    )
     lines = done.stdout.splitlines()
     if lines[-1:] != ["end"] or done.stderr:
         raise AssertionError(f"the child did not come to its end: {done.stdout[-300:]} {done.stderr[-1000:]}")

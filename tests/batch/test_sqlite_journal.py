@@ -15,6 +15,7 @@ import pytest
 
 from kustom_hpp import Environment, HPPClient, errors
 from kustom_hpp.batch import Fresh, OutcomeState, Scope, SqliteJournal
+from tests.batch.bare import unmeasured
 from tests.batch.damage import CONTROL, TRIALS, trial
 from tests.batch.journal_contract import PAYLOAD, created, doubt
 
@@ -53,7 +54,7 @@ def threads() -> list[threading.Thread]:
 
 def test_importing_the_batch_loads_no_sqlite() -> None:
     code = "import sys, kustom_hpp.batch; sys.exit('sqlite3' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env=unmeasured())
 
 
 async def test_only_its_owner_may_read_it(path: Path) -> None:
