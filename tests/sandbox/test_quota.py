@@ -176,7 +176,8 @@ async def test_no_second_sees_more_than_burst_and_rate():
         made = [one.at for one in sandbox.record.created]
         assert most_in_a_second(made) <= 40
         # And all of it is there for whoever asks: where one was refused last, less than a token was left.
-        refused = [post for post in sandbox.record.posts if post.status == 429][-1]
-        before = [moment for moment in made if moment < refused.at]
-        # The three others may have come in the same turn of the loop, and have been served before this one was refused.
-        assert len(before) + 3 > 10 + 30 * (refused.at - made[0]) - 1
+        # In the order of their coming, as several may come in one turn of the loop, at moments that are nearly one.
+        posts = list(sandbox.record.posts)
+        last = max(index for index, post in enumerate(posts) if post.status == 429)
+        served = [post for post in posts[:last] if post.status == 201]
+        assert len(served) > 10 + 30 * (posts[last].at - made[0]) - 1
