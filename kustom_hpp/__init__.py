@@ -50,6 +50,7 @@ from kustom_hpp.models import (
     PlaceOrderMode,
     PurchaseType,
     Session,
+    SessionStatus,
     ShowSubtotalDetail,
 )
 from kustom_hpp.pace import Pace
@@ -101,6 +102,7 @@ __all__ = [
     "Retrying",
     "ServerError",
     "Session",
+    "SessionStatus",
     "ShowSubtotalDetail",
     "Started",
     "Timeouts",

@@ -58,6 +58,9 @@ ENUMS = {
     hpp.PlaceOrderMode: ["PLACE_ORDER", "CAPTURE_ORDER", "NONE"],
     hpp.PurchaseType: ["BUY", "RENT", "BOOK", "SUBSCRIBE", "DOWNLOAD", "ORDER", "CONTINUE"],
     hpp.ShowSubtotalDetail: ["HIDE"],
+    hpp.SessionStatus: [
+        "WAITING", "IN_PROGRESS", "BACK", "FAILED", "ERROR", "MANUAL_ID_CHECK", "COMPLETED", "CANCELLED", "DISABLED",
+    ],
 }  # fmt: skip
 by_model = pytest.mark.parametrize("kind", list(FIELDS), ids=lambda kind: kind.__name__)
 

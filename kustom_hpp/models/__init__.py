@@ -6,7 +6,7 @@ A request tells what is wrong with it (`problems()`: all of it at once, each wit
 meant (`warnings()`). Neither ever shows a value. An answer is tolerant.
 """
 
-from kustom_hpp.models.answers import DistributionModule, Session
+from kustom_hpp.models.answers import DistributionModule, Session, SessionStatus
 from kustom_hpp.models.requests import (
     MAX_BODY,
     BackgroundImage,
@@ -31,6 +31,7 @@ __all__ = [
     "PlaceOrderMode",
     "PurchaseType",
     "Session",
+    "SessionStatus",
     "ShowSubtotalDetail",
     "secrets_of",
 ]

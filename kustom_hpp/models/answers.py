@@ -4,6 +4,7 @@ Implementation note: without slots, as attrs fills a frozen value then three tim
 """
 
 import datetime as dt
+from enum import StrEnum
 from typing import Any
 
 from attrs import field, frozen
@@ -11,6 +12,34 @@ from attrs import field, frozen
 from kustom_hpp._checks import mask, mask_url
 from kustom_hpp.models.shared import raw_field, url_field
 from kustom_hpp.wire import CallInfo
+
+
+class SessionStatus(StrEnum):
+    """`status` of a session. Source: docs.kustom.co, "Read an HPP session"; what ends it: "Tracking session status"."""
+
+    WAITING = "WAITING"
+    """Created; the consumer has not been on the page."""
+    IN_PROGRESS = "IN_PROGRESS"
+    """The consumer has entered the page."""
+    BACK = "BACK"
+    """Back was pressed; the consumer may return."""
+    FAILED = "FAILED"
+    """Declined; the consumer may try again."""
+    ERROR = "ERROR"
+    """An error while paying; the consumer may try again."""
+    MANUAL_ID_CHECK = "MANUAL_ID_CHECK"
+    """An identity check in the store is under way. Not documented whether it ends anything: taken as not final."""
+    COMPLETED = "COMPLETED"
+    """Paid. Final."""
+    CANCELLED = "CANCELLED"
+    """The consumer cancelled. Final."""
+    DISABLED = "DISABLED"
+    """Disabled through the API. Final."""
+
+    @property
+    def is_final(self) -> bool:
+        """True where the session's status will not change any more."""
+        return self in (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.DISABLED)
 
 
 @frozen(kw_only=True, slots=False)
