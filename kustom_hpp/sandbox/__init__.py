@@ -19,19 +19,23 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from kustom_hpp.models import Session
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
 from kustom_hpp.sandbox.listener import Listener
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
 from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
 from kustom_hpp.sandbox.quota import Bucket, Quota
 from kustom_hpp.sandbox.record import ConnectionSeen, Created, Record, RequestSeen
+from kustom_hpp.sandbox.routes import application
 from kustom_hpp.sandbox.script import Rule, Script
 from kustom_hpp.sandbox.server import Credentials, Server
+from kustom_hpp.sandbox.sessions import Action, ClosedError, Moment, StoredSession
 from kustom_hpp.sandbox.state import Clock, State
 
 __all__ = [
-    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Bucket", "Clock", "ConnectionSeen", "Created", "Fault", "Kind", "Port",
-    "PortKind", "Proxy", "ProxyRequest", "Quota", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State",
+    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Clock", "ClosedError", "ConnectionSeen", "Created", "Fault",
+    "Kind", "Moment", "Port", "PortKind", "Proxy", "ProxyRequest", "Quota", "Record", "RequestSeen", "Rule", "Sandbox",
+    "Script", "Stage", "State", "StoredSession",
 ]  # fmt: skip
 
 _TURNS = 20
@@ -119,8 +123,30 @@ class Sandbox:
         return self.faults.add(what, **where)
 
     def expire(self, payment_session_url: str) -> None:
-        """Let a payment session be expired: creates for it are answered 404."""
+        """Let a payment session be expired: creates for it are answered 404, and its HPP sessions are gone."""
         self.state.expire(payment_session_url)
+
+    def act(self, session: Session | StoredSession | str, action: Action | str) -> str | None:
+        """Do what a consumer does on the page: `sandbox.act(session, "pay")`. It opens the page first.
+
+        Args:
+            session: a session of this sandbox, or its id.
+            action: `open`, `pay`, `decline`, `back`, `cancel` or `error`.
+
+        Returns:
+            The merchant URL to which the browser goes, its placeholders filled in; None where it stays on the page.
+
+        Raises:
+            LookupError: there is no such session here.
+            ValueError: there is no such action. A `ClosedError` where the session is expired, disabled, completed or
+                cancelled.
+
+        """
+        session_id = session if isinstance(session, str) else session.session_id
+        stored = self.state.sessions.get(session_id)
+        if stored is None:
+            raise LookupError(f"the sandbox has no session {session_id}")
+        return self.state.act(stored, Action(action))
 
     def port(self, name: str) -> AbstractAsyncContextManager[Port]:
         """Open a port with a fault of `PORTS`: `async with sandbox.port("tls_hang") as port: ... port.base_url`.
@@ -178,7 +204,7 @@ class Sandbox:
         """Listen."""
         if self._runner is not None:
             raise RuntimeError("the sandbox is open already")
-        self._runner = web.AppRunner(self._server.app(), access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(application(self._server), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         self.base_url = self._server.base_url = await self._listen("api", self._port, self._tls)
         return self
@@ -187,7 +213,7 @@ class Sandbox:
         """Stop at once: nothing of it is left in the loop. The record stays."""
         if self._runner is None:
             return
-        for handler in list(self._server.handlers):
+        for handler in (*self._server.handlers, *self._server.guests):
             handler.cancel()
         while self._listeners:
             await self._listeners.pop().aclose()

@@ -26,7 +26,8 @@ from kustom_hpp.sandbox.faults import Call, Fault, Stage, Then
 from kustom_hpp.sandbox.quota import Bucket
 from kustom_hpp.sandbox.record import CREATE_PATH, Record, RequestSeen, payment_session_url
 from kustom_hpp.sandbox.script import Script
-from kustom_hpp.sandbox.state import State, new_session
+from kustom_hpp.sandbox.sessions import new_session
+from kustom_hpp.sandbox.state import State
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -146,20 +147,33 @@ class Server:
         self.base_url = ""
         self.open_sink: Callable[[], Awaitable[str]]
         self.handlers: set[asyncio.Task[Any]] = set()
+        """Requests of the API that are being served."""
+        self.guests: set[asyncio.Task[Any]] = set()
+        """Requests of pages that are being served: some of them last as long as their browser window."""
 
     def app(self) -> web.Application:
-        """The routes. Whatever is none of them gets a 404 or 405 in the API's error shape."""
+        """The routes of the API. Whatever is no route gets a 404 or 405 in the API's error shape."""
         app = web.Application(middlewares=[self._around])
         app.router.add_post(CREATE_PATH, self._create)
         return app
 
     @web.middleware
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Write the request down, and turn what goes wrong into answers in the API's shape."""
+        """Let the API serve what is below /hpp/, at the sink, and no route at all; the rest is for pages."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker
-        self.handlers.add(task)
         link: Link = request.protocol.link  # type: ignore[attr-defined]
+        for_page = is_page(request) and link.seen.port != "sink"
+        tasks = self.guests if for_page else self.handlers
+        tasks.add(task)
+        try:
+            return await (handler(request) if for_page else self._serve(request, handler, link))
+        finally:
+            tasks.discard(task)
+            self.record.changed()
+
+    async def _serve(self, request: web.Request, handler: Handler, link: Link) -> web.StreamResponse:
+        """Write the request down, and turn what goes wrong into answers in the API's shape."""
         seen = self.record.request(link.seen, request.method, request.raw_path, request.raw_headers)
         exchange = Exchange(request=request, link=link, seen=seen, correlation_id=str(uuid.uuid4()))
         seen.correlation_id = exchange.correlation_id
@@ -169,9 +183,7 @@ class Server:
         except ConnectionError:
             return Written(Then.CLOSE)
         finally:
-            self.handlers.discard(task)
             seen.done = True
-            self.record.changed()
 
     async def _answer(self, exchange: Exchange, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -227,7 +239,7 @@ class Server:
             raise RefusedError(429, "TOO_MANY_REQUESTS", "the merchant's quota is used up")
         session = self.state.create(asked)
         if session is None:
-            raise RefusedError(404, "NOT_FOUND", "the payment session has expired")
+            raise RefusedError(404, "NOT_FOUND", "the payment session has expired or is completed: make a new one")
         wire = session.wire(self.base_url)
         self.record.session(exchange.seen, session.session_id, asked.payment_session_url, wire["redirect_url"])
         return wire
@@ -275,3 +287,9 @@ class Server:
 def seen_at_sink(exchange: Exchange) -> bool:
     """True for a request that came in at the sink."""
     return exchange.link.seen.port == "sink"
+
+
+def is_page(request: web.Request) -> bool:
+    """True where the request's route is none of the API's: no credentials, no record, no faults."""
+    resource = request.match_info.route.resource
+    return resource is not None and not resource.canonical.startswith("/hpp/")

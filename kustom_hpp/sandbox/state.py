@@ -1,25 +1,43 @@
 """What the sandbox remembers: payment sessions and their HPP sessions, on a clock that can be moved. No I/O.
 
-Where the documents are silent, chosen here: a payment session that was never seen exists and is new (the sandbox makes
-no orders); creating an HPP session is a client interaction, so it gives its payment session 48 hours anew; a second HPP
-session for one payment session is made like the first.
+The lifecycle is that of docs.kustom.co, "Tracking session status". Where the documents are silent or at odds, chosen here:
+
+- A payment session that was never seen exists and is new (the sandbox makes no orders). Creating an HPP session is a client
+  interaction, so it gives its payment session 48 hours anew; the end of an earlier HPP session does not move. A second HPP
+  session for one payment session is made like the first.
+- What ends the payment session ends all its HPP sessions: a completed order completes the others with the same order, an
+  expired one expires them. A KP session that places no order itself is not ended by being paid, as it may give several
+  authorization tokens. For a payment session that is completed no HPP session is made any more.
+- Whoever acts on the page is on it: any other action on a session that is not in progress opens it first, so that the
+  statuses follow each other as in a browser. Opening one that is in progress changes nothing.
+- Only one of back and cancel works: with `merchant_urls.back` cancelling is going back. Else it cancels for good.
+  Going back without such a URL is possible (the browser's own button) and leads to the generic page.
+- Disabling a session twice, or one that is cancelled, changes nothing and is no error.
+- An identity check in the store is begun on a session in any status that is not final, and ends with the next action.
 """
 
 import datetime as dt
-import secrets
-import string
-import uuid
-from typing import Any
+from collections import deque
+from collections.abc import Callable
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from kustom_hpp.models import CreateSessionRequest
+from kustom_hpp.models import CreateSessionRequest, SessionStatus
+from kustom_hpp.sandbox.sessions import (
+    ORDER_LIFE,
+    Action,
+    ClosedError,
+    Moment,
+    StoredSession,
+    date_text,
+    new_session,
+    new_token,
+)
 
-ORDER_LIFE = dt.timedelta(hours=48)
-"""How long a payment session lives. Source: docs.kustom.co, errors in checkout."""
-SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
-"""An HPP session ends this long before its payment session. Source: docs.kustom.co, create session."""
-_BASE62 = string.ascii_letters + string.digits
+_CHECK_LIFE = dt.timedelta(minutes=10)
+"""How long an identity check lasts. Not documented."""
+
+Listener = Callable[[StoredSession, Moment], None]
 
 
 class Clock:
@@ -37,63 +55,15 @@ class Clock:
         self._ahead += dt.timedelta(seconds=seconds, hours=hours)
 
 
-@frozen(kw_only=True)
-class StoredSession:
-    """An HPP session as the sandbox keeps it."""
-
-    session_id: str
-    page_id: str
-    """What stands at the end of `redirect_url`."""
-    request: CreateSessionRequest
-    created_at: dt.datetime
-    expires_at: dt.datetime
-    token: str = field(repr=False)
-    """Of `distribution_module`."""
-
-    def wire(self, base_url: str) -> dict[str, Any]:
-        """The answer to its creation, all fields of the API reference in their order."""
-        session_url = f"{base_url}/hpp/v1/sessions/{self.session_id}"
-        page = f"{base_url}/eu/hpp"
-        return {
-            "distribution_module": {
-                "generation_url": f"{session_url}/distribution-module/token",
-                "standalone_url": f"{page}/distribution/{self.token}?profile={{{{profile_id}}}}&view={{{{view_id}}}}",
-                "token": self.token,
-            },
-            "distribution_url": f"{session_url}/distribution",
-            "expires_at": date_text(self.expires_at),
-            "manual_identification_check_url": f"{session_url}/manual-id-check",
-            "qr_code_url": f"{page}/payments/{self.session_id}/qr",
-            "redirect_url": f"{page}/payments/{self.page_id}",
-            "session_id": self.session_id,
-            "session_url": session_url,
-        }
-
-
 @define(kw_only=True)
 class PaymentSession:
     """A KCO order or KP session, as far as HPP needs to know it."""
 
     expires_at: dt.datetime
-    session_ids: list[str] = field(factory=list)
+    completed: bool = False
+    """True once an order was made of it."""
+    session_ids: deque[str] = field(factory=deque)
     """Its HPP sessions, oldest first."""
-
-
-def date_text(when: dt.datetime) -> str:
-    """A time as the API writes it: UTC, milliseconds, Z."""
-    return when.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSession:
-    """A session with new ids, which nothing remembers yet."""
-    return StoredSession(
-        session_id=str(uuid.uuid4()),
-        page_id="".join(secrets.choice(_BASE62) for _ in range(10)),
-        request=request,
-        created_at=now,
-        expires_at=now + ORDER_LIFE - SESSION_ENDS_BEFORE,
-        token=secrets.token_urlsafe(24),
-    )
 
 
 class State:
@@ -107,32 +77,171 @@ class State:
     def __init__(self, *, remember: int | None = None) -> None:
         self.clock = Clock()
         self.sessions: dict[str, StoredSession] = {}
+        """By their ids, oldest first; expired ones too."""
         self.payment_sessions: dict[str, PaymentSession] = {}
+        self._pages: dict[str, StoredSession] = {}
         self._remember = remember
+        self._listeners: list[Listener] = []
 
     def create(self, request: CreateSessionRequest) -> StoredSession | None:
-        """Make and keep an HPP session; None where its payment session has expired."""
+        """Make and keep an HPP session; None where its payment session has expired or is completed."""
         now = self.clock.now()
         url = request.payment_session_url
         known = self.payment_sessions.get(url)
-        if known is not None and known.expires_at <= now:
+        if known is not None and (known.completed or known.expires_at <= now):
             return None
         session = new_session(request, now)
-        self.sessions[session.session_id] = session
+        self.sessions[session.session_id] = self._pages[session.page_id] = session
         if known is None:
             known = self.payment_sessions[url] = PaymentSession(expires_at=now)
         known.expires_at = now + ORDER_LIFE
         known.session_ids.append(session.session_id)
         self._forget()
+        self.note(session, "created", status=session.status)
         return session
 
+    def find(self, session_id: str) -> StoredSession | None:
+        """The session with this id; None where there is none or it has expired."""
+        session = self.sessions.get(session_id)
+        return None if session is None or session.is_expired(self.clock.now()) else session
+
+    def by_page(self, page_id: str) -> StoredSession | None:
+        """The session whose `redirect_url` ends with this, expired or not; None where there is none."""
+        return self._pages.get(page_id)
+
+    def act(self, session: StoredSession, action: Action) -> str | None:
+        """Let the consumer do something on the page.
+
+        Returns:
+            The merchant URL to which the page sends the browser, its placeholders filled in; None where it stays: after
+            opening, and where the URL is empty, which shows a generic page.
+
+        Raises:
+            ClosedError: the session is expired, disabled, completed or cancelled. (To open a completed one is no error
+                and changes nothing.)
+
+        """
+        self._must_be_open(session, action)
+        self._open(session)
+        if action is Action.OPEN:
+            return None
+        if action is Action.PAY:
+            self._complete(session)
+            return session.filled("success")
+        if action is Action.DECLINE:
+            self._move(session, SessionStatus.FAILED, "declined")
+            return session.filled("failure")
+        if action is Action.ERROR:
+            self._move(session, SessionStatus.ERROR, "error")
+            return session.filled("error") or session.filled("failure")
+        if action is Action.CANCEL and session.way_out is Action.CANCEL:
+            self._move(session, SessionStatus.CANCELLED, "cancelled")
+            return session.filled("cancel")
+        self._move(session, SessionStatus.BACK, "went back")
+        return session.filled("back")
+
+    def disable(self, session: StoredSession) -> None:
+        """Disable a session for good, unless its status is final already.
+
+        Raises:
+            ClosedError: it is completed.
+
+        """
+        if session.status is SessionStatus.COMPLETED:
+            raise ClosedError("the session has been completed already")
+        if not session.status.is_final:
+            self._move(session, SessionStatus.DISABLED, "disabled")
+
+    def check_identity(self, session: StoredSession) -> None:
+        """Begin an identity check in the store.
+
+        Raises:
+            ClosedError: the session's status is final.
+
+        """
+        if session.status.is_final:
+            raise ClosedError(f"the session is {session.status}")
+        ends = date_text(self.clock.now() + _CHECK_LIFE)
+        session.manual_identification = {"challenge": "A78", "expires_at": ends}
+        self._move(session, SessionStatus.MANUAL_ID_CHECK, "identity check")
+
+    def renew_token(self, session: StoredSession) -> None:
+        """Give a session's `distribution_module` another token; the old one is void."""
+        session.token = new_token()
+
     def expire(self, payment_session_url: str) -> None:
-        """Let a payment session be expired from now on, whether it was seen before or not."""
+        """Let a payment session and its HPP sessions be expired from now on, whether it was seen before or not."""
         now = self.clock.now()
         known = self.payment_sessions.setdefault(payment_session_url, PaymentSession(expires_at=now))
         known.expires_at = now
+        for session in self._of(known):
+            if not session.is_expired(now):
+                session.expires_at = now
+                self.note(session, "expired")
+
+    def listen(self, callback: Listener) -> Callable[[], None]:
+        """Be told of every moment of every session, in the loop; it must not block.
+
+        Returns:
+            What ends it; calling it twice is no error.
+
+        """
+        self._listeners.append(callback)
+
+        def remove() -> None:
+            if callback in self._listeners:
+                self._listeners.remove(callback)
+
+        return remove
+
+    def note(self, session: StoredSession, what: str, detail: str = "", *, status: SessionStatus | None = None) -> None:
+        """Write a moment into a session's timeline and tell those who listen. `detail` must hold no secret."""
+        moment = Moment(at=self.clock.now(), what=what, detail=detail, status=status)
+        session.note(moment)
+        for listener in tuple(self._listeners):
+            listener(session, moment)
+
+    def _must_be_open(self, session: StoredSession, action: Action) -> None:
+        if session.is_expired(self.clock.now()):
+            raise ClosedError("the session has expired")
+        if session.status.is_final and not (action is Action.OPEN and session.status is SessionStatus.COMPLETED):
+            raise ClosedError(f"the session is {session.status}")
+
+    def _open(self, session: StoredSession) -> None:
+        if not session.status.is_final and session.status is not SessionStatus.IN_PROGRESS:
+            self._move(session, SessionStatus.IN_PROGRESS, "opened")
+
+    def _complete(self, session: StoredSession) -> None:
+        session.complete()
+        self._move(session, SessionStatus.COMPLETED, "paid")
+        known = self.payment_sessions.get(session.request.payment_session_url)
+        if known is None or session.order_id is None:
+            return
+        known.completed = True
+        now = self.clock.now()
+        for other in self._of(known):
+            if not other.status.is_final and not other.is_expired(now):
+                other.order_id, other.klarna_reference = session.order_id, session.klarna_reference
+                self._move(other, SessionStatus.COMPLETED, "paid", "on another page of this payment session")
+
+    def _move(self, session: StoredSession, status: SessionStatus, what: str, detail: str = "") -> None:
+        session.status, session.updated_at = status, self.clock.now()
+        if status is not SessionStatus.MANUAL_ID_CHECK:
+            session.manual_identification = None
+        self.note(session, what, detail, status=status)
+
+    def _of(self, known: PaymentSession) -> list[StoredSession]:
+        found = (self.sessions.get(session_id) for session_id in known.session_ids)
+        return [session for session in found if session is not None]
 
     def _forget(self) -> None:
-        for kept in (self.sessions, self.payment_sessions):
-            while self._remember is not None and len(kept) > self._remember:
-                del kept[next(iter(kept))]
+        if self._remember is None:
+            return
+        while len(self.sessions) > self._remember:
+            gone = self.sessions.pop(next(iter(self.sessions)))
+            del self._pages[gone.page_id]
+            known = self.payment_sessions.get(gone.request.payment_session_url)
+            if known is not None and known.session_ids and known.session_ids[0] == gone.session_id:
+                known.session_ids.popleft()
+        while len(self.payment_sessions) > self._remember:
+            del self.payment_sessions[next(iter(self.payment_sessions))]
