@@ -135,6 +135,16 @@ def check_extra(found: Found, at: str, extra: object, known: Iterable[str], owne
             check_json(found, f"{at}extra.{key}", value)
 
 
+def warn_extra(found: Found, at: str, extra: Iterable[object], known: Iterable[str]) -> None:
+    """Fields newer than this release: perhaps one of ours, mistyped."""
+    import difflib
+
+    for key in extra:
+        close = difflib.get_close_matches(str(key), known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        found.append((f"{at}{key}", f"is not a field that this release knows, and is sent as it is{hint}"))
+
+
 def _is_name(key: object) -> bool:
     """Whether every JSON library writes this as a name: orjson refuses an enum member, nobody writes half a character."""
     return type(key) is str and not re.search(SURROGATE, key)

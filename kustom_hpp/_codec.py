@@ -112,12 +112,17 @@ class Codec:
             InvalidRequestError: with every problem and its path.
 
         """
+        return self.request_from(self._load_request(body))
+
+    def decode_distribution(self, body: bytes) -> models.Distribution:
+        """What sends a session's link, from JSON bytes, strictly; else as `decode_request`."""
+        return models.distribution_from(self._load_request(body))
+
+    def _load_request(self, body: bytes) -> Any:
         try:
-            value = self.load(body)
+            return self.load(body)
         except ValueError as error:
             problems = (("$", f"is {error}"),)
-        else:
-            return self.request_from(value)
         raise InvalidRequestError(problems=problems)
 
     def request_from(self, value: Any) -> models.CreateSessionRequest:
@@ -145,6 +150,8 @@ def _unstructuring() -> "Converter":
     converter = Converter()
     converter.register_unstructure_hook(dt.datetime, _date_text)
     converter.register_unstructure_hook_factory(attrs.has, functools.partial(_unstructure_hook, converter))
+    for kind in get_args(models.Distribution):
+        converter.register_unstructure_hook(kind, models.wire_shape)
     return converter
 
 

@@ -89,3 +89,74 @@ FULL_SESSION = hpp.Session(
         generation_url="https://api.playground.kustom.co/hpp/v1/sessions/9f8d/distribution-module/token",
     ),
 )
+
+READ_AT = dt.datetime(2038, 1, 17, 9, 26, 53, 125_000, tzinfo=dt.UTC)
+MINIMAL_DETAILS = b'{"session_id":"%s"}' % SESSION_ID.encode()
+FULL_DETAILS = (
+    b'{"session_id":"9f8d3c1e-52b7-4c0e-8a64-7d1c0b9e2f33",'
+    b'"status":"COMPLETED",'
+    b'"updated_at":"2038-01-17T09:26:53.125Z",'
+    b'"expires_at":"2038-01-19T03:14:07.250Z",'
+    b'"authorization_token":"7a0b6a1f-0f7e-4f0c-b5b7-2f8d57c5f6a1",'
+    b'"order_id":"0b1cf1a4-9d5c-4a3e-8f6a-2f0d9f8e7a11",'
+    b'"klarna_reference":"QX4T71RP",'
+    b'"customer":{'
+    b'"date_of_birth":"1971-03-14",'
+    b'"family_name":"\xc3\x96berg",'
+    b'"given_name":"Alva",'
+    b'"national_identification_number":"19710314-0000",'
+    b'"title":"Ms"},'
+    b'"manual_identification":{'
+    b'"challenge":"B42",'
+    b'"customer":{"given_name":"Alva"},'
+    b'"customer_obfuscated":{"date_of_birth":"****-**-14","family_name":"\xc3\x96*****"},'
+    b'"expires_at":"2038-01-17T10:26:53.125Z"}}'
+)
+FULL_SESSION_DETAILS = hpp.SessionDetails(
+    session_id=SESSION_ID,
+    status=hpp.SessionStatus.COMPLETED,
+    updated_at=READ_AT,
+    expires_at=dt.datetime(2038, 1, 19, 3, 14, 7, 250_000, tzinfo=dt.UTC),
+    authorization_token="7a0b6a1f-0f7e-4f0c-b5b7-2f8d57c5f6a1",
+    order_id="0b1cf1a4-9d5c-4a3e-8f6a-2f0d9f8e7a11",
+    klarna_reference="QX4T71RP",
+    customer=hpp.Customer(
+        date_of_birth="1971-03-14",
+        family_name="Öberg",
+        given_name="Alva",
+        national_identification_number="19710314-0000",
+        title="Ms",
+    ),
+    manual_identification=hpp.ManualIdentification(
+        challenge="B42",
+        customer=hpp.Customer(given_name="Alva"),
+        customer_obfuscated=hpp.Customer(date_of_birth="****-**-14", family_name="Ö*****"),
+        expires_at=dt.datetime(2038, 1, 17, 10, 26, 53, 125_000, tzinfo=dt.UTC),
+    ),
+)
+
+DISTRIBUTIONS: list[tuple[hpp.Distribution, bytes]] = [
+    (
+        hpp.EmailDistribution(email="alva@shop.example"),
+        b'{"method":"email","contact_information":{"email":"alva@shop.example"}}',
+    ),
+    (
+        hpp.SmsDistribution(phone="070 123 45 67", phone_country="SE"),
+        b'{"method":"sms","contact_information":{"phone":"070 123 45 67","phone_country":"SE"}}',
+    ),
+    (
+        hpp.TokenDistribution(access_id='app:3f "7"'),
+        b'{"method":"token","contact_information":{"access_id":"app:3f \\"7\\""}}',
+    ),
+    (
+        hpp.EmailDistribution(
+            email="alva@öl.example",
+            template=hpp.DistributionTemplate.INSTORE_PURCHASE,
+            extra={"contact_information": {"phone": "0701234567"}, "new": {"a": [1]}},
+        ),
+        (
+            b'{"method":"email","contact_information":{"email":"alva@\xc3\xb6l.example","phone":"0701234567"},'
+            b'"template":"INSTORE_PURCHASE","new":{"a":[1]}}'
+        ),
+    ),
+]

@@ -14,14 +14,19 @@ import kustom_hpp as hpp
 from kustom_hpp._codec import Codec, codec
 from kustom_hpp.models import requests
 from tests.golden import (
+    DISTRIBUTIONS,
     FULL_ANSWER,
     FULL_BODY,
+    FULL_DETAILS,
     FULL_REQUEST,
     FULL_SESSION,
+    FULL_SESSION_DETAILS,
     MINIMAL_ANSWER,
     MINIMAL_BODY,
+    MINIMAL_DETAILS,
     MINIMAL_REQUEST,
     ORDER_URL,
+    SESSION_ID,
 )
 
 LIBRARIES = ["orjson", "stdlib"]
@@ -534,17 +539,209 @@ def test_any_bytes_give_a_session_or_a_value_error(written):
                 assert type(error) is ValueError  # noqa: PT017
 
 
-@given(st.text(max_size=12), st.sampled_from([*hpp.PaymentMethodCategory]))
-def test_an_enum_value_newer_than_this_release_stays_text(text, known):
-    """No answer of this release has an enum; the reader of answers is ready for the first one."""
+# ----------------------------------------------------------------------------------------------- how a session stands
 
-    @attrs.frozen(kw_only=True)
-    class Answer:
-        category: hpp.PaymentMethodCategory | None = None
-        extra: dict[str, object] = attrs.field(factory=dict)
 
-    hook = codec_with("stdlib")._answers.get_structure_hook(Answer)
-    assert hook({"category": text}, Answer).category == text
-    assert hook({"category": known.value}, Answer).category is known
-    assert hook({"category": 5}, Answer) == Answer(extra={"category": 5})
-    assert hook({"category": None}, Answer) == Answer()
+def details(**fields):
+    return hpp.SessionDetails(session_id="s-1", **fields)
+
+
+def read_details(a_codec: Codec, rest: str) -> hpp.SessionDetails:
+    return a_codec.decode(f'{{"session_id":"s-1",{rest}}}'.encode(), hpp.SessionDetails)
+
+
+def test_the_full_details(a_codec):
+    assert a_codec.decode(FULL_DETAILS, hpp.SessionDetails) == FULL_SESSION_DETAILS
+    assert a_codec.dumps(FULL_SESSION_DETAILS) == FULL_DETAILS
+    assert a_codec.decode(MINIMAL_DETAILS, hpp.SessionDetails) == hpp.SessionDetails(session_id=SESSION_ID)
+
+
+@pytest.mark.parametrize("status", hpp.SessionStatus)
+def test_a_status_of_this_release(a_codec, status):
+    read = read_details(a_codec, f'"status":"{status.value}"')
+    assert type(read.status) is hpp.SessionStatus
+    assert read == details(status=status)
+    assert json.loads(a_codec.dumps(read)) == {"session_id": "s-1", "status": status.value}
+
+
+@pytest.mark.parametrize("text", ["TIMEOUT", "COMPLETE", "LEGACY", "completed", "", "🛒"])
+def test_a_status_newer_than_this_release_stays_text(a_codec, text):
+    read = read_details(a_codec, f'"status":"{text}"')
+    assert type(read.status) is str
+    assert read == details(status=text)
+    assert not read.is_final
+
+
+@pytest.mark.parametrize("name", [*(set(attrs.fields_dict(hpp.SessionDetails)) - {"session_id", "extra", "info"})])
+def test_no_field_of_the_details_is_needed_but_the_id(a_codec, name):
+    assert read_details(a_codec, f'"{name}":null') == details()
+    assert read_details(a_codec, f'"{name}":[5]') == details(extra={name: [5]})
+
+
+@pytest.mark.parametrize("raw", ["{}", '{"session_id":null}', '{"session_id":""}', '{"session_id":5}'])
+def test_details_of_nobody_knows_what(a_codec, raw):
+    with pytest.raises(ValueError, match=r"^without session_id"):
+        a_codec.decode(raw.encode(), hpp.SessionDetails)
+
+
+CUSTOMER_FIELDS = ["date_of_birth", "family_name", "given_name", "national_identification_number", "title"]
+CUSTOMERS = st.dictionaries(st.sampled_from([*CUSTOMER_FIELDS, "new"]), JSON, max_size=4)
+CHECKS = st.fixed_dictionaries(
+    {}, optional={"challenge": JSON, "customer": CUSTOMERS | JSON, "customer_obfuscated": CUSTOMERS, "expires_at": JSON}
+)
+DATES = st.datetimes(timezones=st.just(dt.UTC)).map(str)
+DETAILS = st.fixed_dictionaries(
+    {},
+    optional={
+        "session_id": st.just("s-1") | JSON,
+        "status": st.sampled_from([*map(str, hpp.SessionStatus), "TIMEOUT"]) | JSON,
+        **dict.fromkeys(["updated_at", "expires_at"], DATES | JSON),
+        **dict.fromkeys(["authorization_token", "order_id", "klarna_reference", "new", "info", "extra"], JSON),
+        "customer": CUSTOMERS | JSON,
+        "manual_identification": CHECKS | JSON,
+    },
+)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@given(DETAILS | JSON)
+@relaxed
+def test_any_json_gives_details_or_a_value_error(library, told):
+    chosen = codec_with(library)
+    try:
+        read = chosen.decode(json.dumps(told).encode(), hpp.SessionDetails)
+    except ValueError as error:
+        assert type(error) is ValueError  # noqa: PT017 - either way is good
+        return
+    assert read.session_id == told["session_id"]
+    assert isinstance(read.status, str | None)
+    assert isinstance(read.customer, hpp.Customer | None)
+    assert isinstance(read.manual_identification, hpp.ManualIdentification | None)
+    for date in (read.updated_at, read.expires_at):
+        assert date is None or date.tzinfo is not None
+    # What was read can be written, and read again to the same.
+    assert chosen.decode(chosen.dumps(read), hpp.SessionDetails) == read
+
+
+# --------------------------------------------------------------------------------------------- sending a session's link
+
+
+@pytest.mark.parametrize(("value", "expected"), DISTRIBUTIONS)
+def test_distributions_on_the_wire(a_codec, value, expected):
+    assert value.problems() == ()
+    assert a_codec.dumps(value) == expected
+    assert json.loads(a_codec.dumps(a_codec.to_plain(value))) == json.loads(expected)
+    again = a_codec.decode_distribution(expected)
+    assert again == value
+    assert type(again) is type(value)
+    assert type(again.template) is type(value.template)
+
+
+TEMPLATES = optional(st.sampled_from(hpp.DistributionTemplate))
+NO_BLANKS = st.from_regex(r"[^\s@\x00-\x1f\x7f]{1,9}", fullmatch=True)
+CONTACTS = {
+    hpp.EmailDistribution: {"email": st.builds("{}@{}".format, NO_BLANKS, NO_BLANKS)},
+    hpp.SmsDistribution: {
+        "phone": st.from_regex(r"(?a)\+?[\d ()./-]{0,9}\d[\d ()./-]{0,9}", fullmatch=True),
+        "phone_country": st.from_regex(r"[A-Z]{2}", fullmatch=True),
+    },
+    hpp.TokenDistribution: {"access_id": TEXTS.filter(bool)},
+}
+
+
+def distributions(kind):
+    contact = st.dictionaries(TEXTS.filter(lambda name: name not in kind.contact_fields), PLAIN, min_size=1, max_size=2)
+    outside = TEXTS.filter(lambda name: name not in ("method", "contact_information", "template", "extra"))
+    extra = st.builds(
+        lambda more, inside: more | ({"contact_information": inside} if inside else {}),
+        st.dictionaries(outside, PLAIN, max_size=2),
+        optional(contact),
+    )
+    return st.builds(kind, **CONTACTS[kind], template=TEMPLATES, extra=extra)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@given(st.one_of(*map(distributions, CONTACTS)))
+@relaxed
+def test_distribution_to_bytes_to_distribution(library, value):
+    chosen = codec_with(library)
+    assert value.problems() == ()
+    written = chosen.dumps(value)
+    again = chosen.decode_distribution(written)
+    assert again == value
+    assert repr(again) == repr(value)
+    assert chosen.dumps(again) == written
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "method": st.sampled_from(["email", "sms", "token"]) | JSON,
+            "contact_information": st.dictionaries(
+                st.sampled_from(["email", "phone", "phone_country", "access_id", "new"]), JSON
+            )
+            | JSON,
+            "template": st.just("INSTORE_PURCHASE") | JSON,
+            "new": JSON,
+            "extra": JSON,
+        },
+    )
+    | JSON
+)
+@relaxed
+def test_any_json_gives_a_distribution_or_an_invalid_request_error(library, told):
+    chosen = codec_with(library)
+    try:
+        read = chosen.decode_distribution(json.dumps(told).encode())
+    except hpp.InvalidRequestError as error:
+        assert error.problems  # noqa: PT017 - either way is good
+        return
+    # A null of ours is the same as none.
+    kept = {name: value for name, value in told.items() if name != "template" or value is not None}
+    if library == "stdlib":  # orjson reads whole numbers of more than 64 bits as floats
+        assert chosen.to_plain(read) == kept
+
+
+@pytest.mark.parametrize(
+    ("written", "problems"),
+    [
+        (b"", [("$", "is empty")]),
+        (b"[]", [("$", "must be a JSON object, got a list")]),
+        (b"{}", [("method", "must be one of email, sms, token, got None"), ("contact_information", "must be an obj")]),
+        (b'{"method":"EMAIL","contact_information":{}}', [("method", "must be one of email, sms, token, got text of")]),
+        (
+            b'{"method":["email"],"contact_information":{}}',
+            [("method", "must be one of email, sms, token, got a list")],
+        ),
+        (b'{"method":"email","contact_information":"a@b"}', [("contact_information", "must be an object, got text")]),
+        (b'{"method":"email","contact_information":{}}', [("contact_information.email", "is required, got None")]),
+        (b'{"method":"email","contact_information":{"email":5}}', [("contact_information.email", "must be text, got")]),
+        (
+            b'{"method":"sms","contact_information":{"email":"a@b"},"template":["x"]}',
+            [
+                ("contact_information.phone", "is required, got None"),
+                ("contact_information.phone_country", "is required, got None"),
+                ("template", "must be one of INSTORE_PURCHASE, got a list of 1"),
+            ],
+        ),
+        (
+            b'{"method":"token","contact_information":{"access_id":"1"},"template":"instore_purchase"}',
+            [
+                (
+                    "template",
+                    "must be one of INSTORE_PURCHASE, got text of 16 characters; did you mean INSTORE_PURCHASE?",
+                )
+            ],
+        ),
+    ],
+    ids=lambda value: repr(value)[-40:],
+)
+def test_distributions_are_read_strictly(a_codec, written, problems):
+    with pytest.raises(hpp.InvalidRequestError) as caught:
+        a_codec.decode_distribution(written)
+    found = caught.value.problems
+    assert [path for path, _ in found] == [path for path, _ in problems]
+    for (_, sentence), (_, beginning) in zip(found, problems, strict=True):
+        assert sentence.startswith(beginning)

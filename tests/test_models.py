@@ -13,7 +13,7 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp.models import MAX_BODY, requests, secrets_of
-from tests.golden import FULL_REQUEST, FULL_SESSION, MINIMAL_REQUEST, ORDER_URL
+from tests.golden import DISTRIBUTIONS, FULL_REQUEST, FULL_SESSION, FULL_SESSION_DETAILS, MINIMAL_REQUEST, ORDER_URL
 
 KP_URL = "https://api.kustom.co/payments/v1/sessions/92d97f60"
 
@@ -45,11 +45,24 @@ FIELDS = {
         "manual_identification_check_url", "expires_at", "distribution_module",
     ],
     hpp.DistributionModule: ["token", "standalone_url", "generation_url"],
+    hpp.SessionDetails: [
+        "session_id", "status", "updated_at", "expires_at", "authorization_token", "order_id", "klarna_reference",
+        "customer", "manual_identification",
+    ],
+    hpp.Customer: ["date_of_birth", "family_name", "given_name", "national_identification_number", "title"],
+    hpp.ManualIdentification: ["challenge", "customer", "customer_obfuscated", "expires_at"],
+    hpp.EmailDistribution: ["email", "template"],
+    hpp.SmsDistribution: ["phone", "phone_country", "template"],
+    hpp.TokenDistribution: ["access_id", "template"],
 }  # fmt: skip
 REQUIRED = {
     hpp.CreateSessionRequest: ["payment_session_url"],
     hpp.BackgroundImage: ["url"],
     hpp.Session: ["session_id", "redirect_url"],
+    hpp.SessionDetails: ["session_id"],
+    hpp.EmailDistribution: ["email"],
+    hpp.SmsDistribution: ["phone", "phone_country"],
+    hpp.TokenDistribution: ["access_id"],
 }
 ENUMS = {
     hpp.PaymentMethodCategory: [
@@ -58,6 +71,7 @@ ENUMS = {
     hpp.PlaceOrderMode: ["PLACE_ORDER", "CAPTURE_ORDER", "NONE"],
     hpp.PurchaseType: ["BUY", "RENT", "BOOK", "SUBSCRIBE", "DOWNLOAD", "ORDER", "CONTINUE"],
     hpp.ShowSubtotalDetail: ["HIDE"],
+    hpp.DistributionTemplate: ["INSTORE_PURCHASE"],
     hpp.SessionStatus: [
         "WAITING", "IN_PROGRESS", "BACK", "FAILED", "ERROR", "MANUAL_ID_CHECK", "COMPLETED", "CANCELLED", "DISABLED",
     ],
@@ -67,7 +81,7 @@ by_model = pytest.mark.parametrize("kind", list(FIELDS), ids=lambda kind: kind._
 
 @by_model
 def test_the_fields_of_the_reference_and_no_other(kind):
-    beside_the_wire = {"extra", "info"} if kind is hpp.Session else {"extra"}
+    beside_the_wire = {"extra", "info"} if kind in (hpp.Session, hpp.SessionDetails) else {"extra"}
     assert [field.name for field in attrs.fields(kind) if field.name not in beside_the_wire] == FIELDS[kind]
 
 
@@ -84,10 +98,17 @@ def test_the_values_of_the_reference_and_no_other(kind):
 
 # ---------------------------------------------------------------------------------------------------------- as values
 
-VALUES = [MINIMAL_REQUEST, FULL_REQUEST, FULL_SESSION, request(extra={"new": {"a": [1]}})]
+VALUES = {
+    "minimal": MINIMAL_REQUEST,
+    "full": FULL_REQUEST,
+    "session": FULL_SESSION,
+    "details": FULL_SESSION_DETAILS,
+    "extra": request(extra={"new": {"a": [1]}}),
+    **{f"distribution {index}": value for index, (value, _) in enumerate(DISTRIBUTIONS)},
+}
 
 
-@pytest.mark.parametrize("value", VALUES, ids=["minimal", "full", "session", "extra"])
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_values_survive_pickle_and_copy(value, protocol):
     assert pickle.loads(pickle.dumps(value, protocol)) == value
@@ -127,6 +148,17 @@ def test_a_list_of_images_becomes_a_tuple(given):
 
 def test_the_payment_page_is_the_redirect_url():
     assert FULL_SESSION.payment_page == FULL_SESSION.redirect_url
+
+
+FINAL = {hpp.SessionStatus.COMPLETED, hpp.SessionStatus.CANCELLED, hpp.SessionStatus.DISABLED}
+
+
+@pytest.mark.parametrize("status", [*hpp.SessionStatus, "COMPLETE", "TIMEOUT", "completed", "", None])
+def test_which_statuses_are_final(status):
+    assert hpp.SessionDetails(session_id="s-1", status=status).is_final is (status in FINAL)
+    if status in list(hpp.SessionStatus):
+        assert hpp.SessionStatus(status).is_final is (status in FINAL)
+        assert hpp.SessionDetails(session_id="s-1", status=str(status.value)).is_final is (status in FINAL)
 
 
 # ---------------------------------------------------------------------------------------------------------- problems
@@ -658,6 +690,18 @@ def test_a_repr_shows_no_query_and_nothing_that_it_does_not_know(data, secret):
             distribution_module=hpp.DistributionModule(token=secret, standalone_url=data.draw(url)),
             extra={"new": [secret]},
         ),
+        hpp.SessionDetails(
+            session_id="s-1",
+            authorization_token=secret,
+            customer=hpp.Customer(**dict.fromkeys(FIELDS[hpp.Customer], secret), extra={"new": secret}),
+            manual_identification=hpp.ManualIdentification(
+                challenge=secret,
+                customer=hpp.Customer(family_name=secret),
+                customer_obfuscated=hpp.Customer(given_name=secret),
+                extra={"new": secret},
+            ),
+            extra={"new": {"a": secret}},
+        ),
     ]
     assert secret not in repr(values) + str(values)
 
@@ -671,6 +715,17 @@ def test_what_a_repr_shows():
         "merchant_urls=MerchantUrls(success='https://***@shop.example/thanks?***', cancel=None, back=None, "
         "failure=None, error='', status_update=None, extra={}), options=None, extra={'new': ...})"
     )
+
+
+def test_what_a_repr_of_personal_data_shows():
+    assert repr(hpp.Customer(given_name="Alva")) == (
+        "Customer(date_of_birth=None, family_name=None, given_name='***', national_identification_number=None, "
+        "title=None, extra={})"
+    )
+    shown = repr(FULL_SESSION_DETAILS)
+    assert "SessionStatus.COMPLETED" in shown
+    assert FULL_SESSION_DETAILS.order_id in shown
+    assert FULL_SESSION_DETAILS.klarna_reference in shown
 
 
 def test_the_secrets_of_a_request_are_its_queries():

@@ -1,12 +1,30 @@
 """Requests and answers as the API reference spells them: frozen values, no I/O, no codec.
 
-Source: docs.kustom.co, "Create an HPP session" (API version 1.1) for every field and enum, unless a line says otherwise.
+Source: docs.kustom.co, "Create", "Read" and "Distribute an HPP session" (API version 1.1) for every field and enum, unless
+a line says otherwise.
 
 A request tells what is wrong with it (`problems()`: all of it at once, each with its JSON path) and what is odd but may be
 meant (`warnings()`). Neither ever shows a value. An answer is tolerant.
 """
 
-from kustom_hpp.models.answers import DistributionModule, Session, SessionStatus
+from kustom_hpp.models.answers import (
+    Customer,
+    DistributionModule,
+    ManualIdentification,
+    Session,
+    SessionDetails,
+    SessionStatus,
+)
+from kustom_hpp.models.distributions import (
+    Distribution,
+    DistributionTemplate,
+    EmailDistribution,
+    SmsDistribution,
+    TokenDistribution,
+    distribution_from,
+    secrets_of_distribution,
+    wire_shape,
+)
 from kustom_hpp.models.requests import (
     MAX_BODY,
     BackgroundImage,
@@ -19,19 +37,32 @@ from kustom_hpp.models.requests import (
     ShowSubtotalDetail,
     secrets_of,
 )
+from kustom_hpp.models.urls import with_secret
 
 __all__ = [
     "MAX_BODY",
     "BackgroundImage",
     "CreateSessionRequest",
+    "Customer",
+    "Distribution",
     "DistributionModule",
+    "DistributionTemplate",
+    "EmailDistribution",
+    "ManualIdentification",
     "MerchantUrls",
     "Options",
     "PaymentMethodCategory",
     "PlaceOrderMode",
     "PurchaseType",
     "Session",
+    "SessionDetails",
     "SessionStatus",
     "ShowSubtotalDetail",
+    "SmsDistribution",
+    "TokenDistribution",
+    "distribution_from",
     "secrets_of",
+    "secrets_of_distribution",
+    "wire_shape",
+    "with_secret",
 ]

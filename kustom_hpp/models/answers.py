@@ -9,8 +9,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from kustom_hpp._checks import mask, mask_url
-from kustom_hpp.models.shared import raw_field, url_field
+from kustom_hpp._checks import mask_url
+from kustom_hpp.models.shared import hidden_field, raw_field, url_field
 from kustom_hpp.wire import CallInfo
 
 
@@ -39,14 +39,17 @@ class SessionStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """True where the session's status will not change any more."""
-        return self in (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.DISABLED)
+        return self in _FINAL
+
+
+_FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.DISABLED)
 
 
 @frozen(kw_only=True, slots=False)
 class DistributionModule:
     """`distribution_module` of a session: a link for in-store use."""
 
-    token: str | None = field(default=None, repr=mask)
+    token: str | None = hidden_field()
     standalone_url: str | None = url_field()
     """A public page; contains `{{profile_id}}` and `{{view_id}}` for the caller to fill."""
     generation_url: str | None = url_field()
@@ -84,3 +87,70 @@ class Session:
     def payment_page(self) -> str:
         """The page to send the consumer to: `redirect_url` under the name that says what it is for."""
         return self.redirect_url
+
+
+@frozen(kw_only=True, slots=False)
+class Customer:
+    """Who paid: personal data, so the `repr` tells of each field only whether it is there. Keep it out of logs."""
+
+    date_of_birth: str | None = hidden_field()
+    """As YYYY-MM-DD; as text, since in `customer_obfuscated` it has stars in it."""
+    family_name: str | None = hidden_field()
+    given_name: str | None = hidden_field()
+    national_identification_number: str | None = hidden_field()
+    title: str | None = hidden_field()
+    extra: dict[str, Any] = raw_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+
+
+@frozen(kw_only=True, slots=False)
+class ManualIdentification:
+    """`manual_identification` of a session: an identity check in the store (status MANUAL_ID_CHECK)."""
+
+    challenge: str | None = hidden_field()
+    """What the consumer shows, for example "A78"."""
+    customer: Customer | None = None
+    """Only in the older reference of the API."""
+    customer_obfuscated: Customer | None = None
+    """The consumer with most letters replaced by stars; not every field is there."""
+    expires_at: dt.datetime | None = None
+    """When the check ends (aware)."""
+    extra: dict[str, Any] = raw_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+
+
+@frozen(kw_only=True, slots=False)
+class SessionDetails:
+    """How a session stands: the answer to GET /hpp/v1/sessions/{session_id}, and `session` of a status callback.
+
+    The reference promises no field at all. `session_id` alone is required here: what does not say which session it is
+    about is about none. (`read_session` knows which one it asked for, and needs no answer to that.) All else may be
+    missing; a `status` that is None tells nothing, and is not final.
+
+    Source: docs.kustom.co, "Read an HPP session".
+    """
+
+    session_id: str
+    status: SessionStatus | str | None = None
+    """Text where it is newer than this release ("TIMEOUT" was seen): compare with `==`, end with an `else`."""
+    updated_at: dt.datetime | None = None
+    """When the status changed last (aware)."""
+    expires_at: dt.datetime | None = None
+    """When the session ends (aware). A read answers 404 from then on: a `NotFoundError`."""
+    authorization_token: str | None = hidden_field()
+    """Of a KP session paid with `place_order_mode` NONE: what the order is placed with, within 60 minutes."""
+    order_id: str | None = None
+    """The order that was paid: of a KCO session, and of a KP session that places the order itself."""
+    klarna_reference: str | None = None
+    """The short reference that people read to each other."""
+    customer: Customer | None = None
+    manual_identification: ManualIdentification | None = None
+    extra: dict[str, Any] = raw_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+    info: CallInfo = field(default=CallInfo(), eq=False)
+    """How the call went; not part of the wire shape and not compared."""
+
+    @property
+    def is_final(self) -> bool:
+        """True where the status will not change any more: COMPLETED, CANCELLED or DISABLED. Only COMPLETED is paid."""
+        return self.status in _FINAL

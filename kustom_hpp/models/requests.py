@@ -22,6 +22,7 @@ from kustom_hpp._checks import (
     mask_url,
     shape,
     url_secrets,
+    warn_extra,
     warn_url,
 )
 from kustom_hpp.models.shared import extra_field, url_field
@@ -277,8 +278,6 @@ _KCO_PATH, _KP_PATH = "/checkout/v3/orders/", "/payments/v1/sessions/"
 
 
 def _warn_request(found: Found, request: CreateSessionRequest) -> None:
-    import difflib
-
     session_url = request.payment_session_url if isinstance(request.payment_session_url, str) else ""
     is_kco = _KCO_PATH in session_url
     if (match := re.fullmatch(URL_PATTERN, session_url)) is not None:
@@ -296,10 +295,7 @@ def _warn_request(found: Found, request: CreateSessionRequest) -> None:
         warn_url(found, path, url, is_kco=is_kco)
     for at, part in _parts_of(request):
         if isinstance(part.extra, dict):
-            for key in part.extra:
-                close = difflib.get_close_matches(str(key), fields_dict(type(part)), n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                found.append((f"{at}{key}", f"is not a field that this release knows, and is sent as it is{hint}"))
+            warn_extra(found, at, part.extra, fields_dict(type(part)))
 
 
 def _parts_of(request: CreateSessionRequest) -> Iterator[tuple[str, Any]]:

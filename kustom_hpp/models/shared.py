@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import field
 
-from kustom_hpp._checks import mask_extra, mask_url
+from kustom_hpp._checks import mask, mask_extra, mask_url
 
 
 def _copied(value: Any) -> Any:
@@ -28,3 +28,8 @@ def raw_field() -> Any:
 def url_field() -> Any:
     """A URL that may be left out: the query masked in the repr."""
     return field(default=None, repr=mask_url)
+
+
+def hidden_field() -> Any:
+    """A token or personal data that may be left out: the `repr` tells only whether it is there."""
+    return field(default=None, repr=mask)

@@ -1,0 +1,109 @@
+"""A secret in the query of a URL: everything else stays byte for byte."""
+
+import urllib.parse
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+import kustom_hpp as hpp
+
+SECRET = "s3cr3t-_.~0123456789"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://shop.example", "https://shop.example?secret={}"),
+        ("https://shop.example/", "https://shop.example/?secret={}"),
+        ("https://shop.example/status", "https://shop.example/status?secret={}"),
+        ("https://shop.example/status?", "https://shop.example/status?secret={}"),
+        ("https://shop.example/?a=b", "https://shop.example/?a=b&secret={}"),
+        ("https://shop.example/?a=b&", "https://shop.example/?a=b&secret={}"),
+        ("https://shop.example/#f?x", "https://shop.example/?secret={}#f?x"),
+        ("https://shop.example/?a#f", "https://shop.example/?a&secret={}#f"),
+        ("https://shop.example/?#", "https://shop.example/?secret={}#"),
+        (
+            "https://shop.example/{{order_id}}?hpp={{session_id}}#{{session_id}}",
+            "https://shop.example/{{order_id}}?hpp={{session_id}}&secret={}#{{session_id}}",
+        ),
+        ("https://u:p@öl.example:8443/ö?ü=%C3%BC+%20", "https://u:p@öl.example:8443/ö?ü=%C3%BC+%20&secret={}"),
+        ("http://127.0.0.1:8080/x?secrets=1", "http://127.0.0.1:8080/x?secrets=1&secret={}"),
+        ("https://shop.example/?x=secret", "https://shop.example/?x=secret&secret={}"),
+    ],
+)
+def test_a_secret_in_a_url(url, expected):
+    made = hpp.with_secret(url, SECRET)
+    assert made == expected.replace("{}", SECRET) if "{}" in expected else expected
+    query = urllib.parse.urlsplit(made).query
+    assert dict(urllib.parse.parse_qsl(query))["secret"] == SECRET
+    assert (
+        hpp.CreateSessionRequest(
+            payment_session_url=url, merchant_urls=hpp.MerchantUrls(success=made, status_update=made)
+        ).problems()
+        == ()
+    )
+
+
+def test_under_another_name():
+    assert (
+        hpp.with_secret("https://shop.example/?secret=1", SECRET, "t") == f"https://shop.example/?secret=1&t={SECRET}"
+    )
+    assert hpp.with_secret("https://shop.example/", SECRET, name="a-b_c.~1").endswith(f"?a-b_c.~1={SECRET}")
+
+
+@given(st.from_regex(r"https://[a-z]{1,5}(/[a-z{}%]{0,5})?(\?[a-z=&{}+]{0,9})?(#[a-z{}?]{0,5})?", fullmatch=True))
+def test_all_else_stays(url):
+    before, own, after = hpp.with_secret(url, SECRET, "nobody_has_it").partition(f"nobody_has_it={SECRET}")
+    assert own
+    assert before[-1] in "?&"
+    assert url in {before + after, before[:-1] + after}
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (None, "url is required, got None"),
+        ("", "url is required, got text of 0 characters"),
+        ("shop.example/x", "url must be an absolute http(s) URL without blanks"),
+        ("/x", "url must be an absolute http(s) URL without blanks"),
+        ("ftp://shop.example/", "url must be an absolute http(s) URL without blanks"),
+        ("https://shop.example/ x", "url must be an absolute http(s) URL without blanks"),
+        ("https://shop.example/?a=%7B%7Bsession_id%7D%7D", "url has percent-encoded braces"),
+        (URL("https://shop.example/"), "url must be text, got a URL: build it as text"),
+        ("https://shop.example/?secret=1", "url has a parameter named secret already: give the secret another name"),
+        ("https://shop.example/?a=1&secret", "url has a parameter named secret already"),
+        ("https://shop.example/?%73ecret=1#x", "url has a parameter named secret already"),
+    ],
+)
+def test_urls_that_take_no_secret(url, sentence):
+    with pytest.raises(hpp.ConfigError) as caught:
+        hpp.with_secret(url, SECRET)
+    assert str(caught.value).startswith(sentence)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        None, "", "short", "x" * 15, "x" * 15 + "&", "x" * 16 + "=", "x" * 20 + " ", "{{session_id}}xxxx", "ö" * 20,
+        10**20, b"x" * 20,
+    ],
+)  # fmt: skip
+def test_secrets_that_are_none(secret):
+    with pytest.raises(hpp.ConfigError, match=r"^secret must be at least 16 letters") as caught:
+        hpp.with_secret("https://shop.example/", secret)
+    if secret:
+        assert str(secret) not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [None, "", "a b", "a=b", "a&b", "{{x}}", "ö", 5])
+def test_names_that_are_none(name):
+    with pytest.raises(hpp.ConfigError, match=r"^name must be letters"):
+        hpp.with_secret("https://shop.example/", SECRET, name)
+
+
+def test_all_that_is_wrong_at_once():
+    with pytest.raises(hpp.ConfigError, match=r"^url is required.*; secret must be.*; name must be"):
+        hpp.with_secret(None, None, "")
