@@ -1,6 +1,7 @@
 """One call: takes turns, sends, reads, tells the hooks. What decides stands in the rooms below."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -143,30 +144,50 @@ class Call(retry.Progress):
     async def run_with_hooks(self) -> Any:
         """The same, told to the hooks."""
         hooks, name, started = self.parts.hooks, self.operation.name, self.now()
-        hooks.emit(Started(operation=name, host=self.http_request.url.host or ""))
+        call = os.urandom(8).hex()
+        hooks.emit(self._started(call))
 
         def on_retry(attempt: int, wait: float, error: HPPError) -> None:
-            hooks.emit(Retrying(operation=name, attempt=attempt, wait=wait, error=error))
+            hooks.emit(Retrying(call=call, operation=name, attempt=attempt, wait=wait, error=error))
 
         try:
             value = await self.run(on_retry)
         except HPPError as error:
-            hooks.emit(self._finished(started, error.delivery, error=error))
+            hooks.emit(self._finished(call, started, error.delivery, error=error))
             raise
         except BaseException as error:
             in_flight = self.mark.delivery if self.mark is not None else None
-            cancelled = isinstance(error, asyncio.CancelledError)
-            hooks.emit(self._finished(started, Delivery.worst(self.earlier, in_flight), cancelled=cancelled))
+            delivery, ended = Delivery.worst(self.earlier, in_flight), not isinstance(error, Exception)
+            hooks.emit(self._finished(call, started, delivery, cancelled=ended))
             raise
-        hooks.emit(self._finished(started, Delivery.ACCEPTED))
+        hooks.emit(self._finished(call, started, Delivery.ACCEPTED))
         return value
 
+    def _started(self, call: str) -> Started:
+        url = self.http_request.url
+        return Started(
+            call=call,
+            operation=self.operation.name,
+            method=self.http_request.method,
+            url=str(url.with_user(None).with_query(None).with_fragment(None)),
+            host=url.host or "",
+            port=url.port or 0,
+            path=self.operation.path,
+        )
+
     def _finished(
-        self, started: float, delivery: Delivery | None, *, error: HPPError | None = None, cancelled: bool = False
+        self,
+        call: str,
+        started: float,
+        delivery: Delivery | None,
+        *,
+        error: HPPError | None = None,
+        cancelled: bool = False,
     ) -> Finished:
         answer = self.answer
         identity = error.correlation_id if error is not None else None
         return Finished(
+            call=call,
             operation=self.operation.name,
             attempts=self.attempts
             + (1 if error is None and delivery is not Delivery.ACCEPTED and self.mark is not None else 0),
@@ -176,4 +197,5 @@ class Call(retry.Progress):
             correlation_id=identity or (correlation_id(answer.headers) if answer is not None else None),
             error=error,
             cancelled=cancelled,
+            repeatable=self.operation.repeatable,
         )

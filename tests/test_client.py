@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp import config
+from kustom_hpp import _protocol, config
+from kustom_hpp._call import run
 from kustom_hpp.transport import HTTP_LIBRARY
 from tests.golden import (
     FULL_ANSWER,
@@ -349,16 +350,21 @@ async def test_the_hooks_of_a_view_are_its_own():
 
 
 def plain(events: list) -> list:
-    """Events without their measured times."""
-    return [attrs.evolve(event, elapsed=0.0) if isinstance(event, hpp.Finished) else event for event in events]
+    """Events of one call without its name and its measured time."""
+    assert len({event.call for event in events}) == 1
+    unnamed = [attrs.evolve(event, call="") for event in events]
+    return [attrs.evolve(event, elapsed=0.0) if isinstance(event, hpp.Finished) else event for event in unnamed]
 
 
-STARTED = hpp.Started(operation="create_session", host="api.playground.kustom.co")
+STARTED = hpp.Started(
+    call="", operation="create_session", method="POST", url="https://api.playground.kustom.co/hpp/v1/sessions",
+    host="api.playground.kustom.co", port=443, path="/hpp/v1/sessions",
+)  # fmt: skip
 
 
 def finished(attempts, delivery, status, error=None, identity=None, **more):
     return hpp.Finished(
-        operation="create_session", attempts=attempts, elapsed=0.0, delivery=delivery, status=status,
+        call="", operation="create_session", attempts=attempts, elapsed=0.0, delivery=delivery, status=status,
         correlation_id=identity, error=error, **more,
     )  # fmt: skip
 
@@ -381,8 +387,8 @@ async def test_the_events_of_a_call_of_several_attempts():
     retried = events[2].error
     assert plain(events) == [
         STARTED,
-        hpp.Retrying(operation="create_session", attempt=1, wait=0.0, error=refused),
-        hpp.Retrying(operation="create_session", attempt=2, wait=0.0, error=retried),
+        hpp.Retrying(call="", operation="create_session", attempt=1, wait=0.0, error=refused),
+        hpp.Retrying(call="", operation="create_session", attempt=2, wait=0.0, error=retried),
         finished(3, hpp.Delivery.ACCEPTED, 201),
     ]
     assert (type(retried), retried.code) == (hpp.RateLimitError, "TOO_MANY")
@@ -452,6 +458,51 @@ async def test_the_events_of_a_call_that_is_cancelled_between_attempts():
         await task
     assert plain(events)[-1] == finished(1, hpp.Delivery.REJECTED, 429, cancelled=True)
     assert len(events) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "cancelled"),
+    [(KeyboardInterrupt, True), (SystemExit, True), (GeneratorExit, True), (ZeroDivisionError, False)],
+)
+def test_the_events_of_a_call_that_ends_with_a_foreign_exception(kind, cancelled):
+    class Raising(Hanging):
+        async def send(self, request, mark):
+            mark.sent = True
+            raise kind
+
+    async def call(client):
+        await client.create_session(MINIMAL_REQUEST)
+
+    events = []
+    # Without the machinery of a test around it, which what ends a program would end.
+    with asyncio.Runner() as runner, pytest.raises(kind):
+        runner.run(call(client_of(transport=Raising(sends=True), hooks=[events.append])))
+    assert plain(events) == [STARTED, finished(1, hpp.Delivery.UNKNOWN, None, cancelled=cancelled)]
+
+
+async def test_each_call_has_a_name_of_its_own():
+    events = []
+    client = client_of(hooks=[events.append])
+    await asyncio.gather(*(client.create_session(MINIMAL_REQUEST) for _ in range(50)))
+    names = [event.call for event in events if isinstance(event, hpp.Started)]
+    assert len(set(names)) == 50
+    assert sorted(names) == sorted(event.call for event in events if isinstance(event, hpp.Finished))
+    assert {len(name) for name in names} == {16}
+
+
+async def test_no_event_tells_a_query():
+    events = []
+    client = client_of(base_url="http://localhost:8080/kustom", hooks=[events.append])
+    parts = client._parts
+    request = parts.protocol.build(_protocol.CREATE_SESSION, MINIMAL_REQUEST, None)
+    request = attrs.evolve(
+        request, url=request.url.with_user("u").with_password("p").with_query("s=1").with_fragment("f")
+    )
+    await run(parts, _protocol.CREATE_SESSION, MINIMAL_REQUEST, request, client._rules[False])
+    started = attrs.evolve(events[0], call="")
+    assert started == attrs.evolve(
+        STARTED, url="http://localhost:8080/kustom/hpp/v1/sessions", host="localhost", port=8080
+    )
 
 
 async def test_a_hook_that_raises_eats_no_answer(caplog):

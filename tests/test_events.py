@@ -11,13 +11,17 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp.events import Finished, Hooks, Retrying, Started, log_events
 
-STARTED = Started(operation="create_session", host="api.example")
+STARTED = Started(
+    call="c0ffee", operation="create_session", method="POST", url="https://api.example/hpp/v1/sessions",
+    host="api.example", port=443, path="/hpp/v1/sessions",
+)  # fmt: skip
 RATE_LIMIT = hpp.RateLimitError("slow down", status=429)
-RETRYING = Retrying(operation="create_session", attempt=1, wait=0.25, error=RATE_LIMIT)
+RETRYING = Retrying(call="c0ffee", operation="create_session", attempt=1, wait=0.25, error=RATE_LIMIT)
 
 
 def finished(**changes) -> Finished:
     facts = {
+        "call": "c0ffee",
         "operation": "create_session",
         "attempts": 1,
         "elapsed": 0.5,
@@ -88,14 +92,14 @@ LOST = hpp.LostAnswerError("the answer was lost")
 DECODE = hpp.DecodeError("unreadable", status=201)
 BAD = hpp.BadRequestError("no", status=400)
 CONNECT = hpp.ConnectError("no connection")
-END = "create_session: {} after 1 attempt(s) in 0.500 s, delivery {}, correlation id {}"
+END = "create_session c0ffee: {} after 1 attempt(s) in 0.500 s, delivery {}, correlation id {}"
 
 
 @pytest.mark.parametrize(
     ("event", "level", "line"),
     [
         (STARTED, None, ""),
-        (RETRYING, logging.WARNING, "create_session: attempt 1 failed, next in 0.25 s: slow down"),
+        (RETRYING, logging.WARNING, "create_session c0ffee: attempt 1 failed, next in 0.25 s: slow down"),
         (finished(), logging.DEBUG, END.format(201, "accepted", "c-1")),
         (
             finished(error=BAD, status=400, delivery=BAD.delivery),
@@ -132,6 +136,33 @@ END = "create_session: {} after 1 attempt(s) in 0.500 s, delivery {}, correlatio
             logging.DEBUG,
             END.format("cancelled", None, "c-1"),
         ),
+        # Of what may be repeated, nothing may exist that nobody knows of.
+        (
+            finished(error=LOST, status=None, delivery=LOST.delivery, repeatable=True),
+            logging.WARNING,
+            END.format("LostAnswerError", "unknown", "c-1") + ": the answer was lost",
+        ),
+        (
+            finished(error=DECODE, delivery=DECODE.delivery, repeatable=True),
+            logging.WARNING,
+            END.format(201, "accepted", "c-1") + ": unreadable",
+        ),
+        (
+            finished(cancelled=True, status=None, delivery=hpp.Delivery.UNKNOWN, repeatable=True),
+            logging.DEBUG,
+            END.format("cancelled", "unknown", "c-1"),
+        ),
+        # A foreign exception: of a transport that breaks its contract.
+        (
+            finished(status=None, delivery=hpp.Delivery.UNKNOWN),
+            logging.ERROR,
+            END.format("an exception", "unknown", "c-1"),
+        ),
+        (
+            finished(status=None, delivery=None),
+            logging.WARNING,
+            END.format("an exception", None, "c-1"),
+        ),
     ],
     ids=str,
 )
@@ -139,6 +170,22 @@ def test_the_line_of_an_event(caplog, event, level, line):
     caplog.set_level(logging.DEBUG, "kustom_hpp")
     log_events(event)
     assert [(record.levelno, record.message) for record in caplog.records] == ([] if level is None else [(level, line)])
+
+
+@pytest.mark.parametrize(
+    ("event", "succeeded"),
+    [
+        (finished(), True),
+        (finished(error=BAD, delivery=BAD.delivery), False),
+        (finished(error=DECODE, delivery=DECODE.delivery), False),
+        (finished(cancelled=True, delivery=hpp.Delivery.UNKNOWN), False),
+        (finished(cancelled=True, delivery=hpp.Delivery.ACCEPTED), False),
+        (finished(delivery=hpp.Delivery.UNKNOWN), False),
+    ],
+    ids=str,
+)
+def test_whether_a_call_succeeded(event, succeeded):
+    assert event.succeeded is succeeded
 
 
 @pytest.mark.parametrize(

@@ -447,7 +447,9 @@ def test_a_leak_in_a_log_is_found(caplog):
 async def test_a_leak_in_an_event_a_warning_or_a_client_is_found(planted, caplog):
     watch = Watch(planted, caplog)
     assert leaks(watch.told(), planted.all) == []
-    watch.events.append(hpp.Started(operation="x", host=planted.all[0]))
+    watch.events.append(
+        hpp.Started(call="c", operation="x", method="POST", url=planted.all[0], host="h", port=443, path="/x")
+    )
     watch.warnings.append(warnings.WarningMessage(planted.all[1], UserWarning, "x", 1))
     client = hpp.HPPClient("x" * 8, transport=hpp.FakeTransport())
     client.note = planted.all[2]  # type: ignore[attr-defined]

@@ -37,7 +37,7 @@ def chained() -> hpp.HPPError:
 
 
 def retrying(error: hpp.HPPError) -> hpp.Retrying:
-    return hpp.Retrying(operation="create_session", attempt=1, wait=0.0, error=error)
+    return hpp.Retrying(call="c", operation="create_session", attempt=1, wait=0.0, error=error)
 
 
 TWICE = Facts(outcome=lost(attempts=2), posts=(post(None), post(None)), created=(MADE, MADE), resend=True)
@@ -56,7 +56,7 @@ LIES = {
     "a second POST": attrs.evolve(TWICE, resend=False, created=(MADE,)),
     "a POST that is not counted": attrs.evolve(TWICE, outcome=lost(attempts=1), created=(MADE,)),
     "more sessions than doubts": attrs.evolve(
-        TWICE, events=(hpp.Retrying(operation="x", attempt=1, wait=0.0, error=hpp.RateLimitError("x", status=429)),)
+        TWICE, events=(hpp.Retrying(call="c", operation="x", attempt=1, wait=0.0, error=hpp.RateLimitError("x", status=429)),)
     ),
     "accepted and sent again": attrs.evolve(TWICE, events=(retrying(hpp.DecodeError("x", status=201)),)),
     "a redirect followed": attrs.evolve(GOOD, sink=1),
