@@ -20,22 +20,23 @@ from typing import Any, Self
 from aiohttp import web
 
 from kustom_hpp.models import Session
+from kustom_hpp.sandbox.exchange import Credentials
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
 from kustom_hpp.sandbox.listener import Listener
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
 from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
 from kustom_hpp.sandbox.quota import Bucket, Quota
-from kustom_hpp.sandbox.record import ConnectionSeen, Created, Record, RequestSeen
+from kustom_hpp.sandbox.record import ConnectionSeen, Created, Distributed, Record, RequestSeen
 from kustom_hpp.sandbox.routes import application
 from kustom_hpp.sandbox.script import Rule, Script
-from kustom_hpp.sandbox.server import Credentials, Server
+from kustom_hpp.sandbox.server import Server
 from kustom_hpp.sandbox.sessions import Action, ClosedError, Moment, StoredSession
 from kustom_hpp.sandbox.state import Clock, State
 
 __all__ = [
-    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Clock", "ClosedError", "ConnectionSeen", "Created", "Fault",
-    "Kind", "Moment", "Port", "PortKind", "Proxy", "ProxyRequest", "Quota", "Record", "RequestSeen", "Rule", "Sandbox",
-    "Script", "Stage", "State", "StoredSession",
+    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Clock", "ClosedError", "ConnectionSeen", "Created",
+    "Distributed", "Fault", "Kind", "Moment", "Port", "PortKind", "Proxy", "ProxyRequest", "Quota", "Record",
+    "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State", "StoredSession",
 ]  # fmt: skip
 
 _TURNS = 20
@@ -115,6 +116,10 @@ class Sandbox:
             >>> _ = sandbox.fault("status_429", only="https://...")        # creates for this payment session
             >>> _ = sandbox.fault(["status_503", None, "garbage"])         # the next three, then normal
             >>> _ = sandbox.fault("hang", probability=0.1, seed=7)
+            >>> _ = sandbox.fault("status_503", operation="read_session")  # creates alone where none is told
+
+        Every fault can meet every operation. Where its line in `FAULTS` speaks of a 201, it is the operation's own healthy
+        answer; a fault of the answer's body makes of an empty 204 a 200 with the session as read.
 
         Raises:
             ValueError: an unknown fault or parameter.

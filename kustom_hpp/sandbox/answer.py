@@ -67,12 +67,17 @@ def chunk(data: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def created(session: dict[str, Any], correlation_id: str) -> Answer:
-    """The 201 for a session, as on the API's reference."""
-    return Answer(status=201, headers=(_JSON, ("Klarna-Correlation-Id", correlation_id)), body=dumps(session))
+def json_answer(status: int, value: dict[str, Any], correlation_id: str) -> Answer:
+    """An answer of the API that has a body."""
+    return Answer(status=status, headers=(_JSON, ("Klarna-Correlation-Id", correlation_id)), body=dumps(value))
+
+
+def empty(correlation_id: str) -> Answer:
+    """The 204 of an operation that has nothing to say."""
+    return Answer(status=204, headers=(("Klarna-Correlation-Id", correlation_id),))
 
 
 def error(status: int, code: str, messages: list[str], correlation_id: str) -> Answer:
     """A refusal in the API's shape. Source: docs.kustom.co, errors in checkout."""
     body = {"error_code": code, "error_messages": messages, "correlation_id": correlation_id}
-    return Answer(status=status, headers=(_JSON, ("Klarna-Correlation-Id", correlation_id)), body=dumps(body))
+    return json_answer(status, body, correlation_id)

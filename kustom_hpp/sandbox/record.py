@@ -74,6 +74,10 @@ class RequestSeen:
     """The fault that was chosen for it. One that commits does not bite on a request that is refused."""
     status: int | None = None
     """The status that was answered; None where the answer has none, or where there was no answer."""
+    operation: str | None = None
+    """The operation of the API that it asks for, as the client's method is called; None where it is none."""
+    processed: bool = False
+    """True where what it asks for was done: it was not refused, and met no fault that does not commit."""
     correlation_id: str = ""
     """What a well-formed answer told as its correlation id."""
     created: str | None = None
@@ -129,6 +133,20 @@ class Created:
 
 
 @frozen(kw_only=True)
+class Distributed:
+    """One message with a session's link that a real API would have sent."""
+
+    session_id: str
+    method: str
+    """`email`, `sms` or `token`."""
+    contact: str
+    """The address, number or access id: its first character, the rest masked. What came stands in the request's body."""
+    request: int
+    """The number of the request that asked for it."""
+    at: float = field(factory=time.monotonic)
+
+
+@frozen(kw_only=True)
 class Counts:
     """How much was seen in all, however much of it is remembered."""
 
@@ -137,6 +155,7 @@ class Counts:
     posts: int = 0
     """Creates, as far as their heads came in."""
     created: int = 0
+    distributions: int = 0
     sink: int = 0
 
 
@@ -156,6 +175,7 @@ class Record:
         self._connections: deque[ConnectionSeen] = deque(maxlen=remember)
         self._requests: deque[RequestSeen] = deque(maxlen=remember)
         self._created: deque[Created] = deque(maxlen=remember)
+        self._distributions: deque[Distributed] = deque(maxlen=remember)
         self._sink: deque[RequestSeen] = deque(maxlen=remember)
         self._numbers: dict[str, int] = dict.fromkeys(_COUNTED, 0)
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -181,6 +201,11 @@ class Record:
         return tuple(self._created)
 
     @property
+    def distributions(self) -> tuple[Distributed, ...]:
+        """Every message that would have been sent, oldest first."""
+        return tuple(self._distributions)
+
+    @property
     def sink(self) -> tuple[RequestSeen, ...]:
         """Every request that came in at the sink, where the redirect faults point to."""
         return tuple(self._sink)
@@ -203,6 +228,7 @@ class Record:
         self._connections.clear()
         self._requests.clear()
         self._created.clear()
+        self._distributions.clear()
         self._sink.clear()
         self._numbers = dict.fromkeys(_COUNTED, 0)
 
@@ -274,6 +300,14 @@ class Record:
                 redirect_url=redirect_url,
                 request=request.number,
             )
+        )
+        self.changed()
+
+    def distribution(self, request: RequestSeen, session_id: str, method: str, contact: str) -> None:
+        """A message was sent. `contact` is masked."""
+        self._count("distributions")
+        self._distributions.append(
+            Distributed(session_id=session_id, method=method, contact=contact, request=request.number)
         )
         self.changed()
 

@@ -1,22 +1,23 @@
 """All that the sandbox serves, put together: the API, and the rooms with pages beside it.
 
-A room is a module with a function `add_routes(app, server)`. What it serves is no API: nobody needs credentials for it, it
-is not in `record.requests`, and no scripted fault meets it.
+A room is a module with a function `add_routes(app, server)`. What stands outside of /hpp/ is no API: nobody needs
+credentials for it, it is not in `record.requests`, and no scripted fault meets it.
 """
 
 from collections.abc import Callable
 
 from aiohttp import web
 
+from kustom_hpp.sandbox import api, qr
 from kustom_hpp.sandbox.server import Server
 
-ROOMS: tuple[Callable[[web.Application, Server], None], ...] = ()
+ROOMS: tuple[Callable[[web.Application, Server], None], ...] = (qr.add_routes,)
 """The `add_routes` of each room."""
 
 
 def application(server: Server) -> web.Application:
-    """The API's application with the rooms' routes in it."""
+    """The application with everything in it."""
     app = server.app()
-    for add_routes in ROOMS:
+    for add_routes in (api.add_routes, *ROOMS):
         add_routes(app, server)
     return app

@@ -10,7 +10,20 @@ from attrs import define, field, frozen
 
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Stage, split
 
-_SETTINGS: Mapping[str, type] = MappingProxyType({"skip": int, "times": int, "probability": float, "seed": int})
+CREATE, ANY = "create_session", "any"
+OPERATIONS = (
+    CREATE, "read_session", "disable_session", "distribute_session", "check_identity", "renew_distribution_token",
+)  # fmt: skip
+"""The operations that a rule can mean; `api.ENDPOINTS` are these."""
+
+_SETTINGS: Mapping[str, type] = MappingProxyType(
+    {"skip": int, "times": int, "probability": float, "seed": int, "operation": str}
+)
+
+
+def _check_operation(instance: object, attribute: object, name: str) -> None:  # noqa: ARG001 - attrs' shape of a validator
+    if name not in (*OPERATIONS, ANY):
+        raise ValueError(f"no operation is called {name!r}: it is one of {', '.join((*OPERATIONS, ANY))}")
 
 
 @frozen(kw_only=True)
@@ -18,7 +31,9 @@ class Where:
     """Which requests a rule means. A fault of the connection stage counts connections instead."""
 
     only: str | None = None
-    """Only requests for this payment_session_url; None for all."""
+    """Only requests for this payment_session_url, and for sessions of it; None for all."""
+    operation: str = field(default=CREATE, validator=_check_operation)
+    """Only requests for this operation, of `OPERATIONS`; "any" for all."""
     skip: int = 0
     """How many of them pass before it bites."""
     times: int | None = None
@@ -56,10 +71,10 @@ class Rule:
     def _draws(self) -> bool:
         return len(self.faults) > 1 and not self.in_order
 
-    def ask(self, url: str) -> tuple[Fault | None, ...]:
+    def ask(self, url: str, operation: str) -> tuple[Fault | None, ...]:
         """Count a request; what it shall meet, in a tuple, or an empty one where the rule does not bite."""
         where = self.where
-        if where.only is not None and url != where.only:
+        if where.operation not in (operation, ANY) or (where.only is not None and url != where.only):
             return ()
         self.seen += 1
         draws = self._draws or where.probability < 1
@@ -96,11 +111,13 @@ class Script:
         """Add a rule: one fault, or a sequence of them (None for a normal answer) consumed in order, then normal.
 
         Args:
-            what: a fault or its spelling; in a spelling `skip`, `times`, `probability` and `seed` may stand too.
-            **where: `only`, `skip`, `times`, `probability`, `seed` as in `Where`; `nth=3` for the third request alone.
+            what: a fault or its spelling; in a spelling `skip`, `times`, `probability`, `seed` and `operation` may stand
+                too.
+            **where: `only`, `skip`, `times`, `probability`, `seed`, `operation` as in `Where`; `nth=3` for the third request
+                alone.
 
         Raises:
-            ValueError: an unknown fault or parameter, or a connection fault where there are requests to tell apart.
+            ValueError: an unknown fault, parameter or operation, or a connection fault where there are requests to tell apart.
 
         """
         if isinstance(what, (str, Fault)):
@@ -119,10 +136,11 @@ class Script:
         return self._keep(Rule(faults=drawn, where=_where({"probability": probability, "seed": seed} | where)))
 
     def _keep(self, rule: Rule) -> Rule:
-        if rule.on_connection and (len(rule.faults) > 1 or rule.where.only is not None):
+        where = rule.where
+        if rule.on_connection and (len(rule.faults) > 1 or where.only is not None or where.operation != CREATE):
             raise ValueError(
-                "a connection fault bites before there is a request: it stands alone, not in a sequence, in chaos or "
-                "for one payment session"
+                "a connection fault bites before there is a request: it stands alone, not in a sequence, in chaos, for "
+                "one payment session or for an operation"
             )
         self.rules.append(rule)
         return rule
@@ -134,15 +152,15 @@ class Script:
 
     def for_connection(self) -> Fault | None:
         """What the next connection meets."""
-        return self._first([rule for rule in self.rules if rule.on_connection], "")
+        return self._first([rule for rule in self.rules if rule.on_connection], "", CREATE)
 
-    def for_request(self, url: str | None) -> Fault | None:
-        """What the next request meets."""
-        return self._first([rule for rule in self.rules if not rule.on_connection], url or "")
+    def for_request(self, url: str | None, operation: str = CREATE) -> Fault | None:
+        """What the next request for an operation meets."""
+        return self._first([rule for rule in self.rules if not rule.on_connection], url or "", operation)
 
     @staticmethod
-    def _first(rules: list[Rule], url: str) -> Fault | None:
-        found = [(rule, chosen) for rule in rules if (chosen := rule.ask(url))]
+    def _first(rules: list[Rule], url: str, operation: str) -> Fault | None:
+        found = [(rule, chosen) for rule in rules if (chosen := rule.ask(url, operation))]
         if not found:
             return None
         rule, chosen = found[0]

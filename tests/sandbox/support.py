@@ -46,6 +46,18 @@ def request(
     return head.encode() + body
 
 
+def call(
+    sandbox: Sandbox, line: str, body: bytes | None = None, *, authorization: str | None = None, more: str = ""
+) -> bytes:
+    """A request for any operation: `call(sandbox, f"GET {PATH}/{session_id}")`; JSON where it has a body."""
+    framing = "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        f"{line} HTTP/1.1\r\nHost: {URL(sandbox.base_url).authority}\r\n"
+        f"Authorization: {authorization or 'Basic ' + sandbox.api_key}\r\n{framing}{more}\r\n"
+    )
+    return head.encode() + (body or b"")
+
+
 def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 
@@ -110,9 +122,11 @@ class Wire:
             await self.writer.wait_closed()
 
     async def answer(self) -> Reply:
-        """One well-formed answer with a Content-Length or in chunks; the connection stays."""
+        """One well-formed answer with a Content-Length or in chunks, or a 204; the connection stays."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         reply = Reply(head, "open")
+        if reply.status == 204:
+            return reply
         if (length := reply.header("content-length")) is not None:
             reply.data += await self.reader.readexactly(int(length))
             return reply

@@ -14,8 +14,7 @@ _MIB = 1 << 20
 
 def _body(name: str, about: str, build: Callable[[Session], bytes], content_type: str = "application/json") -> Kind:
     def answer(call: Call, args: Args) -> Answer:  # noqa: ARG001
-        healthy = call.answer()
-        return healthy.with_headers(("Content-Type", content_type)).with_body(build(call.session or {}))
+        return call.full().with_headers(("Content-Type", content_type)).with_body(build(call.shown))
 
     return answers(name, about, answer, commits=True)
 
@@ -32,8 +31,10 @@ def _wrong_types(session: Session) -> Session:
     wrong: dict[str, Any] = {
         "distribution_module": "text", "distribution_url": 5, "expires_at": 1_700_000_000, "qr_code_url": [],
         "manual_identification_check_url": {}, "session_url": False,
+        "status": 5, "updated_at": [], "order_id": {}, "klarna_reference": False, "authorization_token": 7,
+        "manual_identification": "text", "token": 5, "standalone_url": [], "generation_url": {},
     }  # fmt: skip
-    return session | wrong
+    return {name: wrong.get(name, value) for name, value in session.items()}
 
 
 def _urls(session: Session, url: Callable[[str], str]) -> Session:
@@ -55,8 +56,8 @@ def _other_host(url: str) -> str:
 
 
 def _padded(call: Call) -> tuple[bytes, bytes]:
-    """The 201's JSON, cut open where padding of any size may stand: it stays valid JSON."""
-    return call.answer().body[:-1] + b',"padding":"', b'"}'
+    """The answer's JSON, cut open where padding of any size may stand: it stays valid JSON."""
+    return call.full().body[:-1] + b',"padding":"', b'"}'
 
 
 async def stream(call: Call, head: Answer, pieces: Iterator[bytes]) -> Then:
@@ -90,13 +91,13 @@ def packed(start: bytes, mib: int, end: bytes, wbits: int) -> Iterator[bytes]:
 
 async def _big_body(call: Call, args: Args) -> Then:
     start, end = _padded(call)
-    return await stream(call, call.answer(), plain(start, args["mib"], end))
+    return await stream(call, call.full(), plain(start, args["mib"], end))
 
 
 def _bomb(name: str, encoding: str, wbits: int) -> Kind:
     async def play(call: Call, args: Args) -> Then:
         start, end = _padded(call)
-        head = call.answer().with_headers(("Content-Encoding", encoding))
+        head = call.full().with_headers(("Content-Encoding", encoding))
         return await stream(call, head, packed(start, args["mib"], end, wbits))
 
     about = f"a 201 that {encoding} has made a thousand times smaller: `mib` MiB decoded"
@@ -137,7 +138,7 @@ BODIES = (
     _fields(
         "wrong_type_redirect_url",
         "redirect_url is an object",
-        lambda session: session | {"redirect_url": {"href": session["redirect_url"]}},
+        lambda session: session | {"redirect_url": {"href": session.get("redirect_url")}},
     ),
     _fields("wrong_types", "every optional field has another JSON type", _wrong_types),
     _fields(

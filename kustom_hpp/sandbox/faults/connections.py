@@ -40,8 +40,8 @@ async def _hang(call: Call, args: Args) -> Then:
 
 
 async def _head(call: Call) -> bytes:
-    """Send the head of the 201; the body that should follow."""
-    whole = call.answer()
+    """Send the head of the answer; the body that should follow."""
+    whole = call.full()
     call.answered(whole.status)
     await call.send(whole.encode()[: -len(whole.body)])
     return whole.body
@@ -85,7 +85,7 @@ async def _drip_body(call: Call, args: Args) -> Then:
 
 
 async def _drip_head(call: Call, args: Args) -> Then:
-    whole = call.answer()
+    whole = call.full()
     await _drip(call, whole.encode()[: -len(whole.body)], args["interval"])
     await call.send(whole.body)
     call.answered(whole.status)
@@ -105,7 +105,7 @@ async def _keepalive_close(call: Call, args: Args) -> Then:
 
 
 async def _double_answer(call: Call, args: Args) -> Then:
-    first, late = call.answer(), args["late"]
+    first, late = call.full(), args["late"]
     stray = first.with_body(dumps(call.stray())).encode()
     if late <= 0:
         call.answered(first.status)

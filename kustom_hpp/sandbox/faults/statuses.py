@@ -43,13 +43,13 @@ def _accepted(status: int) -> Kind:
 def _redirect(status: int, *, same: bool) -> Kind:
     async def play(call: Call, args: Args) -> Then:  # noqa: ARG001
         base = call.base_url if same else await call.sink()
-        answer = call.error(status).with_headers(("Location", f"{base}/hpp/v1/sessions"))
+        answer = call.error(status).with_headers(("Location", base + call.path))
         await call.send(answer)
         return Then.KEEP
 
     # 303 after a POST says "done, look there": it is the one that means processed (RFC 9110, 15.4.4).
     commits = status == _SEE_OTHER
-    target = "the create path of the same origin" if same else "the sink, another origin"
+    target = "the same path" + (" of the same origin" if same else " of the sink, another origin")
     return Kind(
         name=f"redirect_{status}" + ("_same" if same else ""),
         about=f"{status} to {target}",
