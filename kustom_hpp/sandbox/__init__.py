@@ -23,6 +23,7 @@ from kustom_hpp.models import Session
 from kustom_hpp.sandbox.exchange import Credentials
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
 from kustom_hpp.sandbox.listener import Listener
+from kustom_hpp.sandbox.orders import Order, OrderLine
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
 from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
 from kustom_hpp.sandbox.quota import Bucket, Quota
@@ -35,8 +36,8 @@ from kustom_hpp.sandbox.state import Clock, State
 
 __all__ = [
     "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Clock", "ClosedError", "ConnectionSeen", "Created",
-    "Distributed", "Fault", "Kind", "Moment", "Port", "PortKind", "Proxy", "ProxyRequest", "Quota", "Record",
-    "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State", "StoredSession",
+    "Distributed", "Fault", "Kind", "Moment", "Order", "OrderLine", "Port", "PortKind", "Proxy", "ProxyRequest",
+    "Quota", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State", "StoredSession",
 ]  # fmt: skip
 
 _TURNS = 20
@@ -152,6 +153,31 @@ class Sandbox:
         if stored is None:
             raise LookupError(f"the sandbox has no session {session_id}")
         return self.state.act(stored, Action(action))
+
+    def order(
+        self, payment_session_url: str, *lines: OrderLine, currency: str = "SEK", shop: str | None = None
+    ) -> Order:
+        """Say what the payment page shows as the order; without it every payment session has a sample.
+
+        Examples:
+            >>> sandbox = Sandbox()
+            >>> order = sandbox.order("https://...", OrderLine(name="Mug", quantity=2, unit_price=1900), currency="EUR")
+            >>> order.order_amount
+            3800
+
+        Args:
+            payment_session_url: as in the request that creates the session, before that or after it.
+            *lines: at least one.
+            currency: three letters, ISO 4217.
+            shop: the shop's name; None for the host of its URLs.
+
+        Raises:
+            ValueError: there are no lines, or the currency is none.
+
+        """
+        order = Order(lines=lines, currency=currency, shop=shop)
+        self.state.orders.give(payment_session_url, order)
+        return order
 
     def port(self, name: str) -> AbstractAsyncContextManager[Port]:
         """Open a port with a fault of `PORTS`: `async with sandbox.port("tls_hang") as port: ... port.base_url`.

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
+from kustom_hpp.sandbox.orders import Orders
 from kustom_hpp.sandbox.sessions import (
     ORDER_LIFE,
     Action,
@@ -79,6 +80,8 @@ class State:
         self.sessions: dict[str, StoredSession] = {}
         """By their ids, oldest first; expired ones too."""
         self.payment_sessions: dict[str, PaymentSession] = {}
+        self.orders = Orders(remember=remember)
+        """What the pages show as the orders of payment sessions."""
         self._pages: dict[str, StoredSession] = {}
         self._remember = remember
         self._listeners: list[Listener] = []

@@ -1,0 +1,151 @@
+"""What a payment page shows as the order. The sandbox makes no orders, so it shows a sample, or what a test gave it. No I/O.
+
+Names and units are those of a Kustom Checkout order: amounts in minor units (1999 is 19.99), tax included, rates in
+hundredths of a percent (2500 is 25 %). Source: docs.kustom.co, Checkout API, order_lines.
+"""
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import Attribute, field, frozen, validators
+
+
+def _whole(least: int) -> Any:
+    return [validators.instance_of(int), validators.ge(least)]
+
+
+def _currency(instance: object, attribute: "Attribute[str]", value: str) -> None:  # noqa: ARG001 - attrs' shape
+    if not isinstance(value, str) or re.fullmatch(r"[A-Z]{3}", value) is None:
+        raise ValueError("currency must be three capital letters (ISO 4217), such as SEK")
+
+
+@frozen(kw_only=True)
+class OrderLine:
+    """One line of an order."""
+
+    name: str = field(validator=validators.instance_of(str))
+    quantity: int = field(default=1, validator=_whole(1))
+    unit_price: int = field(validator=validators.instance_of(int))
+    """In minor units, tax included; negative for a discount."""
+    tax_rate: int = field(default=2500, validator=_whole(0))
+    """In hundredths of a percent."""
+
+    @property
+    def total_amount(self) -> int:
+        """In minor units, tax included."""
+        return self.quantity * self.unit_price
+
+    @property
+    def total_tax_amount(self) -> int:
+        """The tax in `total_amount`, in minor units."""
+        return self.total_amount - _rounded(self.total_amount * 10_000, 10_000 + self.tax_rate)
+
+
+def _lines(value: Iterable[OrderLine]) -> tuple[OrderLine, ...]:
+    return tuple(value)
+
+
+@frozen(kw_only=True)
+class Order:
+    """What the page shows: `Order(lines=[OrderLine(name="Mug", unit_price=1900)], currency="EUR")`."""
+
+    lines: tuple[OrderLine, ...] = field(
+        converter=_lines,
+        validator=[validators.min_len(1), validators.deep_iterable(validators.instance_of(OrderLine))],
+    )
+    currency: str = field(default="SEK", validator=_currency)
+    shop: str | None = field(default=None, validator=validators.optional(validators.instance_of(str)))
+    """The shop's name; None for the host of its URLs."""
+
+    @property
+    def order_amount(self) -> int:
+        """In minor units, tax included."""
+        return sum(line.total_amount for line in self.lines)
+
+    @property
+    def order_tax_amount(self) -> int:
+        """The tax in `order_amount`, in minor units."""
+        return sum(line.total_tax_amount for line in self.lines)
+
+
+class Orders:
+    """The orders of payment sessions: given ones, and a sample for any other.
+
+    Args:
+        remember: how many given orders are kept, the newest; None keeps all.
+
+    """
+
+    def __init__(self, *, remember: int | None = None) -> None:
+        self._given: OrderedDict[str, Order] = OrderedDict()
+        self._remember = remember
+
+    def give(self, payment_session_url: str, order: Order) -> None:
+        """Let a payment session have this order."""
+        self._given[payment_session_url] = order
+        self._given.move_to_end(payment_session_url)
+        while self._remember is not None and len(self._given) > self._remember:
+            self._given.popitem(last=False)
+
+    def of(self, payment_session_url: str) -> Order:
+        """The order of a payment session."""
+        return self._given.get(payment_session_url) or sample_order(payment_session_url)
+
+
+def money(amount: int, currency: str) -> str:
+    """An amount in minor units for people: `SEK 1,249.00`, with a minus sign where it is negative."""
+    sign, whole, minor = "\N{MINUS SIGN}" if amount < 0 else "", *divmod(abs(amount), 100)
+    return f"{currency}\u00a0{sign}{whole:,}.{minor:02}"
+
+
+def percent(rate: int) -> str:
+    """A rate in hundredths of a percent for people: `25 %`, `25.5 %`."""
+    return f"{rate / 100:g}\u00a0%"
+
+
+_GOODS = (
+    # name, price in hundredths of a euro, most of them in one order, whether it is food
+    ("Wool blanket, oatmeal", 8900, 1, False),
+    ("Stoneware mug, 30\u00a0cl", 1900, 4, False),
+    ("Linen tea towel, set of two", 2400, 2, False),
+    ("Oak serving board", 4500, 1, False),
+    ("Coffee beans, 500\u00a0g", 1250, 3, True),
+    ("Beeswax candle, tall", 950, 6, False),
+    ("Enamel pour-over kettle", 6900, 1, False),
+    ("Cotton tote, natural", 1500, 2, False),
+    ("Raspberry jam, 280\u00a0g", 690, 3, True),
+    ("Dotted notebook, A5", 1400, 3, False),
+)
+_COUNTRIES = (
+    # currency, its price of a euro, tax on goods and on food, price of delivery (in minor units)
+    ("SEK", 11, 2500, 1200, 4900),
+    ("EUR", 1, 2550, 1400, 490),
+    ("NOK", 11, 2500, 1500, 5900),
+    ("DKK", 7, 2500, 2500, 3900),
+)
+
+
+def sample_order(payment_session_url: str) -> Order:
+    """An order for a payment session: always the same for the same URL, another one for most others."""
+    seed = hashlib.sha256(payment_session_url.encode("utf-8", "surrogatepass")).digest()
+    currency, rate, tax, food_tax, delivery = _COUNTRIES[seed[0] % len(_COUNTRIES)]
+    first, step = seed[1] % len(_GOODS), (1, 3, 7, 9)[seed[2] % 4]  # steps that meet no article twice
+    lines = []
+    for number in range(2 + seed[3] % 3):
+        name, price, most, is_food = _GOODS[(first + number * step) % len(_GOODS)]
+        quantity = 1 + seed[4 + number] % most
+        # Whole crowns look like a price tag; cents stay cents.
+        unit_price = price if rate == 1 else price * rate // 100 * 100
+        lines.append(
+            OrderLine(name=name, quantity=quantity, unit_price=unit_price, tax_rate=food_tax if is_food else tax)
+        )
+    lines.append(OrderLine(name="Delivery, 2 to 4 days", unit_price=delivery, tax_rate=tax))
+    return Order(lines=lines, currency=currency)
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """The quotient to the nearest whole number, halves up."""
+    return (2 * numerator + denominator) // (2 * denominator)

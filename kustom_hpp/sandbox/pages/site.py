@@ -1,0 +1,72 @@
+"""What all pages share: the templates, the static files, and answers to browsers."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from kustom_hpp.sandbox.pages.policy import headers
+from kustom_hpp.sandbox.pages.render import STATIC_PATH, NoTemplatesError, Renderer, StaticFile, static_files
+
+_LINGER = 5.0
+"""Seconds that the body of a form may take until its connection is closed."""
+
+
+class Site:
+    """Pages of one sandbox. Files are read, and jinja2 is imported, when the first page is asked for."""
+
+    def __init__(self) -> None:
+        self._renderer: Renderer | None = None
+        self._files: Mapping[str, StaticFile] | None = None
+
+    def add_routes(self, app: web.Application) -> None:
+        """Register the static files."""
+        app.router.add_get(f"{STATIC_PATH}{{name}}", self._static)
+
+    async def renderer(self) -> Renderer:
+        """The templates.
+
+        Raises:
+            NoTemplatesError: jinja2 is not installed.
+
+        """
+        if self._renderer is None:
+            self._renderer = await asyncio.to_thread(Renderer)
+        return self._renderer
+
+    async def page(
+        self, template: str, policy: Iterable[tuple[str, str]], *, status: int = 200, **values: Any
+    ) -> web.Response:
+        """A page; without jinja2 a line that says what to install."""
+        try:
+            body = (await self.renderer()).page(template, **values)
+        except NoTemplatesError as missing:
+            return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
+        return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=dict(policy))
+
+    async def _static(self, request: web.Request) -> web.Response:
+        if self._files is None:
+            self._files = await asyncio.to_thread(static_files)
+        found = self._files.get(request.match_info["name"])
+        if found is None:
+            return web.Response(status=404, text="no such file\n", headers=dict(headers()))
+        return web.Response(body=found.data, headers={**dict(headers()), "Content-Type": found.content_type})
+
+
+async def end(request: web.Request, response: web.Response) -> web.StreamResponse:
+    """The answer to a form, whose body nobody needs: what has not come in yet is thrown away after the answer.
+
+    Closing with unread bytes would send RST, and that may destroy the answer on its way.
+    """
+    if request.content.is_eof():
+        return response
+    response.force_close()
+    await response.prepare(request)
+    await response.write_eof()
+    with contextlib.suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
+        async with asyncio.timeout(_LINGER):
+            while not request.content.at_eof():
+                await request.content.readany()
+    return response
