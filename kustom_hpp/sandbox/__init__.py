@@ -27,17 +27,19 @@ from kustom_hpp.sandbox.orders import Order, OrderLine
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
 from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
 from kustom_hpp.sandbox.quota import Bucket, Quota
-from kustom_hpp.sandbox.record import ConnectionSeen, Created, Distributed, Record, RequestSeen
+from kustom_hpp.sandbox.record import Record
 from kustom_hpp.sandbox.routes import application
 from kustom_hpp.sandbox.script import Rule, Script
+from kustom_hpp.sandbox.seen import Callback, ConnectionSeen, Created, Distributed, RequestSeen
 from kustom_hpp.sandbox.server import Server
 from kustom_hpp.sandbox.sessions import Action, ClosedError, Moment, StoredSession
 from kustom_hpp.sandbox.state import Clock, State
+from kustom_hpp.sandbox.updates import Updates
 
 __all__ = [
-    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Clock", "ClosedError", "ConnectionSeen", "Created",
-    "Distributed", "Fault", "Kind", "Moment", "Order", "OrderLine", "Port", "PortKind", "Proxy", "ProxyRequest",
-    "Quota", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State", "StoredSession",
+    "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Callback", "Clock", "ClosedError", "ConnectionSeen",
+    "Created", "Distributed", "Fault", "Kind", "Moment", "Order", "OrderLine", "Port", "PortKind", "Proxy",
+    "ProxyRequest", "Quota", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State", "StoredSession",
 ]  # fmt: skip
 
 _TURNS = 20
@@ -55,6 +57,8 @@ class Sandbox:
         faults: what `fault` is called with at the start, one by one.
         ssl: serves https with this context; None serves http.
         keepalive: seconds after which an idle connection is closed.
+        callback_timeout: seconds that a status callback may take.
+        callback_delay: seconds until a status callback that was not taken is repeated.
         remember: how many connections, requests and sessions are kept, the newest of each; None keeps all.
 
     """
@@ -70,6 +74,8 @@ class Sandbox:
         faults: Iterable[str | Fault] = (),
         ssl: _ssl.SSLContext | None = None,
         keepalive: float = 75.0,
+        callback_timeout: float = 3.0,
+        callback_delay: float = 3.0,
         remember: int | None = None,
     ) -> None:
         self.api_key = f"kco_test_api_{secrets.token_urlsafe(24)}" if api_key is None else api_key
@@ -97,6 +103,7 @@ class Sandbox:
             quota=self.quota,
         )
         self._server.open_sink = self.sink
+        self._updates = Updates(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
         self._sink = ""
@@ -204,7 +211,8 @@ class Sandbox:
         """Wait until everything that was sent to the sandbox so far has been read, processed and written down.
 
         The record tells the truth about a request that its sender gave up on only after this. A fault that keeps silent
-        is waited for as long as its client stays.
+        is waited for as long as its client stays. Status callbacks that are due are waited for too; one that waits for its
+        repetition is not due.
 
         Args:
             timeout: in seconds.
@@ -218,7 +226,11 @@ class Sandbox:
         # Between a byte's arrival and the first line of its handler lie a few turns of the loop and no waiting for
         # anything outside: that many quiet turns in a row mean that nothing is on its way.
         while quiet < _TURNS:
-            idle = not self._server.handlers and all(listener.is_quiet() for listener in self._listeners)
+            idle = (
+                not self._server.handlers
+                and self._updates.is_quiet
+                and all(listener.is_quiet() for listener in self._listeners)
+            )
             quiet = quiet + 1 if idle else 0
             if loop.time() > end:
                 raise TimeoutError(f"still serving after {timeout} s: {self.record.counts}")
@@ -238,6 +250,7 @@ class Sandbox:
         self._runner = web.AppRunner(application(self._server), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         self.base_url = self._server.base_url = await self._listen("api", self._port, self._tls)
+        self._updates.open()
         return self
 
     async def aclose(self) -> None:
@@ -246,6 +259,7 @@ class Sandbox:
             return
         for handler in (*self._server.handlers, *self._server.guests):
             handler.cancel()
+        await self._updates.aclose()
         while self._listeners:
             await self._listeners.pop().aclose()
         await self._runner.cleanup()

@@ -20,7 +20,7 @@ from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.sandbox import answer, distribution
 from kustom_hpp.sandbox.answer import Answer
 from kustom_hpp.sandbox.exchange import Exchange, RefusedError
-from kustom_hpp.sandbox.record import CREATE_PATH
+from kustom_hpp.sandbox.seen import CREATE_PATH
 from kustom_hpp.sandbox.server import Endpoint, Server
 from kustom_hpp.sandbox.sessions import ClosedError, StoredSession
 

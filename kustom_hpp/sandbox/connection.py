@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 from aiohttp import web
 
-from kustom_hpp.sandbox.record import RAW_CAP, ConnectionSeen
+from kustom_hpp.sandbox.seen import RAW_CAP, ConnectionSeen
 
 _RESET = struct.pack("ii", 1, 0)
 

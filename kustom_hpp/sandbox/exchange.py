@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from kustom_hpp.models import MAX_BODY
 from kustom_hpp.sandbox.connection import Link
 from kustom_hpp.sandbox.faults import Then
-from kustom_hpp.sandbox.record import RequestSeen
+from kustom_hpp.sandbox.seen import RequestSeen
 from kustom_hpp.sandbox.sessions import StoredSession
 
 _LINGER = 5.0

@@ -21,8 +21,8 @@ class Quota:
     burst: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     """Creates that may come at once after a pause; None for one second's worth, at least 1."""
     tell: Tell = field(default="headers", validator=validators.in_(("headers", "retry_after", "bare")))
-    """`headers`: x-ratelimit-limit, -remaining and -reset on every answer; `retry_after`: that header on each 429;
-    `bare`: nothing beside the 429."""
+    """`headers`: x-ratelimit-limit, -remaining and -reset on every answer to a create; `retry_after`: that header on each 429;
+    `bare`: nothing beside the 429. Other operations than creates have a quota of their own at the API, and none here."""
 
     @property
     def size(self) -> int:

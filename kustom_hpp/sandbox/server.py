@@ -21,8 +21,9 @@ from kustom_hpp.sandbox.connection import Link
 from kustom_hpp.sandbox.exchange import Credentials, Exchange, RefusedError, Written
 from kustom_hpp.sandbox.faults import Call, Fault, Stage, Then
 from kustom_hpp.sandbox.quota import Bucket
-from kustom_hpp.sandbox.record import Record, payment_session_url
-from kustom_hpp.sandbox.script import Script
+from kustom_hpp.sandbox.record import Record
+from kustom_hpp.sandbox.script import CREATE, Script
+from kustom_hpp.sandbox.seen import payment_session_url
 from kustom_hpp.sandbox.sessions import StoredSession, new_session
 from kustom_hpp.sandbox.state import State
 
@@ -209,7 +210,7 @@ class Server:
 
     def _response(self, exchange: Exchange, what: Answer) -> web.Response:
         exchange.answered(what.status)
-        if self.quota is not None:
+        if self.quota is not None and exchange.seen.operation == CREATE:
             what = what.with_headers(*self.quota.headers(what.status))
         return web.Response(status=what.status, reason=what.reason, headers=dict(what.headers), body=what.body or None)
 
