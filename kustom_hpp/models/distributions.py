@@ -188,17 +188,18 @@ def distribution_from(value: Any) -> Distribution:
         raise InvalidRequestError(problems=(("$", f"must be a JSON object, got a {type(value).__name__}"),))
     found: Found = []
     method, contact, template = value.get("method"), value.get(CONTACT), value.get("template")
-    kind: Any = METHODS.get(method) if isinstance(method, str) else None
+    kind = METHODS.get(method) if isinstance(method, str) else None
     if kind is None:
         found.append(("method", f"must be one of {', '.join(METHODS)}, got {shape(method)}"))
     if not isinstance(contact, dict):
         found.append((CONTACT, f"must be an object, got {shape(contact)}"))
-    if found or not isinstance(contact, dict):
+    if kind is None or not isinstance(contact, dict):
         raise InvalidRequestError(problems=tuple(found))
     more = {name: contact[name] for name in contact if name not in kind.contact_fields}
     extra = {name: value[name] for name in value if name not in ("method", CONTACT, "template")}
     templates = DistributionTemplate._value2member_map_
-    request: Distribution = kind(
+    make: Any = kind  # its fields are named by the class itself
+    request: Distribution = make(
         **{name: contact.get(name) for name in kind.contact_fields},
         template=templates.get(template, template) if isinstance(template, str) else template,
         extra=extra | ({CONTACT: more} if more else {}),
