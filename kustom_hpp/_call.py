@@ -9,8 +9,10 @@ from typing import Any
 from attrs import frozen
 
 from kustom_hpp import retry
-from kustom_hpp._protocol import Operation, Protocol, correlation_id, rate_limit, with_info
-from kustom_hpp.errors import DeadlineExceededError, HPPError, RateLimitError
+from kustom_hpp._operations import Operation
+from kustom_hpp._protocol import Protocol, correlation_id, rate_limit, with_info
+from kustom_hpp._session_protocol import Done
+from kustom_hpp.errors import DeadlineExceededError, HPPError, NotFoundError, RateLimitError
 from kustom_hpp.events import Finished, Hooks, Retrying, Started
 from kustom_hpp.pace import Pace
 from kustom_hpp.transport import Transport
@@ -124,9 +126,15 @@ class Call(retry.Progress):
             self.mark = None
             if answer is not None:
                 _report(parts.pace, sent, self.limit, error)
+            if self._has_been_done(error):
+                return Done()
             raise
         _report(parts.pace, sent, self.limit)
         return value
+
+    def _has_been_done(self, error: HPPError) -> bool:
+        """Whether an error says that an earlier attempt of this call, whose answer was lost, has done it."""
+        return self.operation.gone_is_done and self.earlier is Delivery.UNKNOWN and isinstance(error, NotFoundError)
 
     async def run(
         self, on_retry: Callable[[int, float, HPPError], None] | None = None, failed: HPPError | None = None

@@ -8,7 +8,7 @@ another JSON type, are kept raw in `extra`; `null` is None; an enum value newer 
 import datetime as dt
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
@@ -86,8 +86,13 @@ class Codec:
             msg = f"not JSON that can be read ({type(error).__name__})"
         raise ValueError(msg)
 
-    def decode(self, body: bytes, kind: type[T]) -> T:
+    def decode(self, body: bytes, kind: type[T], known: Mapping[str, str] | None = None) -> T:
         """An answer, read tolerantly.
+
+        Args:
+            body: its bytes.
+            kind: its model.
+            known: what is known of texts that it may leave out, by name.
 
         Raises:
             ValueError: the bytes are no JSON object, or a required field is missing; the text tells which.
@@ -97,6 +102,8 @@ class Codec:
         if not isinstance(value, dict):
             msg = f"not a JSON object but a {type(value).__name__}"
             raise ValueError(msg)  # noqa: TRY004 - it is the value that is wrong
+        if known is not None:
+            value = value | {name: text for name, text in known.items() if not value.get(name)}
         hook = self._structure_hooks.get(kind)
         if hook is None:
             hook = self._structure_hooks[kind] = self._answers.get_structure_hook(kind)

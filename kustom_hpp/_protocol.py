@@ -1,4 +1,4 @@
-"""The sans-I/O middle: one row per endpoint, a request built from a value, a value or an error read from an answer.
+"""The sans-I/O middle: a request built from a value, a value or an error read from an answer.
 
 Nothing here opens a socket, waits or tries again. An answer's body is never trusted to have a shape.
 """
@@ -6,14 +6,14 @@ Nothing here opens a socket, waits or tries again. An answer's body is never tru
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from attrs import frozen
 from yarl import URL
 
 from kustom_hpp._codec import Codec, codec
 from kustom_hpp._grammar import is_good
+from kustom_hpp._operations import CREATE_SESSION, Operation
 from kustom_hpp.config import Environment, Settings
 from kustom_hpp.errors import (
     ApiError,
@@ -35,34 +35,16 @@ _SECRET_LENGTH = 8
 _ID_CAP = 128
 
 
-@frozen(kw_only=True, slots=True)
-class Operation:
-    """One endpoint of the API."""
-
-    name: str
-    """As the client's method is called."""
-    method: str
-    path: str
-    """Below the base URL."""
-    answer: type[Any]
-    """The model of a 2xx answer."""
-    repeatable: bool = False
-    """True where doing it twice does no harm, so that an attempt of unknown outcome may be followed by another."""
-
-
-CREATE_SESSION = Operation(name="create_session", method="POST", path="/hpp/v1/sessions", answer=Session)
-"""Source: docs.kustom.co, "Create an HPP session". Not idempotent, and no key makes it so."""
-
-OPERATIONS = (CREATE_SESSION,)
-
-
 class Protocol:
-    """The operations at one place with one set of credentials. Holds what every request shares; has no other state."""
+    """Creating sessions at one place with one set of credentials. Holds what every request shares; has no other state.
+
+    `SessionProtocol` is the same for the sessions that exist then.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._codec: Codec = codec()
-        self._urls = {row.path: URL(f"{settings.base_url}{row.path}", encoded=True) for row in OPERATIONS}
+        self._create_url = URL(f"{settings.base_url}{CREATE_SESSION.path}", encoded=True)
         self._orders = f"{settings.base_url}/checkout/v3/orders/"
         # Byte for byte what goes on the wire, in this order, after Host and before Content-Length.
         self.headers: Mapping[str, str] = {
@@ -74,8 +56,8 @@ class Protocol:
             **dict(settings.headers),
         }
 
-    def build(self, operation: Operation, request: CreateSessionRequest, deadline: float | None) -> HttpRequest:
-        """The HTTP request for an operation; encoded once, whatever the number of attempts.
+    def build(self, operation: Operation, request: Any, deadline: float | None) -> HttpRequest:
+        """The HTTP request for a create; encoded once, whatever the number of attempts.
 
         Args:
             operation: the row.
@@ -89,7 +71,7 @@ class Protocol:
         body = self._body(request)
         return HttpRequest(
             method=operation.method,
-            url=self._urls[operation.path],
+            url=self._create_url,
             headers=self.headers,
             body=body,
             connect_timeout=self._settings.timeouts.connect,
@@ -144,7 +126,7 @@ class Protocol:
             raise self._api_error(operation, request, answer)
         if answer.broken is None:
             try:
-                return self._codec.decode(answer.body, operation.answer)
+                return self._codec.decode(answer.body, Session)
             except ValueError as error:
                 why = f"its body is {error}"
         else:
@@ -181,6 +163,8 @@ class Protocol:
         if messages:
             text += ": " + "; ".join(messages[:5]) + ("; …" if len(messages) > 5 else "")  # noqa: PLR2004
         text += self._way_out(kind, answer)
+        if answer.status in operation.meanings:
+            text += f". {operation.meanings[answer.status]}"
         if identity:
             identity = clean_text(identity, _ID_CAP)
             text += f" (correlation id {identity})"
@@ -216,9 +200,13 @@ class Protocol:
         """What we sent and nobody should read again in an error, longest first: some servers echo what they get."""
         found = {*self._settings.secrets}
         found.update(Secret(value) for _, value in self._settings.headers if len(value) >= _SECRET_LENGTH)
-        if isinstance(request, CreateSessionRequest):
-            found.update(Secret(secret) for secret in secrets_of(request))
+        found.update(Secret(secret) for secret in self._sent(request))
         return sorted(found, key=len, reverse=True)
+
+    def _sent(self, request: Any) -> Iterator[str]:
+        """The secrets in a request."""
+        if isinstance(request, CreateSessionRequest):
+            yield from secrets_of(request)
 
 
 def _redacted(body: bytes, secrets: list[Secret]) -> bytes:

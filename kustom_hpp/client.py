@@ -1,22 +1,23 @@
 """`HPPClient`: composes the rooms below, decides nothing."""
 
-import asyncio
 import copy
 import ssl as _ssl
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import attrs
 
-from kustom_hpp import _protocol, config
-from kustom_hpp._call import Parts, run
+from kustom_hpp import config
+from kustom_hpp._call import Parts
+from kustom_hpp._protocol import Protocol
+from kustom_hpp._session_protocol import SessionProtocol
+from kustom_hpp._verbs import Verbs, rules_of
 from kustom_hpp.config import Environment, OnUnknown, Pool, RetrySettings, Timeouts
 from kustom_hpp.errors import ConfigError
 from kustom_hpp.events import Hook, Hooks
-from kustom_hpp.models import CreateSessionRequest, Session
 from kustom_hpp.pace import Pace
-from kustom_hpp.retry import Quota, Rules
+from kustom_hpp.retry import Quota
 from kustom_hpp.transport import HTTP_LIBRARY, ClientSession, HTTPSessionManager, Transport
 from kustom_hpp.wire import Secret
 
@@ -33,12 +34,7 @@ def _secrets(headers: Any) -> Any:
     return {name: _secret(value) for name, value in headers.items()} if isinstance(headers, Mapping) else headers
 
 
-def _rules(settings: RetrySettings) -> dict[bool, Rules]:
-    """The rules of calls without options of their own, by whether the operation is repeatable."""
-    return {truth: Rules(settings=settings, repeatable=truth, deadline=None) for truth in (False, True)}
-
-
-class HPPClient:
+class HPPClient(Verbs):
     """A client for Kustom's Hosted Payment Page: one for each process and event loop, kept for their life.
 
     It opens its connections at the first call. Close it with `async with` or `await client.aclose()`.
@@ -53,8 +49,9 @@ class HPPClient:
         timeouts: for each attempt, in seconds.
         retry: when to try again.
         pool: connections and their keep-alive.
-        pace: the merchant's rate; share one among the clients of a merchant. None makes one that learns: the first 429
-            slows this client down.
+        pace: the rate at which sessions are created; share one among the clients of a merchant. None makes one that
+            learns: the first 429 slows this client down. The API counts all other operations apart (200 a second to 40
+            creates), and so does the client: they take no turn of this pace, but of one that learns from their answers.
         app_info: the caller's part of the User-Agent, like "MyShop/1.2".
         headers: more headers for every request, like {"Kustom-Partner": "..."}.
         ssl: a TLS context; the default one verifies and takes TLS 1.2 and newer. There is no way to turn that off.
@@ -118,7 +115,7 @@ class HPPClient:
             trust_env=trust_env,
             http_library=HTTP_LIBRARY,
         )
-        protocol = _protocol.Protocol(self._settings)
+        protocol = Protocol(self._settings)
         self._parts = Parts(
             protocol=protocol,
             transport=transport
@@ -129,7 +126,11 @@ class HPPClient:
             quota=Quota(),
             hooks=Hooks(hooks),
         )
-        self._rules = _rules(retry)
+        # Of the merchant's quota for creates, and of what retries may cost them, the other operations take nothing.
+        self._session_parts = attrs.evolve(
+            self._parts, protocol=SessionProtocol(self._settings, protocol), pace=Pace(), quota=Quota()
+        )
+        self._rules = rules_of(retry)
         self._is_view = False
 
     @classmethod
@@ -216,10 +217,15 @@ class HPPClient:
             changes["headers"] = config.merge_headers(settings.headers, headers)
         view = copy.copy(self)
         view._settings = attrs.evolve(settings, **changes)  # noqa: SLF001 - it is of our own class
-        protocol = _protocol.Protocol(view._settings)  # noqa: SLF001
+        protocol = Protocol(view._settings)  # noqa: SLF001
         its_hooks = self._parts.hooks if hooks is None else Hooks(hooks)
         view._parts = attrs.evolve(self._parts, protocol=protocol, hooks=its_hooks)  # noqa: SLF001
-        view._rules = _rules(view._settings.retry)  # noqa: SLF001
+        view._session_parts = attrs.evolve(  # noqa: SLF001
+            self._session_parts,
+            protocol=SessionProtocol(view._settings, protocol),  # noqa: SLF001
+            hooks=its_hooks,
+        )
+        view._rules = rules_of(view._settings.retry)  # noqa: SLF001
         view._is_view = True  # noqa: SLF001
         return view
 
@@ -237,48 +243,3 @@ class HPPClient:
             msg = "order_id must be the id alone: letters, digits, '-', '_', '.' and '~'"
             raise ConfigError(msg)
         return f"{self._settings.base_url}/checkout/v3/orders/{order_id}"
-
-    async def create_session(
-        self, request: CreateSessionRequest, *, deadline: float | None = None, on_unknown: OnUnknown | None = None
-    ) -> Session:
-        """Create a hosted page for a payment session: POST /hpp/v1/sessions.
-
-        Not idempotent: what is known not to have been processed is sent again, what may have been processed never is,
-        unless `on_unknown="resend"`.
-
-        Args:
-            request: the payment session's URL, merchant URLs and options.
-            deadline: seconds from now for the whole call, all attempts and waits; None for no end.
-            on_unknown: "resend" sends again what may have been processed, at the risk of a second session; None takes
-                the client's setting.
-
-        Returns:
-            The session; `payment_page` is where the consumer goes, `info` tells how the call went.
-
-        Raises:
-            InvalidRequestError: the documents forbid the request; nothing attempted.
-            ConfigError: deadline or on_unknown cannot work; nothing attempted.
-            ClientClosedError: nothing attempted.
-            WrongLoopError: nothing attempted.
-            DeadlineExceededError: nothing sent.
-            ConnectError: nothing sent.
-            ApiError: refused, unless it is an OutcomeUnknownError too.
-            OutcomeUnknownError: the session may exist; never repeat the call, make a new order and a session for it.
-
-        Source: docs.kustom.co, "Create an HPP session".
-
-        """
-        session: Session = await self._call(_protocol.CREATE_SESSION, request, deadline, on_unknown)
-        return session
-
-    def _call(
-        self, operation: _protocol.Operation, request: Any, deadline: float | None, on_unknown: OnUnknown | None
-    ) -> Coroutine[Any, Any, Any]:
-        parts = self._parts
-        if deadline is None and on_unknown is None:
-            rules, until = self._rules[operation.repeatable], None
-        else:
-            until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
-            settings = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
-            rules = Rules(settings=settings, repeatable=operation.repeatable, deadline=until)
-        return run(parts, operation, request, parts.protocol.build(operation, request, until), rules)

@@ -5,7 +5,7 @@
       InvalidRequestError(ValueError) the documents forbid this request: .problems    nothing attempted
       ClientClosedError               the client was closed                           nothing attempted
       WrongLoopError                  another event loop, or a forked process         nothing attempted
-      DeadlineExceededError           time ran out while waiting for a turn           NOT_SENT
+      DeadlineExceededError           time ran out while waiting: .details            NOT_SENT
       ConnectError                    no connection: .timed_out                       NOT_SENT
         CertificateError              the server's certificate is not good            NOT_SENT
       OutcomeUnknownError             it may exist: never repeat it                   UNKNOWN or ACCEPTED
@@ -20,8 +20,9 @@
 
 The invariant, for every error and every state of a call:
 `isinstance(error, OutcomeUnknownError) == (error.delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED})`.
-So `except OutcomeUnknownError` means "the session may exist, never send it again", and `except HPPError` after it means
-"it does not exist".
+So around a create `except OutcomeUnknownError` means "the session may exist, never send it again", and `except HPPError`
+after it means "it does not exist". A read changes nothing: whatever it ends with, it may be repeated, and what is known
+of it is known of its last attempt alone.
 
 Every error can be pickled and copied, and none holds an object of another library: what went wrong below is told as text
 in `cause`.
@@ -108,9 +109,16 @@ class WrongLoopError(HPPError):
 
 
 class DeadlineExceededError(HPPError):
-    """The deadline passed while the call was waiting for its turn: nothing was sent."""
+    """The deadline passed while waiting: for the call's turn, so that nothing was sent, or for the end of a session.
+
+    Attributes:
+        details: of `wait_for_session`, how the session stood when it was read last (a `SessionDetails`); None where no
+            read was answered, and for all other calls.
+
+    """
 
     _default_delivery = Delivery.NOT_SENT
+    details: Any = None
 
 
 class ConnectError(HPPError):
@@ -134,10 +142,14 @@ class CertificateError(ConnectError):
 
 
 class OutcomeUnknownError(HPPError):
-    """The session may exist (UNKNOWN) or does exist (ACCEPTED). Never repeat the call: make a new order and a session for it.
+    """The call may have been processed (UNKNOWN) or was processed (ACCEPTED), and its outcome is not known.
 
-    Source: docs.kustom.co, errors in checkout ("create a new order"). The lost session's link was shown to nobody and
-    dies within 48 hours.
+    Of `create_session`: the session may exist, or does. Never repeat the call: make a new order and a session for it. The
+    lost session's link was shown to nobody and dies within 48 hours. Source: docs.kustom.co, errors in checkout ("create
+    a new order").
+
+    Of `distribute_session`: the message may have been sent. Of `read_session` and `disable_session`: it is safe to repeat
+    the call; a read changes nothing, so that nothing has to be settled.
     """
 
     _default_delivery = Delivery.UNKNOWN
@@ -169,11 +181,11 @@ class LostAnswerError(OutcomeUnknownError):
 
 
 class DecodeError(OutcomeUnknownError):
-    """The API answered 2xx, so the session exists, but its answer cannot be read. Never sent again.
+    """The API answered 2xx, so a created session exists, but its answer cannot be read. A create is never sent again.
 
     Attributes:
         status: HTTP status of the answer.
-        body: the answer's body, at most 64 KiB of it.
+        body: the answer's body, at most 64 KiB of it; empty for a read, whose answer has personal data in it.
         session_id: the session's id, where at least that could be read; `disable_session` takes it. Else None.
 
     """
@@ -245,7 +257,15 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: the payment session or the HPP session is unknown or has expired."""
+    """404: the payment session or the HPP session is unknown or has expired.
+
+    Attributes:
+        details: of `wait_for_session`, how the session stood when it was read last (a `SessionDetails`); None where it was
+            not found at the first read, and for all other calls.
+
+    """
+
+    details: Any = None
 
 
 class RateLimitError(ApiError):

@@ -1,7 +1,8 @@
 """When to try again: judges our errors, and knows no HTTP.
 
 A call is sent again after NOT_SENT and after 429, nothing else: those are known not to have been processed. What may have
-been processed is sent again only for a repeatable operation or with `on_unknown="resend"`; what was accepted, never.
+been processed is sent again only for a repeatable operation, with `on_unknown="resend"`, or where the documents say so;
+what was accepted, never, unless it was a read whose answer was cut off.
 
 The first attempt runs bare. Only a failure wakes tenacity, which is fed that failure as its first attempt.
 """
@@ -20,13 +21,14 @@ from kustom_hpp.errors import (
     ConfigError,
     ConnectError,
     DeadlineExceededError,
+    DecodeError,
     HPPError,
     LostAnswerError,
     OutcomeUnknownError,
     RateLimitError,
     WrongLoopError,
 )
-from kustom_hpp.wire import Delivery
+from kustom_hpp.wire import IN_DOUBT, Delivery
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -71,9 +73,15 @@ class Rules:
 
     settings: RetrySettings
     repeatable: bool
-    """True where doing it twice does no harm: a read."""
+    """True where doing it twice does no harm."""
     deadline: float | None
     """The time on the event loop's clock after which the caller no longer waits."""
+    safe: bool = False
+    """True where it changes nothing: a read. Then what came of earlier attempts does not matter."""
+    try_again: frozenset[int] = frozenset()
+    """Statuses that the documents answer with "try again", where they come in the API's own words."""
+    in_doubt: str = IN_DOUBT
+    """What an unknown outcome means for the caller: part of that error's text."""
 
 
 class Progress:
@@ -99,8 +107,13 @@ def worth_repeating(error: BaseException, rules: Rules) -> bool:
     if isinstance(error, ConnectError):
         return not isinstance(error, CertificateError)
     if isinstance(error, OutcomeUnknownError) and error.resendable:
-        return rules.repeatable or rules.settings.on_unknown == "resend"
-    return False
+        return rules.repeatable or rules.settings.on_unknown == "resend" or _is_documented(error, rules)
+    return rules.safe and isinstance(error, DecodeError) and error.cause is not None  # cut off on its way
+
+
+def _is_documented(error: HPPError, rules: Rules) -> bool:
+    """Whether the API itself asks to try again; a status alone may be some gateway's."""
+    return isinstance(error, ApiError) and error.status in rules.try_again and error.code is not None
 
 
 async def call(  # noqa: PLR0917 - what one call is made of
@@ -145,7 +158,7 @@ async def call(  # noqa: PLR0917 - what one call is made of
             return outcome
         failure = outcome
     try:
-        raise _of_the_whole_call(failure, progress)
+        raise _of_the_whole_call(failure, rules, progress)
     finally:
         del failure, failed  # or error, traceback and frame would hold one another until the collector comes
 
@@ -267,13 +280,13 @@ def _count(progress: Progress, error: HPPError) -> None:
         progress.attempts += 1
 
 
-def _of_the_whole_call(error: HPPError, progress: Progress) -> HPPError:
+def _of_the_whole_call(error: HPPError, rules: Rules, progress: Progress) -> HPPError:
     """The last attempt's error, made to tell about the whole call."""
-    earlier = progress.earlier
+    earlier = None if rules.safe else progress.earlier
     delivery = Delivery.worst(earlier, error.delivery)
     if earlier is Delivery.UNKNOWN:
         return LostAnswerError(
-            f"an earlier attempt of this call may have been processed: never repeat it. The last one ended so: {error}",
+            f"what came of an earlier attempt of this call is unknown: {rules.in_doubt}. The last one ended so: {error}",
             timed_out=getattr(error, "timed_out", False),
             last_error=error,
             delivery=delivery,

@@ -11,6 +11,9 @@ from typing import Any
 from attrs import field, frozen
 from yarl import URL
 
+IN_DOUBT = "it may have been processed, never repeat it. Make a new order and a session for it"
+"""What an unknown outcome means for whoever creates a session: the end of that error's text."""
+
 
 class Secret(str):
     """Text that never shows itself: its `repr` is masked, and it refuses to be pickled.
@@ -135,6 +138,8 @@ class HttpRequest:
     """Seconds from the last byte sent to the last byte received; it also bounds the sending itself."""
     deadline: float | None = None
     """The time, on the event loop's clock, after which the caller no longer waits; None for no end."""
+    in_doubt: str = field(default=IN_DOUBT, repr=False)
+    """What an unknown outcome means for the caller: the end of that error's text."""
 
 
 @frozen(kw_only=True, slots=False)

@@ -26,6 +26,8 @@ class Story:
     """For each attempt what it raises or returns; a callable is called, and what it gives is awaited."""
     settings: hpp.RetrySettings = NO_JITTER
     repeatable: bool = False
+    rules: dict[str, Any] = field(factory=dict)
+    """What else the operation's row says."""
     deadline: float | None = None
     """In seconds from the call's beginning."""
     quota: retry.Quota = field(factory=retry.Quota)
@@ -73,6 +75,7 @@ class Story:
             settings=self.settings,
             repeatable=self.repeatable,
             deadline=None if self.deadline is None else self._start + self.deadline,
+            **self.rules,
         )
         try:
             self.value = await retry.call(self.attempt, rules, self.quota, self.progress, self.on_retry, self.failed)

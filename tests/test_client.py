@@ -8,8 +8,9 @@ import attrs
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp import _protocol, config
+from kustom_hpp import config
 from kustom_hpp._call import run
+from kustom_hpp._operations import CREATE_SESSION
 from kustom_hpp.transport import HTTP_LIBRARY
 from tests.golden import (
     FULL_ANSWER,
@@ -494,11 +495,11 @@ async def test_no_event_tells_a_query():
     events = []
     client = client_of(base_url="http://localhost:8080/kustom", hooks=[events.append])
     parts = client._parts
-    request = parts.protocol.build(_protocol.CREATE_SESSION, MINIMAL_REQUEST, None)
+    request = parts.protocol.build(CREATE_SESSION, MINIMAL_REQUEST, None)
     request = attrs.evolve(
         request, url=request.url.with_user("u").with_password("p").with_query("s=1").with_fragment("f")
     )
-    await run(parts, _protocol.CREATE_SESSION, MINIMAL_REQUEST, request, client._rules[False])
+    await run(parts, CREATE_SESSION, MINIMAL_REQUEST, request, client._rules["create_session"])
     started = attrs.evolve(events[0], call="")
     assert started == attrs.evolve(
         STARTED, url="http://localhost:8080/kustom/hpp/v1/sessions", host="localhost", port=8080

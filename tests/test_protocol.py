@@ -16,7 +16,8 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp import _protocol, config
-from kustom_hpp._protocol import CREATE_SESSION, Protocol, correlation_id, rate_limit, wait_asked_for
+from kustom_hpp._operations import CREATE_SESSION
+from kustom_hpp._protocol import Protocol, correlation_id, rate_limit, wait_asked_for
 from kustom_hpp.wire import Secret
 from tests.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
 from tests.test_config import KEY, LIVE_KEY, build
@@ -599,12 +600,6 @@ def test_how_the_call_went_is_set_in_place():
     info = hpp.CallInfo(attempts=2)
     assert _protocol.with_info(session, info) is session
     assert session.info is info
-
-
-def test_the_row():
-    assert attrs.asdict(CREATE_SESSION) == {
-        "name": "create_session", "method": "POST", "path": "/hpp/v1/sessions", "answer": hpp.Session, "repeatable": False,
-    }  # fmt: skip
 
 
 def test_nothing_of_a_protocol_shows_the_key():

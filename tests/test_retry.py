@@ -184,6 +184,85 @@ async def test_the_error_is_about_all_attempts(name):
         assert getattr(error, "last_error", None) is None
 
 
+# ------------------------------------------------------------------------------------- what a row of the table may add
+
+
+def of_the_api(status: int, code: str | None = "INTERNAL_ERROR") -> hpp.HPPError:
+    return hpp.ServerError("x", status=status, code=code)
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (of_the_api(503), True),
+        (of_the_api(503, code=None), False),  # some gateway's, after the work perhaps
+        (of_the_api(500), False),
+        (of_the_api(504), False),
+        (hpp.ServerError("x", status=503, code="X", delivery=A), False),
+        (lost(), False),
+        (hpp.ApiError("x", status=425, code="X"), False),
+        (hpp.DecodeError("x", status=503), False),
+    ],
+)
+async def test_what_the_documents_say_to_try_again(error, again):
+    with virtual_time():
+        told = await story(error, "done", rules={"try_again": frozenset({503})})
+    assert told.value == ("done" if again else None)
+    assert told.progress.earlier is (U if again else None)
+    assert (await story(error, "done")).error is error
+
+
+async def test_what_was_tried_again_and_again_as_documented_is_of_unknown_outcome():
+    steps = [of_the_api(503), of_the_api(503)]
+    with virtual_time():
+        error = (await story(*steps, rules={"try_again": frozenset({503}), "in_doubt": "look"},
+                             settings=settings(max_attempts=2))).error  # fmt: skip
+    assert (type(error), error.delivery, error.last_error) == (hpp.LostAnswerError, U, steps[1])
+    assert str(error) == "what came of an earlier attempt of this call is unknown: look. The last one ended so: x"
+
+
+SAFE = {"safe": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (hpp.DecodeError("x", status=200, cause="cut off"), True),
+        (hpp.DecodeError("x", status=200), False),  # whole, and no better the next time
+        (lost(), True),
+        (hpp.ServerError("x", status=500), True),
+        (hpp.UnexpectedStatusError("x", status=408), True),
+        (hpp.UnexpectedStatusError("x", status=303), False),
+        (hpp.NotFoundError("x", status=404), False),
+    ],
+)
+async def test_what_is_safe_is_tried_again_where_the_answer_was_cut_off(error, again):
+    with virtual_time():
+        told = await story(error, "done", repeatable=True, rules=SAFE)
+    assert told.value == ("done" if again else None)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [hpp.NotFoundError("x", status=404), hpp.AuthenticationError("x", status=401), hpp.CertificateError("x"), lost()],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_is_safe_ends_as_its_last_attempt_did(last):
+    delivery = last.delivery
+    with virtual_time():
+        error = (await story(lost(), last, repeatable=True, rules=SAFE, settings=settings(max_attempts=2))).error
+    assert error is last
+    assert (error.delivery, error.attempts) == (delivery, 2)
+    assert isinstance(error, hpp.OutcomeUnknownError) is (delivery in {U, A})
+
+
+async def test_what_is_only_repeatable_is_in_doubt_once_an_attempt_was():
+    last = hpp.BadRequestError("x", status=400)
+    with virtual_time():
+        error = (await story(lost(), last, repeatable=True)).error
+    assert (type(error), error.last_error) == (hpp.LostAnswerError, last)
+
+
 @pytest.mark.parametrize("timed_out", [False, True])
 async def test_a_lost_call_tells_what_its_last_attempt_told(timed_out):
     last = hpp.ConnectError(

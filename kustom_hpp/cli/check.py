@@ -8,19 +8,19 @@ import time
 from importlib import metadata
 from typing import Annotated, Any
 
-import attrs
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 from yarl import URL
 
 from kustom_hpp import config
-from kustom_hpp._protocol import CREATE_SESSION, Operation, Protocol
+from kustom_hpp._operations import READ_SESSION
+from kustom_hpp._protocol import Protocol
+from kustom_hpp._session_protocol import SessionProtocol, target_of
 from kustom_hpp._version import __version__
 from kustom_hpp.cli.output import CommandError, Exit, note, stdout
 from kustom_hpp.cli.target import Target
 from kustom_hpp.errors import ApiError, AuthenticationError, HPPError, NotFoundError, PermissionDeniedError
-from kustom_hpp.models import CreateSessionRequest, Session
 from kustom_hpp.transport import HTTPSessionManager
 from kustom_hpp.wire import Mark
 
@@ -36,7 +36,6 @@ _EXTENSIONS = (
 )
 """The modules in C; each library does without, more slowly, where it was built or told to."""
 _NOBODY = "00000000-0000-0000-0000-000000000000"
-_PROBE = Operation(name="check", method="GET", path=f"{CREATE_SESSION.path}/{_NOBODY}", answer=Session)
 _KEY_PREFIX = re.compile(r"(?:kco|klarna)_(?:live|test)_")
 _SHORT = 8
 """Characters of a credential of which two would be a good part."""
@@ -126,17 +125,15 @@ def mask(credential: str) -> str:
 
 async def _ask(settings: config.Settings) -> int:
     """One request that creates nothing, sent as all others are, and what its answer says."""
-    protocol = Protocol(settings)
-    # The headers and timeouts of a create, which nothing else puts together yet.
-    like = CreateSessionRequest(payment_session_url=f"{settings.base_url}/checkout/v3/orders/{_NOBODY}")
-    create = protocol.build(CREATE_SESSION, like, None)
-    request = attrs.evolve(create, method="GET", url=create.url / _NOBODY, body=None)
+    protocol = SessionProtocol(settings, Protocol(settings))
+    target = target_of(READ_SESSION, _NOBODY)
+    request = protocol.build(READ_SESSION, target, None)
     transport = HTTPSessionManager(pool=config.Pool(connections=1), ssl=settings.ssl, proxy=settings.proxy)
     began = time.perf_counter()
     try:
         answer = await transport.send(request, Mark())
         if answer.status < 200 or answer.status >= 300:  # noqa: PLR2004 - the classes of RFC 9110, section 15
-            protocol.read(_PROBE, None, answer)
+            protocol.read(READ_SESSION, target, answer)
     except NotFoundError:
         elapsed = (time.perf_counter() - began) * 1000
         _show("Online", [(str(settings.base_url), f"host and key answer ({elapsed:.0f} ms); nothing was created")])

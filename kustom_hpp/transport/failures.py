@@ -12,7 +12,7 @@ from aiohttp.payload import BytesPayload
 from kustom_hpp.errors import CertificateError, ConnectError, HPPError, LostAnswerError
 from kustom_hpp.transport.clock import Clock
 from kustom_hpp.transport.connector import PRE_SEND, NoConnectionError
-from kustom_hpp.wire import Mark
+from kustom_hpp.wire import IN_DOUBT, Mark
 
 _WRITE_AT_ONCE = 1 << 16
 """Bytes that a socket's buffer takes without waiting (asyncio's high-water mark)."""
@@ -75,7 +75,7 @@ def describe(error: BaseException, phase: str) -> str:
     return ", ".join([*parts, phase])
 
 
-def translate(error: Exception, *, sent: bool, expired: str | None, host: str) -> HPPError:
+def translate(error: Exception, *, sent: bool, expired: str | None, host: str, in_doubt: str = IN_DOUBT) -> HPPError:
     """What an exception around one attempt means.
 
     Args:
@@ -83,6 +83,7 @@ def translate(error: Exception, *, sent: bool, expired: str | None, host: str) -
         sent: whether the request had begun to leave.
         expired: which of our clocks ended it ("connect timeout", "read timeout", "deadline"); None where none did.
         host: the API's host, for the text.
+        in_doubt: what an unknown outcome means for the caller, for the text.
 
     """
     if not sent:
@@ -106,8 +107,7 @@ def translate(error: Exception, *, sent: bool, expired: str | None, host: str) -
             )
     cause = f"{expired} while waiting for the answer" if expired else describe(error, "after sending began")
     return LostAnswerError(
-        f"the answer of {host} was lost ({cause}): it may have been processed, never repeat it. "
-        "Make a new order and a session for it",
+        f"the answer of {host} was lost ({cause}): {in_doubt}",
         timed_out=bool(expired) or isinstance(error, TimeoutError),
         cause=cause,
     )

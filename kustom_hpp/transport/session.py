@@ -217,7 +217,8 @@ class HTTPSessionManager:
             assert failure is not None  # noqa: S101
             ended_by = _clock_name(deadline, loop.time(), sent=mark.sent) if clock.expired else None
             sent = mark.sent or (clock.expired and not self._proven)
-            return translate(failure, sent=sent, expired=ended_by, host=request.url.host or "")
+            host = request.url.host or ""
+            return translate(failure, sent=sent, expired=ended_by, host=host, in_doubt=request.in_doubt)
         if failure is not None:
             broken = "the time ran out" if clock.expired else describe(failure, "while reading the body")
         if not mark.sent:
