@@ -203,6 +203,7 @@ async def test_a_deadline_goes_with_the_request(verb, good):
     before = asyncio.get_running_loop().time()
     await verb(client, deadline=10)
     (request,) = sent(client)
+    assert request.deadline is not None
     assert before + 10 <= request.deadline <= before + 11
 
 

@@ -64,9 +64,10 @@ async def test_a_final_status_ends_it_at_once(status):
     assert waited.reads == [0.0]
 
 
-@pytest.mark.parametrize(
-    "status", sorted({*map(str, hpp.SessionStatus), "TIMEOUT", "COMPLETE", ""} - {*FINAL}) + [None]
-)
+OPEN = [status for status in hpp.SessionStatus if status not in FINAL]
+
+
+@pytest.mark.parametrize("status", [*OPEN, "TIMEOUT", "COMPLETE", "", None])
 async def test_any_other_status_does_not(status):
     waited = Waited(at(status), at("COMPLETED"))
     assert (await waited.run()).status == "COMPLETED"
@@ -187,7 +188,7 @@ async def test_a_deadline_that_has_passed():
 async def test_the_deadline_goes_with_each_read():
     waited = Waited(at("WAITING"), deadline=5.0)
     await waited.fail()
-    ends = {round(request.deadline - waited._began, 6) for request in sent(waited.client)}
+    ends = {round((request.deadline or 0.0) - waited._began, 6) for request in sent(waited.client)}
     assert ends == {5.0}
 
 
