@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import batch, generated, imports, memory, overhead
+from benchmarks import batch, callbacks, generated, imports, memory, overhead
 from benchmarks.environment import facts
 from benchmarks.report import Section, table
 from benchmarks.server import Server
@@ -22,14 +22,16 @@ class Size:
     imports: int
     growth: int
     """Requests whose growth in memory is measured."""
+    callbacks: int
+    """How often each callback is read in each round."""
     rows: tuple[int, ...]
     """Of the batches whose memory is measured."""
     patience: float
     """Seconds that installing the generator may take."""
 
 
-FULL = Size(rounds=31, requests=400, imports=21, growth=20_000, rows=batch.ROWS, patience=300)
-QUICK = Size(rounds=3, requests=100, imports=3, growth=2_000, rows=(1_000, 10_000, 50_000), patience=25)
+FULL = Size(rounds=31, requests=400, imports=21, growth=20_000, callbacks=5_000, rows=batch.ROWS, patience=300)
+QUICK = Size(rounds=3, requests=100, imports=3, growth=2_000, callbacks=500, rows=(1_000, 10_000, 50_000), patience=25)
 
 
 def sections(url: str, size: Size) -> dict[str, Callable[[], Section]]:
@@ -41,6 +43,7 @@ def sections(url: str, size: Size) -> dict[str, Callable[[], Section]]:
         ),
         "imports": lambda: imports.measure(rounds=size.imports),
         "memory": lambda: memory.measure(url, requests=size.growth),
+        "callbacks": lambda: callbacks.measure(rounds=size.rounds, times=size.callbacks),
         "batch": lambda: batch.measure(url, rounds=size.rounds, requests=size.requests, rows=size.rows),
     }
 
@@ -49,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="CPU and memory of kustom_hpp.")
     parser.add_argument(
-        "sections", nargs="*", metavar="section", help="overhead, generated, imports, memory, batch; all of them"
+        "sections",
+        nargs="*",
+        metavar="section",
+        help="overhead, generated, imports, memory, callbacks, batch; all of them",
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test of under a minute: its figures are rough")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")

@@ -13,6 +13,7 @@ TASKS = {
     "generated": ("benchmarks.generated", "task"),
     "growth": ("benchmarks.memory", "growth_task"),
     "idle": ("benchmarks.memory", "idle_task"),
+    "callbacks": ("benchmarks.callbacks", "task"),
     "batch": ("benchmarks.batch", "cpu_task"),
     "batch-first": ("benchmarks.batch", "first_task"),
     "batch-peak": ("benchmarks.batch", "peak_task"),

@@ -98,7 +98,10 @@ class Codec:
             ValueError: the bytes are no JSON object, or a required field is missing; the text tells which.
 
         """
-        value = self.load(body)
+        return self.answer_from(self.load(body), kind)
+
+    def answer_from(self, value: Any, kind: type[T]) -> T:
+        """An answer from plain JSON values; else as `decode`."""
         if not isinstance(value, dict):
             msg = f"not a JSON object but a {type(value).__name__}"
             raise ValueError(msg)  # noqa: TRY004 - it is the value that is wrong

@@ -3,6 +3,7 @@
     HPPError(Exception)               .delivery .attempts .correlation_id .cause
       ConfigError(ValueError)         the settings cannot work                        nothing attempted
       InvalidRequestError(ValueError) the documents forbid this request: .problems    nothing attempted
+      CallbackError(ValueError)       a callback's body that is none                  no call at all
       ClientClosedError               the client was closed                           nothing attempted
       WrongLoopError                  another event loop, or a forked process         nothing attempted
       DeadlineExceededError           time ran out while waiting: .details            NOT_SENT
@@ -98,6 +99,10 @@ class InvalidRequestError(HPPError, ValueError):
             message = f"the request is not valid, nothing was sent:{lines}"
         super().__init__(message, **facts)
         self.problems = problems
+
+
+class CallbackError(HPPError, ValueError):
+    """The body of a status callback that is none: no JSON object, too long, or nested too deep. It shows nothing of it."""
 
 
 class ClientClosedError(HPPError):

@@ -3,6 +3,7 @@
 No test here looks at how long anything takes: that is for `python -m benchmarks` on a machine that has nothing else to do.
 """
 
+import asyncio
 import json
 from collections.abc import Iterator
 
@@ -11,8 +12,9 @@ import pytest
 
 import kustom_hpp as hpp
 from benchmarks import __main__ as command
-from benchmarks import batch, clients, generated, imports, measure, memory, overhead, payloads, server
+from benchmarks import batch, callbacks, clients, generated, imports, measure, memory, overhead, payloads, server
 from benchmarks.report import Figure, Section
+from kustom_hpp import callbacks as hpp_callbacks
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,18 @@ def test_batch_measures_cpu_the_first_outcome_and_memory(url: str) -> None:
     assert all(figure.value > 0 for figure in section.figures[:-1])
 
 
+def test_callbacks_measures_each_body_with_each_json_library() -> None:
+    section = callbacks.measure(rounds=2, times=5)
+    assert all(figure.value > 0 and figure.at_most == 20 for figure in section.figures)
+    assert len(section.figures) == len(callbacks.BODIES) * (2 if overhead.has_orjson() else 1)
+
+
+def test_a_callback_that_is_read_wrongly_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kustom_hpp.callbacks.parse", lambda _: hpp_callbacks.StatusUpdate())
+    with pytest.raises(measure.CheckFailedError, match="parse does not read 'every field'"):
+        asyncio.run(callbacks.task(rounds=1, times=1))
+
+
 def test_imports_measures_both() -> None:
     section = imports.measure(rounds=2)
     assert [figure.what for figure in section.figures] == ["import kustom_hpp", "import aiohttp again"]
@@ -198,4 +212,6 @@ def test_json_is_one_object(one_section: list[Figure], capsys: pytest.CaptureFix
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["speed"])
-    assert "no section speed; there are overhead, generated, imports, memory, batch" in capsys.readouterr().err
+    assert (
+        "no section speed; there are overhead, generated, imports, memory, callbacks, batch" in capsys.readouterr().err
+    )

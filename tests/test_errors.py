@@ -17,6 +17,7 @@ TREE = {
     hpp.HPPError: ((Exception,), None),
     hpp.ConfigError: ((hpp.HPPError, ValueError), None),
     hpp.InvalidRequestError: ((hpp.HPPError, ValueError), None),
+    hpp.CallbackError: ((hpp.HPPError, ValueError), None),
     hpp.ClientClosedError: ((hpp.HPPError,), None),
     hpp.WrongLoopError: ((hpp.HPPError,), None),
     hpp.DeadlineExceededError: ((hpp.HPPError,), hpp.Delivery.NOT_SENT),

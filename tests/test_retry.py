@@ -57,7 +57,7 @@ RULES = {
 
 
 def test_the_table_has_every_error_that_an_attempt_can_raise():
-    before_any_attempt = {hpp.HPPError, hpp.InvalidRequestError}
+    before_any_attempt = {hpp.HPPError, hpp.InvalidRequestError, hpp.CallbackError}
     of_a_batch = {errors.JournalError, errors.BatchStopped, errors.MixUpError}
     every = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, hpp.HPPError)}
     assert {type(make()) for make, _, _ in RULES.values()} == every - before_any_attempt - of_a_batch
