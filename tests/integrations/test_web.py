@@ -1,0 +1,500 @@
+"""The integrations for web frameworks, each through the same tests on a real socket."""
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+from typing import Any
+
+import aiohttp
+import pytest
+
+import kustom_hpp as hpp
+from kustom_hpp.callbacks import StatusUpdate
+from kustom_hpp.integrations import _app
+from kustom_hpp.sandbox import Sandbox
+from tests.golden import FULL_DETAILS, FULL_SESSION_DETAILS
+from tests.integrations.web import APPS, App
+from tests.shape import run_python
+from tests.test_shape import PACKAGE
+
+SECRET = "Zm9yIG9uZSBzZXNzaW9uIG9ubHk"
+BODY = b'{"event_id":"e-1","session":%s}' % FULL_DETAILS
+UPDATE = StatusUpdate(event_id="e-1", session=FULL_SESSION_DETAILS)
+
+
+@pytest.fixture(params=APPS.values(), ids=list(APPS))
+def kind(request) -> type[App]:
+    return request.param
+
+
+@pytest.fixture
+async def browser():
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        yield session
+
+
+@pytest.fixture
+async def sandbox():
+    async with Sandbox() as sandbox:
+        yield sandbox
+
+
+def no_client() -> hpp.HPPClient:
+    """One that is never called."""
+    return hpp.HPPClient("kco_test_x", transport=hpp.FakeTransport())
+
+
+class Taken:
+    """A handler of updates that remembers."""
+
+    def __init__(self) -> None:
+        self.updates: list[StatusUpdate] = []
+        self.paths: list[str] = []
+        self.changed = asyncio.Event()
+
+    async def __call__(self, request: Any, update: StatusUpdate) -> None:
+        self.updates.append(update)
+        self.paths.append(str(request.url).partition("?")[0].rpartition("/")[2])
+        self.changed.set()
+
+
+def endpoint(kind: type[App], on_update: Any, secret: Any = SECRET, **options: Any) -> App:
+    return kind(
+        kind.verbs.client_context(no_client), status=kind.verbs.status_endpoint(on_update, secret=secret, **options)
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- the client
+
+
+async def test_one_client_for_the_life_of_the_app(kind, browser):
+    made, seen = [], []
+
+    def make() -> hpp.HPPClient:
+        asyncio.get_running_loop()
+        made.append(hpp.HPPClient("kco_test_x", transport=hpp.FakeTransport()))
+        return made[-1]
+
+    async def do(client, _):
+        seen.append(client)
+        return "done"
+
+    app = kind(kind.verbs.client_context(make), do={"pay": do})
+    assert made == []
+    async with app.serve() as url:
+        for _ in range(3):
+            async with browser.post(f"{url}/shop/pay") as answer:
+                assert (answer.status, await answer.json(content_type=None)) == (200, "done")
+    assert [client is made[0] for client in seen] == [True] * 3
+    assert len(made) == 1
+    assert made[0]._parts.transport.closed
+
+
+async def test_a_client_that_cannot_be_made_stops_the_start(kind):
+    def make() -> hpp.HPPClient:
+        return hpp.HPPClient()
+
+    expected = hpp.ConfigError if kind is APPS["aiohttp"] else RuntimeError
+    with pytest.raises(expected):
+        async with kind(kind.verbs.client_context(make)).serve():
+            pass
+
+
+async def test_an_app_without_a_client_is_told_what_to_do(kind):
+    async def work():
+        raise AssertionError
+
+    with pytest.raises(hpp.ConfigError, match=r"the app has no client: .*client_context\(\)"):
+        kind.verbs.client_from(kind.bare_request())
+    begun = work()
+    with pytest.raises(hpp.ConfigError, match=r"the app has no client: .*client_context\(\)"):
+        kind.verbs.run_in_background(kind.bare_request(), begun)
+    begun.close()
+
+
+async def test_500_concurrent_requests_share_one_pool(kind, browser, sandbox):
+    def make() -> hpp.HPPClient:
+        return hpp.HPPClient(
+            sandbox.api_key, base_url=sandbox.base_url, pool=hpp.Pool(connections=20), pace=hpp.Pace(rate=None)
+        )
+
+    async def pay(client, request):
+        order = str(request.url).partition("order=")[2]
+        session = await client.create_session(hpp.CreateSessionRequest(payment_session_url=client.order_url(order)))
+        return [order, session.session_id]
+
+    async with kind(kind.verbs.client_context(make), do={"pay": pay}).serve() as url:
+
+        async def buy(number):
+            async with browser.post(f"{url}/shop/pay?order=order-{number}") as answer:
+                return await answer.json(content_type=None)
+
+        sessions = await asyncio.gather(*(buy(number) for number in range(500)))
+    made = {created.payment_session_url.rpartition("/")[2]: created.session_id for created in sandbox.record.created}
+    assert dict(sessions) == made
+    assert len(made) == 500
+    assert sandbox.record.counts.connections <= 20
+    await sandbox.record.wait_for(lambda record: all(seen.closed_at for seen in record.connections))
+
+
+@pytest.mark.parametrize("fault", ["hang~seconds=30", None], ids=["the API hangs", "the API answers"])
+async def test_stopping_under_load_leaves_nothing_open(kind, browser, sandbox, fault, caplog):
+    """Requests that the API answers are finished, the others are cut; and nobody says "Unclosed"."""
+    if fault:
+        sandbox.fault(fault)
+    reached = asyncio.Event()
+    ended = []
+
+    def make() -> hpp.HPPClient:
+        return hpp.HPPClient(sandbox.api_key, base_url=sandbox.base_url)
+
+    async def pay(client, request):
+        reached.set()
+        try:
+            await client.create_session(hpp.CreateSessionRequest(payment_session_url=client.order_url("1")))
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+        ended.append(None)
+        return "paid"
+
+    async with kind(kind.verbs.client_context(make), do={"pay": pay}, patience=0.5 if fault else 10).serve() as url:
+
+        async def buy():
+            try:
+                async with browser.post(f"{url}/shop/pay") as answer:
+                    return answer.status
+            except aiohttp.ClientError:
+                return None
+
+        buyers = [asyncio.create_task(buy()) for _ in range(300)]
+        await reached.wait()
+        if fault:
+            await sandbox.record.wait_for(lambda record: record.counts.posts >= 100)
+    answers = await asyncio.gather(*buyers)
+    if fault:
+        assert set(ended) <= {asyncio.CancelledError, hpp.ClientClosedError}
+        assert 200 not in answers
+    else:
+        assert set(ended) == {None}
+        assert answers.count(200) == len(ended)
+    await sandbox.record.wait_for(lambda record: all(seen.closed_at for seen in record.connections))
+    gc.collect()
+    assert "Unclosed" not in caplog.text
+    assert "never" not in caplog.text
+
+
+# ----------------------------------------------------------------------------------------------------- the status callback
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "body", "status", "text"),
+    [
+        ("POST", f"?secret={SECRET}", BODY, 204, ""),
+        ("POST", f"?hpp=1&secret={SECRET}&x=y", BODY, 204, ""),
+        ("POST", f"?secret={SECRET}", b"", 204, ""),
+        ("POST", f"?secret={SECRET}", b"{}", 204, ""),
+        ("GET", f"?secret={SECRET}", None, 405, "POST only"),
+        ("PUT", f"?secret={SECRET}", BODY, 405, "POST only"),
+        ("POST", "", BODY, 403, "the secret is not the session's"),
+        ("POST", "?secret=", BODY, 403, "the secret is not the session's"),
+        ("POST", f"?secret={SECRET}x", BODY, 403, "the secret is not the session's"),
+        ("POST", f"?secret={SECRET[:-1]}", BODY, 403, "the secret is not the session's"),
+        ("POST", "?secret=%C3%A4%FF%00", BODY, 403, "the secret is not the session's"),
+        ("POST", f"?Secret={SECRET}", BODY, 403, "the secret is not the session's"),
+        ("POST", f"?secret=wrong&secret={SECRET}", BODY, 403, "the secret is not the session's"),
+        ("POST", f"?secret={SECRET}&secret=wrong", BODY, 403, "the secret is not the session's"),
+        ("POST", "?secret=wrong", b"x" * 70_000, 403, "the secret is not the session's"),
+        ("POST", f"?secret={SECRET}", b"garbage", 400, "the callback's body is not JSON at character 0"),
+        ("POST", f"?secret={SECRET}", b"[]", 400, "the callback's body is not a JSON object but a list"),
+        ("POST", f"?secret={SECRET}", b"\xff\xfe", 400, None),
+        ("POST", f"?secret={SECRET}", b" " * 65_537, 413, "the body has more than 65536 bytes"),
+        ("POST", f"?secret={SECRET}", b" " * 65_536, 204, ""),
+    ],
+)  # fmt: skip
+async def test_what_a_callback_is_answered(kind, browser, *, method, query, body, status, text):
+    taken = Taken()
+    async with endpoint(kind, taken).serve() as url:
+        async with browser.request(method, f"{url}/status/7{query}", data=body) as answer:
+            told = answer.status, await answer.text()
+        assert (told[0], told[1] if text is not None else None) == (status, text)
+        assert answer.headers.get("Allow") == ("POST" if status == 405 else None)
+        assert SECRET not in told[1]
+    updates = {BODY: UPDATE}.get(body, StatusUpdate())
+    assert taken.updates == ([updates] if status == 204 else [])
+    assert taken.paths == (["7"] if status == 204 else [])
+
+
+async def test_a_chunked_body_is_read_no_further_than_the_cap(kind, browser):
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b" " * 1000
+
+    taken = Taken()
+    async with endpoint(kind, taken, max_size=3000).serve() as url:
+        with contextlib.suppress(aiohttp.ClientError):  # the answer may come while the body is still going out
+            async with browser.post(f"{url}/status/7?secret={SECRET}", data=endless()) as answer:
+                assert answer.status == 413
+    assert taken.updates == []
+
+
+@pytest.mark.parametrize("secret", [SECRET, "wrong"])
+async def test_a_body_that_is_too_long_or_unwanted_is_not_waited_for(kind, secret):
+    """The answer comes, though of the body that is announced nothing does."""
+    async with endpoint(kind, Taken()).serve() as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST /status/7?secret={secret} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 1000000\r\n\r\n"
+        writer.write(head.encode())
+        assert (await reader.readline()).split()[1] == (b"413" if secret == SECRET else b"403")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_body_that_breaks_off_is_no_update(kind, caplog):
+    taken = Taken()
+    async with endpoint(kind, taken).serve() as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST /status/7?secret={SECRET} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 100\r\n\r\n{{"
+        writer.write(head.encode())
+        await writer.drain()
+        writer.transport.abort()
+    assert taken.updates == []
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_the_api_waits(kind, monkeypatch):
+    monkeypatch.setattr(_app, "_ANSWER_WITHIN", 0.1)
+    async with endpoint(kind, Taken()).serve() as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST /status/7?secret={SECRET} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 100\r\n\r\n{{"
+        writer.write(head.encode())
+        assert (await reader.readline()).split()[1] == b"503"
+        writer.close()
+        await writer.wait_closed()
+
+
+def test_the_answer_goes_out_within_the_time_that_the_api_waits():
+    assert _app._ANSWER_WITHIN < 3
+
+
+async def by_order(request):
+    await asyncio.sleep(0)
+    order = str(request.url).partition("?")[0].rpartition("/")[2]
+    return {"7": SECRET, "8": "another-secret-of-order-8"}.get(order)
+
+
+@pytest.mark.parametrize(
+    ("secret", "order", "status"),
+    [
+        (by_order, "7", 204),
+        (by_order, "8", 403),
+        (by_order, "9", 403),
+        (lambda _: SECRET, "7", 204),
+        (lambda _: None, "7", 403),
+    ],
+)
+async def test_the_secret_is_found_for_each_request(kind, browser, secret, order, status):
+    taken = Taken()
+    async with (
+        endpoint(kind, taken, secret).serve() as url,
+        browser.post(f"{url}/status/{order}?secret={SECRET}", data=BODY) as answer,
+    ):
+        assert answer.status == status
+    assert taken.updates == ([UPDATE] if status == 204 else [])
+
+
+@pytest.mark.parametrize("found", ["", 5, ZeroDivisionError()], ids=repr)
+async def test_a_secret_that_cannot_be_one_lets_nobody_in(kind, browser, found):
+    def secret(_: Any) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    taken = Taken()
+    async with (
+        endpoint(kind, taken, secret).serve() as url,
+        browser.post(f"{url}/status/7?secret=", data=BODY) as answer,
+    ):
+        assert answer.status == 500
+    assert taken.updates == []
+
+
+async def test_a_secret_that_is_not_found_in_time_is_asked_for_again(kind, browser, monkeypatch):
+    async def secret(_: Any) -> str:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(_app, "_ANSWER_WITHIN", 0.05)
+    async with (
+        endpoint(kind, Taken(), secret).serve() as url,
+        browser.post(f"{url}/status/7?secret={SECRET}", data=BODY) as answer,
+    ):
+        assert (answer.status, await answer.text()) == (503, "not now, come again")
+
+
+async def test_another_name_in_the_query(kind, browser):
+    taken = Taken()
+    async with (
+        endpoint(kind, taken, parameter="token").serve() as url,
+        browser.post(f"{url}/status/7?secret={SECRET}", data=BODY) as wrong,
+        browser.post(f"{url}/status/7?token={SECRET}", data=BODY) as right,
+    ):
+        assert (wrong.status, right.status) == (403, 204)
+
+
+def sync(request: Any, update: StatusUpdate) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("on_update", "secret", "why"),
+    [
+        (sync, SECRET, "on_update must be an async function"),
+        (None, SECRET, "on_update must be an async function"),
+        (Taken, "", "got an empty str"),
+        (Taken, None, "got a NoneType"),
+    ],
+)
+async def test_an_endpoint_that_cannot_work_is_not_made(kind, on_update, secret, why):
+    with pytest.raises(hpp.ConfigError, match=why):
+        kind.verbs.status_endpoint(on_update() if on_update is Taken else on_update, secret=secret)
+
+
+# --------------------------------------------------------------------------------------------------- work in the background
+
+
+async def test_the_answer_does_not_wait_for_the_work(kind, browser):
+    go, done = asyncio.Event(), asyncio.Event()
+
+    async def on_update(request, update):
+        await go.wait()
+        done.set()
+
+    async with endpoint(kind, on_update).serve() as url:
+        async with browser.post(f"{url}/status/7?secret={SECRET}", data=BODY) as answer:
+            assert answer.status == 204
+        gc.collect()  # nobody else holds the task
+        assert not done.is_set()
+        go.set()
+        await asyncio.wait_for(done.wait(), 5)
+
+
+async def test_work_that_fails_is_logged_and_the_next_one_goes_on(kind, browser, caplog):
+    taken = Taken()
+
+    async def on_update(request, update):
+        if not update.event_id:
+            raise ZeroDivisionError("of the shop")
+        await taken(request, update)
+
+    async with endpoint(kind, on_update).serve() as url:
+        for body in (b"", BODY):
+            async with browser.post(f"{url}/status/7?secret={SECRET}", data=body) as answer:
+                assert answer.status == 204
+        await asyncio.wait_for(taken.changed.wait(), 5)
+    (record,) = [record for record in caplog.records if record.name == "kustom_hpp"]
+    assert (record.levelno, record.message) == (logging.ERROR, "work on a status update failed")
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_stopping_finishes_updates_and_cancels_all_else(kind, browser, caplog):
+    """Updates have the grace, the client lives until they are done; what would go on for ever is cancelled at once."""
+    ended: dict[str, Any] = {}
+    held = asyncio.Event()
+    clients: list[hpp.HPPClient] = []
+
+    async def on_update(request, update):
+        clients.append(kind.verbs.client_from(request))
+        try:
+            if update.event_id:
+                kind.verbs.run_in_background(request, forever())
+                await asyncio.wait_for(held.wait(), 5)
+                ended["finished"] = clients[0]._parts.transport.closed
+            else:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended["cut"] = clients[0]._parts.transport.closed
+            raise
+
+    async def forever():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended["forever"] = clients[0]._parts.transport.closed
+            held.set()
+            raise
+
+    app = kind(
+        kind.verbs.client_context(no_client, grace=0.3), status=kind.verbs.status_endpoint(on_update, secret=SECRET)
+    )
+    async with app.serve() as url:
+        for body in (BODY, b""):
+            async with browser.post(f"{url}/status/7?secret={SECRET}", data=body) as answer:
+                assert answer.status == 204
+        while len(clients) < 2:
+            await asyncio.sleep(0)
+    # What goes on for ever was the first to end; it let the first update finish; the second was cut when the grace was over.
+    assert list(ended) == ["forever", "finished", "cut"]
+    assert ended == {"forever": False, "finished": False, "cut": False}
+    assert clients[0]._parts.transport.closed
+    (record,) = [record for record in caplog.records if record.name == "kustom_hpp"]
+    assert record.message == "a status update was not worked off within 0.3 s of the app's stop"
+
+
+async def test_nothing_is_begun_once_the_app_stops(kind):
+    async def work():
+        raise AssertionError
+
+    running = _app.Running(no_client(), 1.0)
+    await running.aclose()
+    for begin in (running.run, running.take):
+        with pytest.raises(RuntimeError, match="the app is stopping"):
+            begin(work())
+    with pytest.raises(hpp.ClientClosedError):
+        await running.client.create_session(hpp.CreateSessionRequest(payment_session_url="https://a.example/1"))
+
+
+async def test_a_client_is_closed_though_the_stop_itself_is_cancelled():
+    async def stubborn():
+        await asyncio.Event().wait()
+
+    running = _app.Running(no_client(), 60.0)
+    running.take(stubborn())
+    stop = asyncio.create_task(running.aclose())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    stop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stop
+    assert running.client._parts.transport.closed
+    for task in tuple(running._updates):
+        task.cancel()
+
+
+# ------------------------------------------------------------------------------------------------------------ other libraries
+
+
+def test_without_starlette_the_error_names_the_extra():
+    done = run_python(
+        "import sys; sys.modules['starlette'] = None; import kustom_hpp.integrations.starlette", PACKAGE.parent
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: kustom_hpp.integrations.starlette needs starlette: pip install 'kustom_hpp[starlette]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"), [("aiohttp_web", ["starlette", "fastapi"]), ("starlette", ["fastapi", "uvicorn", "pydantic"])]
+)
+def test_an_integration_loads_no_other_framework(name, absent):
+    done = run_python(
+        f"import sys, json, kustom_hpp.integrations.{name}; print(json.dumps([n for n in {absent} if n in sys.modules]))",
+        PACKAGE.parent,
+    )
+    assert json.loads(done.stdout) == []
