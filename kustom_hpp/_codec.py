@@ -98,9 +98,9 @@ class Codec:
             ValueError: the bytes are no JSON object, or a required field is missing; the text tells which.
 
         """
-        return self.answer_from(self.load(body), kind)
+        return self.answer_from(self.load(body), kind, known)
 
-    def answer_from(self, value: Any, kind: type[T]) -> T:
+    def answer_from(self, value: Any, kind: type[T], known: Mapping[str, str] | None = None) -> T:
         """An answer from plain JSON values; else as `decode`."""
         if not isinstance(value, dict):
             msg = f"not a JSON object but a {type(value).__name__}"
