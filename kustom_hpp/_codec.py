@@ -65,6 +65,10 @@ class Codec:
         """Any of the models as plain JSON values, in the wire's spelling."""
         return self._out.unstructure(value)
 
+    def write(self, plain: Any) -> bytes:
+        """Plain JSON values as JSON bytes."""
+        return self._dumps(plain)
+
     def dumps(self, value: Any) -> bytes:
         """Any of the models as JSON bytes, in the wire's spelling."""
         return self._dumps(self._out.unstructure(value))

@@ -43,10 +43,12 @@ _TABLES: Final = (
 )
 _ALL: Final = (*COLUMNS, "turn", "crc")
 _SELECT: Final = f"SELECT {', '.join(_ALL)} FROM rows"  # noqa: S608 - our own names
-_PUT: Final = (
-    f"INSERT INTO rows({', '.join(_ALL)}) VALUES({', '.join('?' * len(_ALL))}) "
-    f"ON CONFLICT(key) DO UPDATE SET {', '.join(f'{name}=excluded.{name}' for name in _ALL[1:])}"
-)
+_INSERT: Final = f"INSERT INTO rows({', '.join(_ALL)}) VALUES({', '.join('?' * len(_ALL))})"
+_ADD: Final = f"{_INSERT} ON CONFLICT(key) DO NOTHING"
+_UPDATE: Final = f"UPDATE rows SET {', '.join(f'{name}=?' for name in _ALL[1:])} WHERE key=?"  # noqa: S608
+_SETTLED: Final = slice(COLUMNS.index("state"), len(_ALL))
+_SETTLE: Final = f"UPDATE rows SET {', '.join(f'{name}=?' for name in _ALL[_SETTLED])} WHERE id=?"  # noqa: S608
+"""What settling leaves alone, and first of all two of the three indexes, SQLite need not look at."""
 
 
 def _crc(values: tuple[Any, ...]) -> int:
@@ -70,6 +72,8 @@ class JournalFile:
         self._wal, self._seal_path = Path(f"{self._path}-wal"), Path(f"{self._path}-seal")
         self._seal = Seal(self._seal_path)
         self._turn = 0
+        self._claimed: dict[str, tuple[int, Kept]] = {}
+        """Rows that were added and are not settled yet, each with its number: as they stand in the file."""
         told: JournalError | None = None
         try:
             self._refuse_leftovers()
@@ -207,6 +211,8 @@ class JournalFile:
 
     def get(self, key: str) -> Kept | None:
         """The row of a key."""
+        if key in self._claimed:
+            return self._claimed[key][1]
         found = self._db.execute(f"{_SELECT} WHERE key=?", (key,)).fetchone()
         return None if found is None else _row(found)
 
@@ -221,10 +227,31 @@ class JournalFile:
         found = self._db.execute("SELECT key FROM rows WHERE session_id=? AND key<>?", (session_id, key)).fetchone()
         return None if found is None else str(found[0])
 
-    def put(self, row: Kept) -> None:
-        """Keep a row: a new one, or instead of the one with its key."""
+    def add(self, row: Kept) -> bool:
+        """Keep a row with a key that is new; False, and nothing is kept, where it is known."""
         values = (*values_of(row), self._turn)
-        self._db.execute(_PUT, (*values, _crc(values)))
+        cursor = self._db.execute(_ADD, (*values, _crc(values)))
+        if not cursor.rowcount:
+            return False
+        assert cursor.lastrowid is not None  # noqa: S101 - for the type checker
+        self._claimed[row.key] = cursor.lastrowid, row
+        return True
+
+    def put(self, row: Kept) -> bool:
+        """Keep a row instead of the one with its key; False, and nothing is kept, where its session is another key's."""
+        values = (*values_of(row), self._turn)
+        values = (*values, _crc(values))
+        number, _ = self._claimed.pop(row.key, (None, None))
+        try:
+            if number is None:
+                self._db.execute(_UPDATE, (*values[1:], row.key))
+            else:
+                self._db.execute(_SETTLE, (*values[_SETTLED], number))
+        except sqlite3.IntegrityError:
+            if row.session_id is None or self.holder_of_session(row.session_id, row.key) is None:
+                raise
+            return False
+        return True
 
     def doubts(self) -> list[Kept]:
         """Every row that is in doubt."""
@@ -277,8 +304,7 @@ def _let_go(db: sqlite3.Connection) -> None:
 
 
 def _row(found: tuple[Any, ...]) -> Kept:
-    columns = dict(zip(COLUMNS, found, strict=False))  # behind them are turn and crc
-    return Kept(**{**columns, "doubted": bool(columns["doubted"])})
+    return Kept(**dict(zip(COLUMNS, found, strict=False)))  # behind them are turn and crc
 
 
 def _sync_folder(folder: Path) -> None:

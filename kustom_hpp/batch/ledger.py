@@ -6,7 +6,7 @@ Every step is one read of the past, one decision, at most one write.
 import datetime as dt
 import time
 from enum import StrEnum
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import attrs
 from attrs import frozen
@@ -34,8 +34,12 @@ class Store(Protocol):
         """Another key than this one that has this session."""
         ...
 
-    def put(self, row: Kept) -> None:
-        """Keep a row: a new one, or instead of the one with its key."""
+    def add(self, row: Kept) -> bool:
+        """Keep a row with a key that is new; False, and nothing is kept, where it is known."""
+        ...
+
+    def put(self, row: Kept) -> bool:
+        """Keep a row instead of the one with its key; False, and nothing is kept, where its session is another key's."""
         ...
 
 
@@ -76,16 +80,25 @@ def claim(
 ) -> Claim:
     """Claim a row: as `Journal.claim`."""
     for name, text in (("key", key), ("payment_session_url", order or "")):
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise InvalidRequestError(problems=((name, "has a lone surrogate: no UTF-8 text can hold it"),))
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequestError(
+                problems=((name, "has a lone surrogate: no UTF-8 text can hold it"),)
+            ) from None
+    holder = None if order is None or allow_same_order else store.holder_of_order(order, key)
+    claimed = Kept(key=key, payment_session=order, digest=digest, state=CLAIMED, run=run, at=now())
+    # Nearly every key is new: that takes one step, and only the others are looked at.
+    if holder is None and store.add(claimed):
+        return Fresh()
     row = store.get(key)
     claim = judge(row, digest, run, again=again)
     if not isinstance(claim, Fresh):
         return claim
-    if order is not None and not allow_same_order and (holder := store.holder_of_order(order, key)) is not None:
+    if holder is not None:
         return Busy(f"the row {holder!r}: it has, or may have, a session for the same KCO order")
-    doubted = row is not None and row.state in DOUBTFUL
-    store.put(Kept(key=key, payment_session=order, digest=digest, state=CLAIMED, doubted=doubted, run=run, at=now()))
+    doubted = int(row is not None and row.state in DOUBTFUL)
+    store.put(attrs.evolve(claimed, doubted=doubted))
     return claim
 
 
@@ -99,7 +112,8 @@ def settle(store: Store, run: str, key: str, outcome: Outcome) -> None:
         if new.state == OutcomeState.CREATED and new.session_id == row.session_id:
             return
         raise JournalError(f"the row {key!r} cannot be settled: it has a session already")
-    _put(store, new)
+    if not store.put(new):
+        _mixed_up(store, new)
 
 
 def resolve(store: Store, run: str, key: str, verdict: Verdict, *, session: Session | None, note: str) -> Outcome:
@@ -114,26 +128,21 @@ def resolve(store: Store, run: str, key: str, verdict: Verdict, *, session: Sess
     if (session is not None) is not (verdict is Verdict.CREATED):
         raise JournalError("a session is given for a row that was created, and for no other")
     note = clean(f"{verdict} (by hand){': ' + note if note else ''}")
-    bare = attrs.evolve(row, doubted=False, note=note)
+    bare = attrs.evolve(row, doubted=0, note=note)
     if session is not None:
         outcome = Outcome(key=key, state=OutcomeState.CREATED, session=attrs.evolve(session, info=CallInfo()))
     else:
         delivery = Delivery.REJECTED if verdict is Verdict.FAILED else Delivery.NOT_SENT
         outcome = Outcome(key=key, state=OutcomeState.FAILED, error=HPPError(f"resolved as {note}", delivery=delivery))
     new = settled(bare, outcome, now())
-    if new.session_id is not None and (holder := store.holder_of_session(new.session_id, key)) is not None:
-        raise MixUpError(_mix_up(new.session_id, key, holder))  # the doubt stays as it was
-    store.put(new)
+    if not store.put(new):
+        raise MixUpError(_mix_up(store, new))  # the doubt stays as it was
     return outcome_of(new)
 
 
-def _put(store: Store, new: Kept) -> None:
-    """Keep a settled row, unless its session belongs to another one: then it is in doubt, and stays so."""
-    holder = None if new.session_id is None else store.holder_of_session(new.session_id, new.key)
-    if new.session_id is None or holder is None:
-        store.put(new)
-        return
-    told = _mix_up(new.session_id, new.key, holder)
+def _mixed_up(store: Store, new: Kept) -> NoReturn:
+    """A settled row's session belongs to another one: it is in doubt, and stays so."""
+    told = _mix_up(store, new)
     doubt = OutcomeUnknownError(told, delivery=Delivery.ACCEPTED, attempts=new.attempts)
     bare = attrs.evolve(new, session_id=None, session=None, info=None)
     store.put(
@@ -142,8 +151,9 @@ def _put(store: Store, new: Kept) -> None:
     raise MixUpError(told)
 
 
-def _mix_up(session_id: str, key: str, holder: str) -> str:
-    return f"the API gave the session {session_id!r} to {key!r}, but it belongs to {holder!r}"
+def _mix_up(store: Store, new: Kept) -> str:
+    holder = store.holder_of_session(new.session_id or "", new.key)
+    return f"the API gave the session {new.session_id!r} to {new.key!r}, but it belongs to {holder!r}"
 
 
 def record(row: Kept) -> Record:

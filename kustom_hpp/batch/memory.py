@@ -89,9 +89,15 @@ class _Rows:
         holder = self._by_session.get(session_id)
         return holder if holder != key else None
 
-    def put(self, row: Kept) -> None:
+    def add(self, row: Kept) -> bool:
+        return row.key not in self.by_key and self.put(row)
+
+    def put(self, row: Kept) -> bool:
+        if row.session_id is not None and self.holder_of_session(row.session_id, row.key) is not None:
+            return False
         self.by_key[row.key] = row
         if row.session_id is not None:
             self._by_session[row.session_id] = row.key
         if row.payment_session is not None:
             self._by_order.setdefault(row.payment_session, set()).add(row.key)
+        return True
