@@ -141,6 +141,7 @@ class BatchRun:
         self._active = 0
         """Workers that have not ended."""
         self._in_flight = 0
+        self._rows.ahead = self._ahead
 
     # What the caller does.
 
@@ -303,6 +304,24 @@ class BatchRun:
         elif source.is_async:
             self._line.append(row)
             return None
+        return row
+
+    def _ahead(self) -> Row | None:
+        """The row that a worker will take up next when it has settled its last one; at the end of the line until then."""
+        source, switch = self._source, self._switch
+        if source.is_async or source.exhausted or switch.stopped or self._stops.careful:
+            return None
+        if self._outlet.full or self._spacing:
+            return None
+        try:
+            row = source.take()
+        except Exception as error:  # noqa: BLE001 - of the caller's iterable: told when all that flies has ended
+            switch.stop(error)
+            return None
+        if row is None:
+            switch.ring()
+        else:
+            self._line.append(row)
         return row
 
     async def _turn(self) -> bool:

@@ -1,5 +1,6 @@
 """What goes into a run: items of any iterable, made rows; and which keys were seen of late."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ class Row:
     """One row on its way through a run."""
 
     __slots__ = (
-        "answered", "attempts", "claimed", "doubt", "flies", "key", "number", "problem", "request", "sent", "wave",
+        "answered", "asked", "attempts", "claimed", "doubt", "flies", "key", "number", "problem", "request", "sent", "wave",
     )  # fmt: skip
 
     def __init__(self, number: int, key: str, request: CreateSessionRequest | None, problem: HPPError | None) -> None:
@@ -31,6 +32,8 @@ class Row:
         self.problem = problem
         """Why it cannot be sent; None for a good one."""
         self.attempts = 0
+        self.asked: asyncio.Future[Any] | None = None
+        """What the journal will say to its claim, where that was begun before its turn."""
         self.claimed = False
         """True once the journal holds its intent."""
         self.sent: HPPError | None = None

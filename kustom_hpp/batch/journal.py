@@ -4,7 +4,7 @@ The rule: an intent is durable before its request leaves, an outcome is durable 
 outcome is in doubt, never free.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from attrs import frozen
@@ -39,9 +39,13 @@ Claim = Fresh | Earlier | Busy
 
 
 class Journal(Protocol):
-    """A batch's memory. Each method returns when what it did is durable."""
+    """A batch's memory. What a method did is durable when it has been awaited.
 
-    async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
+    Each may be an `async def`. Where `claim` and `settle` return futures instead, begun in the order of the calls, a run
+    claims its next rows while it settles the last ones, and one sync of the disk does for both.
+    """
+
+    def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Awaitable[Claim]:
         """Claim a row.
 
         Args:
@@ -63,7 +67,7 @@ class Journal(Protocol):
         """
         ...
 
-    async def settle(self, key: str, outcome: Outcome) -> None:
+    def settle(self, key: str, outcome: Outcome) -> Awaitable[None]:
         """Keep the outcome of a row that this run claimed.
 
         A row that was in doubt when it was claimed `again` stays in doubt unless it is CREATED: how the second request

@@ -1,5 +1,6 @@
 """The durable journal: one SQLite file, for one run at a time."""
 
+import asyncio
 import os
 import secrets
 import warnings
@@ -54,7 +55,7 @@ class SqliteJournal:
         self._allow_same_order = allow_same_order
         self._writer = Writer(self._path, str(scope))
 
-    async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
+    def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> asyncio.Future[Claim]:
         """Claim a row: see `Journal.claim`. A call that is cancelled may have claimed it: then it is in doubt.
 
         Raises:
@@ -62,7 +63,7 @@ class SqliteJournal:
             JournalError: the journal cannot keep it: send nothing.
 
         """
-        return await self._writer.do(
+        return self._writer.do(
             partial(
                 ledger.claim,
                 run=self._run,
@@ -74,7 +75,7 @@ class SqliteJournal:
             )
         )
 
-    async def settle(self, key: str, outcome: Outcome) -> None:
+    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
         """Keep the outcome of a row: see `Journal.settle`.
 
         A row that was in doubt before it was claimed `again` stays in doubt unless it is CREATED now: that the second
@@ -85,7 +86,7 @@ class SqliteJournal:
             JournalError: the journal cannot keep it; or this run has not claimed the row.
 
         """
-        await self._writer.do(partial(ledger.settle, run=self._run, key=key, outcome=outcome))
+        return self._writer.do(partial(ledger.settle, run=self._run, key=key, outcome=outcome))
 
     async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
         """End a doubt, because a human found out how the row ended.

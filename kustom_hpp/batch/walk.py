@@ -4,13 +4,14 @@ The rule of the journal: an intent is durable before its request leaves, an outc
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
 
 from kustom_hpp.batch.input import Recent, Row, digest_of, order_of
-from kustom_hpp.batch.journal import Busy, Claim, Earlier, Journal
+from kustom_hpp.batch.journal import Busy, Claim, Earlier, Fresh, Journal
 from kustom_hpp.batch.outcome import Outcome, OutcomeState
 from kustom_hpp.batch.stops import Stops, for_every_row, not_processed, stop_for_every_row
 from kustom_hpp.batch.switch import Switch
@@ -52,6 +53,8 @@ class Rows:
         self._switch = switch
         self._ids = Recent()
         self._broken = False
+        self.ahead: Callable[[], Row | None] = lambda: None
+        """Pulls a row that may be claimed before its turn, and puts it into the line; None where there is none."""
         self.flying: set[asyncio.Task[None]] = set()
         """The workers whose rows are with `create`."""
         self.ended = dict.fromkeys(OutcomeState, 0)
@@ -100,6 +103,8 @@ class Rows:
 
     async def give_back(self, row: Row) -> Outcome | None:
         """Let the journal know that a row which it holds was not processed; its outcome where the journal cannot."""
+        if row.asked is not None:
+            row.claimed = isinstance(await self._told(row.asked), Fresh)
         if not row.claimed:
             return None
         error: HPPError = BatchStopped("the batch stopped before this row was sent", delivery=Delivery.NOT_SENT)
@@ -136,8 +141,12 @@ class Rows:
     async def _ask(self, row: Row, digest: bytes, *, again: bool) -> Claim | InvalidRequestError | None:
         """What the journal says, or why it cannot hold the row; None where it is broken, and then the run stops."""
         assert self._journal is not None  # noqa: S101 - for the type checker
+        asked, row.asked = row.asked, None
+        return await self._told(asked or self._journal.claim(row.key, order_of(row.request), digest, again=again))
+
+    async def _told(self, asked: Awaitable[Claim]) -> Claim | InvalidRequestError | None:
         try:
-            return await self._journal.claim(row.key, order_of(row.request), digest, again=again)
+            return await asked
         except InvalidRequestError as error:
             return error
         except JournalError as error:
@@ -145,6 +154,17 @@ class Rows:
         except Exception as error:  # noqa: BLE001 - a journal of somebody else's
             self._break(_journal_error(error))
         return None
+
+    def _claim_ahead(self) -> None:
+        """While a row is settled, claim another: one hand-over and one sync for both. Its claim comes after the settling.
+
+        So there are never more claims without an outcome than there are workers, whenever the process dies.
+        """
+        row = self.ahead()
+        if row is None or row.problem is not None:
+            return
+        with contextlib.suppress(HPPError):  # told when its turn comes
+            row.asked = self._journal.claim(row.key, order_of(row.request), digest_of(row.request))
 
     def _goes_again(self, told: Earlier) -> bool:
         outcome, error = told.outcome, told.outcome.error
@@ -174,7 +194,10 @@ class Rows:
             return attrs.evolve(outcome, recorded=False)
         row.answered = outcome
         try:
-            await self._journal.settle(row.key, outcome)
+            settling = self._journal.settle(row.key, outcome)
+            if isinstance(settling, asyncio.Future):
+                self._claim_ahead()
+            await settling
         except MixUpError as error:
             error.__traceback__ = None
             self._switch.stop(error)

@@ -9,9 +9,7 @@ import queue
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-from attrs import frozen
+from typing import Any, NamedTuple, TypeVar
 
 from kustom_hpp.batch.file import JournalFile, why
 from kustom_hpp.errors import HPPError, JournalError
@@ -23,8 +21,7 @@ _MOST = 512
 Ends = list[tuple["asyncio.Future[Any]", Any, BaseException | None]]
 
 
-@frozen(slots=True)
-class _Job:
+class _Job(NamedTuple):
     work: Callable[[JournalFile], Any]
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
@@ -45,12 +42,16 @@ class Writer:
         """True from the first use to `aclose`."""
         return self._thread is not None and not self._closed
 
-    async def do(self, work: Callable[[JournalFile], T]) -> T:
-        """Have something done in the thread, and wait until it is durable. It is done even if nobody waits any more.
+    def do(self, work: Callable[[JournalFile], T]) -> "asyncio.Future[T]":
+        """Have something done in the thread, in the order of the calls. It is done even if nobody waits for it.
+
+        Returns:
+            A future that is done when the work is durable; of the running loop. It ends with an HPPError as `work` raises it
+            (what it wrote before that is kept), or with a JournalError where the file cannot be opened, or could not be
+            written to (then or earlier).
 
         Raises:
-            HPPError: as `work` raises it; what it wrote before that is kept.
-            JournalError: the file cannot be opened, or could not be written to (then or earlier).
+            JournalError: the journal was closed, or belongs to another process.
 
         """
         if self._closed:
@@ -66,7 +67,7 @@ class Writer:
                 target=_run, args=(self._path, self._scope, self._jobs), name="kustom_hpp journal", daemon=True
             )
             self._thread.start()
-        return await future
+        return future
 
     async def aclose(self) -> None:
         """Close the file when all that waits is done, and end the thread. Idempotent."""

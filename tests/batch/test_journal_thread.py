@@ -41,7 +41,7 @@ async def test_many_that_wait_share_a_transaction(path: Path, monkeypatch: pytes
 
 async def test_a_claim_that_was_cancelled_is_in_doubt(path: Path) -> None:
     journal = SqliteJournal(path, scope="here")
-    claim = asyncio.create_task(journal.claim("a", None, PAYLOAD))
+    claim = asyncio.ensure_future(journal.claim("a", None, PAYLOAD))
     await asyncio.sleep(0)  # it waits for the thread now
     claim.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -73,7 +73,7 @@ def test_a_journal_serves_one_loop_after_another(path: Path) -> None:
 
 async def test_closing_at_once_from_many_sides(path: Path) -> None:
     journal = SqliteJournal(path, scope="here")
-    claims = [asyncio.create_task(journal.claim(str(number), None, PAYLOAD)) for number in range(50)]
+    claims = [asyncio.ensure_future(journal.claim(str(number), None, PAYLOAD)) for number in range(50)]
     await asyncio.sleep(0)
     await asyncio.gather(*(journal.aclose() for _ in range(5)))
     assert await asyncio.gather(*claims) == [Fresh()] * 50
