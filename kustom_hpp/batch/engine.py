@@ -9,8 +9,7 @@ from collections import deque
 from types import TracebackType
 from typing import Literal, Self
 
-from attrs import frozen
-
+from kustom_hpp.batch.flow import Flow
 from kustom_hpp.batch.input import Items, Row, Source
 from kustom_hpp.batch.journal import Journal
 from kustom_hpp.batch.outcome import Counts, Outcome, OutcomeState
@@ -25,7 +24,6 @@ GRACE = 10.0
 """Seconds that flying rows get to end by themselves when a run is closed."""
 _JOURNAL_GRACE = 5.0
 """Seconds that the journal gets after that to finish what it is writing."""
-_MOST = 1e9
 
 
 def run(
@@ -83,43 +81,22 @@ def run(
         ConfigError: an argument cannot work.
 
     """
-    _check_whole("concurrency", concurrency)
-    _check_whole("max_doubts", max_doubts)
-    if max_failures is not None:
-        _check_whole("max_failures", max_failures)
-    _check_number("patience", patience, "seconds")
-    if rate is not None:
-        _check_number("rate", rate, "rows per second")
     if on_doubt not in ("report", "resend"):
         msg = f'on_doubt must be "report" or "resend", got {on_doubt!r}'
         raise ConfigError(msg)
+    flow = Flow(
+        concurrency=concurrency,
+        rate=rate,
+        ordered=ordered,
+        max_failures=max_failures,
+        max_doubts=max_doubts,
+        patience=patience,
+    )
     stops = Stops(patience=patience, max_doubts=max_doubts, max_failures=max_failures)
     switch = Switch()
     rules = Rules(resend=on_doubt == "resend", retry_failed=retry_failed)
     rows = Rows(create, journal, rules, stops, switch)
-    return BatchRun(rows, Source(items), stops, switch, Flow(concurrency=concurrency, rate=rate, ordered=ordered))
-
-
-def _check_whole(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        msg = f"{name} must be a whole number from 1, got {value!r}"
-        raise ConfigError(msg)
-
-
-def _check_number(name: str, value: object, unit: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value <= _MOST:  # type: ignore[operator]
-        msg = f"{name} must be a number above 0, in {unit}, got {value!r}"
-        raise ConfigError(msg)
-
-
-@frozen(kw_only=True)
-class Flow:
-    """How rows flow through a run."""
-
-    concurrency: int
-    rate: float | None
-    ordered: bool
+    return BatchRun(rows, Source(items), stops, switch, flow)
 
 
 class BatchRun:
@@ -130,7 +107,7 @@ class BatchRun:
         self._source = source
         self._stops = stops
         self._switch = switch
-        self._spacing = 1 / flow.rate if flow.rate else 0.0
+        self._spacing = flow.spacing
         self._next_turn = -math.inf
         self._line: deque[Row] = deque()
         """Rows that were pulled and are to be sent before any new one."""

@@ -9,14 +9,12 @@ import os
 import secrets
 import sqlite3
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from kustom_hpp.batch.kept import COLUMNS, DOUBTFUL, Kept, values_of
-from kustom_hpp.batch.outcome import OutcomeState
 from kustom_hpp.batch.seal import Seal
+from kustom_hpp.batch.table import SELECT, TABLES, Table, crc_of
 from kustom_hpp.errors import JournalError
 
 APPLICATION: Final = 0x4B485050
@@ -28,37 +26,12 @@ _LEAST_BYTES: Final = 512
 _WAL_BYTES: Final = 4 * 1024 * 1024
 """The write-ahead log is put into the file and emptied when it is longer."""
 
-_ROWS: Final = (
-    "CREATE TABLE rows(id INTEGER PRIMARY KEY, key TEXT NOT NULL, payment_session TEXT, digest BLOB NOT NULL, "
-    "state TEXT NOT NULL, delivery TEXT, doubted INTEGER NOT NULL, attempts INTEGER NOT NULL, session_id TEXT, "
-    "session TEXT, info TEXT, error TEXT, note TEXT, run TEXT NOT NULL, at INTEGER NOT NULL, turn INTEGER NOT NULL, "
-    "crc INTEGER NOT NULL)"
-)
-_TABLES: Final = (
-    "CREATE TABLE about(identity BLOB NOT NULL, scope TEXT NOT NULL, crc INTEGER NOT NULL)",
-    _ROWS,
-    "CREATE UNIQUE INDEX rows_key ON rows(key)",
-    "CREATE INDEX rows_payment_session ON rows(payment_session)",
-    "CREATE UNIQUE INDEX rows_session_id ON rows(session_id)",
-)
-_ALL: Final = (*COLUMNS, "turn", "crc")
-_SELECT: Final = f"SELECT {', '.join(_ALL)} FROM rows"  # noqa: S608 - our own names
-_INSERT: Final = f"INSERT INTO rows({', '.join(_ALL)}) VALUES({', '.join('?' * len(_ALL))})"
-_ADD: Final = f"{_INSERT} ON CONFLICT(key) DO NOTHING"
-_UPDATE: Final = f"UPDATE rows SET {', '.join(f'{name}=?' for name in _ALL[1:])} WHERE key=?"  # noqa: S608
-_SETTLED: Final = slice(COLUMNS.index("state"), len(_ALL))
-_SETTLE: Final = f"UPDATE rows SET {', '.join(f'{name}=?' for name in _ALL[_SETTLED])} WHERE id=?"  # noqa: S608
-"""What settling leaves alone, and first of all two of the three indexes, SQLite need not look at."""
-
-
-def _crc(values: tuple[Any, ...]) -> int:
-    # ascii() tells apart what JSON or str() would not (None and "None", 1 and "1", bytes and text), and is the same in
-    # every Python.
-    return zlib.crc32(ascii(values).encode())
-
 
 class JournalFile:
     """A journal's file, open, whole and ours alone."""
+
+    rows: Table
+    """What is in it, to be read and written within a `transaction`."""
 
     def __init__(self, path: str, scope: str) -> None:
         """Open the file, or make it.
@@ -72,8 +45,6 @@ class JournalFile:
         self._wal, self._seal_path = Path(f"{self._path}-wal"), Path(f"{self._path}-seal")
         self._seal = Seal(self._seal_path)
         self._turn = 0
-        self._claimed: dict[str, tuple[int, Kept]] = {}
-        """Rows that were added and are not settled yet, each with its number: as they stand in the file."""
         told: JournalError | None = None
         try:
             self._refuse_leftovers()
@@ -128,9 +99,9 @@ class JournalFile:
             db.execute("BEGIN")
             db.execute(f"PRAGMA application_id={APPLICATION}")
             db.execute(f"PRAGMA user_version={VERSION}")
-            for statement in _TABLES:
+            for statement in TABLES:
                 db.execute(statement)
-            db.execute("INSERT INTO about VALUES(?, ?, ?)", (identity, scope, _crc((identity, scope))))
+            db.execute("INSERT INTO about VALUES(?, ?, ?)", (identity, scope, crc_of((identity, scope))))
             db.execute("COMMIT")
             db.execute("PRAGMA journal_mode=WAL").fetchall()
         with path.open("r+b") as file:
@@ -153,6 +124,7 @@ class JournalFile:
         try:
             self._check(self._db, scope)
             self._seal.open(self._identity, self._turn)
+            self.rows = Table(self._db)
             _sync_folder(self._path.parent)  # for the log's name: SQLite does so too, and does not look at the result
         except BaseException:
             self.let_go()
@@ -169,17 +141,17 @@ class JournalFile:
         if version != VERSION:
             raise JournalError(f"the journal {path} has version {version}, this release reads version {VERSION}")
         schema = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema ORDER BY rowid")]
-        if schema != list(_TABLES) or db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        if schema != list(TABLES) or db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             raise JournalError(f"the journal {path} is damaged: its tables are not as they were made")
         [(identity, recorded, crc)] = db.execute("SELECT identity, scope, crc FROM about").fetchall()
-        if crc != _crc((identity, recorded)):
+        if crc != crc_of((identity, recorded)):
             raise JournalError(f"the journal {path} is damaged: what it says about itself is not what was written")
         if recorded != scope:
             raise JournalError(f"the journal {path} is of another scope: of {recorded!r}, and this run is of {scope!r}")
         if (found := db.execute("PRAGMA integrity_check(1)").fetchone()) != ("ok",):
             raise JournalError(f"the journal {path} is damaged: {found[0]}")
-        for number, (*values, crc) in enumerate(db.execute(f"{_SELECT} ORDER BY id"), 1):
-            if crc != _crc(tuple(values)):
+        for number, (*values, crc) in enumerate(db.execute(f"{SELECT} ORDER BY id"), 1):
+            if crc != crc_of(tuple(values)):
                 raise JournalError(f"the journal {path} is damaged: its row number {number} is not what was written")
             self._turn = max(self._turn, values[-1])
         self._identity: bytes = identity
@@ -193,6 +165,7 @@ class JournalFile:
         db = self._db
         before = db.total_changes
         self._turn += 1
+        self.rows.turn = self._turn
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("COMMIT")
@@ -206,62 +179,6 @@ class JournalFile:
         """
         if self._wal.stat().st_size > _WAL_BYTES:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-    # ------------------------------------------------------------------------------------------------------ the store
-
-    def get(self, key: str) -> Kept | None:
-        """The row of a key."""
-        if key in self._claimed:
-            return self._claimed[key][1]
-        found = self._db.execute(f"{_SELECT} WHERE key=?", (key,)).fetchone()
-        return None if found is None else _row(found)
-
-    def holder_of_order(self, payment_session: str, key: str) -> str | None:
-        """Another key than this one whose row has, or may have, a session for a KCO order."""
-        query = "SELECT key FROM rows WHERE payment_session=? AND key<>? AND state<>? LIMIT 1"
-        found = self._db.execute(query, (payment_session, key, str(OutcomeState.FAILED))).fetchone()
-        return None if found is None else str(found[0])
-
-    def holder_of_session(self, session_id: str, key: str) -> str | None:
-        """Another key than this one that has this session."""
-        found = self._db.execute("SELECT key FROM rows WHERE session_id=? AND key<>?", (session_id, key)).fetchone()
-        return None if found is None else str(found[0])
-
-    def add(self, row: Kept) -> bool:
-        """Keep a row with a key that is new; False, and nothing is kept, where it is known."""
-        values = (*values_of(row), self._turn)
-        cursor = self._db.execute(_ADD, (*values, _crc(values)))
-        if not cursor.rowcount:
-            return False
-        assert cursor.lastrowid is not None  # noqa: S101 - for the type checker
-        self._claimed[row.key] = cursor.lastrowid, row
-        return True
-
-    def put(self, row: Kept) -> bool:
-        """Keep a row instead of the one with its key; False, and nothing is kept, where its session is another key's."""
-        values = (*values_of(row), self._turn)
-        values = (*values, _crc(values))
-        number, _ = self._claimed.pop(row.key, (None, None))
-        try:
-            if number is None:
-                self._db.execute(_UPDATE, (*values[1:], row.key))
-            else:
-                self._db.execute(_SETTLE, (*values[_SETTLED], number))
-        except sqlite3.IntegrityError:
-            if row.session_id is None or self.holder_of_session(row.session_id, row.key) is None:
-                raise
-            return False
-        return True
-
-    def doubts(self) -> list[Kept]:
-        """Every row that is in doubt."""
-        marks = ", ".join("?" * len(DOUBTFUL))
-        return [_row(found) for found in self._db.execute(f"{_SELECT} WHERE state IN ({marks}) ORDER BY id", DOUBTFUL)]
-
-    def page(self, after: int, count: int) -> list[tuple[int, Kept]]:
-        """Some rows, each with its number, in the order of their first claims."""
-        query = f"SELECT id, {', '.join(_ALL)} FROM rows WHERE id>? ORDER BY id LIMIT ?"  # noqa: S608
-        return [(found[0], _row(found[1:])) for found in self._db.execute(query, (after, count))]
 
     # --------------------------------------------------------------------------------------------------------- the end
 
@@ -301,10 +218,6 @@ def _let_go(db: sqlite3.Connection) -> None:
     for last in (db.rollback, lambda: db.execute("PRAGMA synchronous=OFF"), db.interrupt, db.close):
         with contextlib.suppress(sqlite3.Error, ValueError):  # ValueError: a message made of damaged text
             last()
-
-
-def _row(found: tuple[Any, ...]) -> Kept:
-    return Kept(**dict(zip(COLUMNS, found, strict=False)))  # behind them are turn and crc
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,8 +1,7 @@
 """What goes into a run: items of any iterable, made rows; and which keys were seen of late."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Generator, Iterable, Iterator
 from typing import Any
 
 from kustom_hpp._codec import codec
@@ -32,7 +31,7 @@ class Row:
         self.problem = problem
         """Why it cannot be sent; None for a good one."""
         self.attempts = 0
-        self.asked: asyncio.Future[Any] | None = None
+        self.asked: Awaitable[Any] | None = None
         """What the journal will say to its claim, where that was begun before its turn."""
         self.claimed = False
         """True once the journal holds its intent."""

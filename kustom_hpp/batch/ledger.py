@@ -5,6 +5,7 @@ Every step is one read of the past, one decision, at most one write.
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
@@ -34,8 +35,8 @@ class Store(Protocol):
         """Another key than this one that has this session."""
         ...
 
-    def add(self, row: Kept) -> bool:
-        """Keep a row with a key that is new; False, and nothing is kept, where it is known."""
+    def add(self, rows: Sequence[Kept]) -> int:
+        """Keep rows with keys that are new; how many of them, from the first one on, before a key that is known."""
         ...
 
     def put(self, row: Kept) -> bool:
@@ -75,45 +76,69 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def claim(
-    store: Store, run: str, key: str, order: str | None, digest: bytes, *, again: bool, allow_same_order: bool
-) -> Claim:
-    """Claim a row: as `Journal.claim`."""
-    for name, text in (("key", key), ("payment_session_url", order or "")):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidRequestError(
-                problems=((name, "has a lone surrogate: no UTF-8 text can hold it"),)
-            ) from None
-    holder = None if order is None or allow_same_order else store.holder_of_order(order, key)
-    claimed = Kept(key=key, payment_session=order, digest=digest, state=CLAIMED, run=run, at=now())
-    # Nearly every key is new: that takes one step, and only the others are looked at.
-    if holder is None and store.add(claimed):
-        return Fresh()
-    row = store.get(key)
-    claim = judge(row, digest, run, again=again)
-    if not isinstance(claim, Fresh):
+@frozen(slots=True)
+class Claiming:
+    """The claim of a row: as `Journal.claim`."""
+
+    run: str
+    key: str
+    order: str | None
+    digest: bytes
+    again: bool
+    alone: bool
+    """True where no other key may have a session for the same KCO order."""
+
+    def row(self) -> Kept:
+        """The row of a key that is new.
+
+        Raises:
+            InvalidRequestError: a text that UTF-8 cannot hold.
+
+        """
+        for name, text in (("key", self.key), ("payment_session_url", self.order or "")):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                problem = (name, "has a lone surrogate: no UTF-8 text can hold it")
+                raise InvalidRequestError(problems=(problem,)) from None
+        return Kept(key=self.key, payment_session=self.order, digest=self.digest, state=CLAIMED, run=self.run, at=now())
+
+    def __call__(self, store: Store) -> Claim:
+        """Claim it."""
+        new, row = self.row(), store.get(self.key)
+        claim = judge(row, self.digest, self.run, again=self.again)
+        if not isinstance(claim, Fresh):
+            return claim
+        holder = store.holder_of_order(self.order, self.key) if self.order is not None and self.alone else None
+        if holder is not None:
+            return Busy(f"the row {holder!r}: it has, or may have, a session for the same KCO order")
+        if row is None:
+            store.add([new])
+        else:
+            store.put(attrs.evolve(new, doubted=int(row.state in DOUBTFUL)))
         return claim
-    if holder is not None:
-        return Busy(f"the row {holder!r}: it has, or may have, a session for the same KCO order")
-    doubted = int(row is not None and row.state in DOUBTFUL)
-    store.put(attrs.evolve(claimed, doubted=doubted))
-    return claim
 
 
-def settle(store: Store, run: str, key: str, outcome: Outcome) -> None:
-    """Keep an outcome: as `Journal.settle`."""
-    row = store.get(key)
-    if row is None or row.run != run:
-        raise JournalError(f"the row {key!r} cannot be settled: it was not claimed by this run")
-    new = settled(row, outcome, now())
-    if row.state == OutcomeState.CREATED:
-        if new.state == OutcomeState.CREATED and new.session_id == row.session_id:
-            return
-        raise JournalError(f"the row {key!r} cannot be settled: it has a session already")
-    if not store.put(new):
-        _mixed_up(store, new)
+@frozen(slots=True)
+class Settling:
+    """The settling of a row: as `Journal.settle`."""
+
+    run: str
+    key: str
+    outcome: Outcome
+
+    def __call__(self, store: Store) -> None:
+        """Keep its outcome."""
+        row = store.get(self.key)
+        if row is None or row.run != self.run:
+            raise JournalError(f"the row {self.key!r} cannot be settled: it was not claimed by this run")
+        new = settled(row, self.outcome, now())
+        if row.state == OutcomeState.CREATED:
+            if new.state == OutcomeState.CREATED and new.session_id == row.session_id:
+                return
+            raise JournalError(f"the row {self.key!r} cannot be settled: it has a session already")
+        if not store.put(new):
+            _mixed_up(store, new)
 
 
 def resolve(store: Store, run: str, key: str, verdict: Verdict, *, session: Session | None, note: str) -> Outcome:

@@ -32,13 +32,11 @@ class MemoryJournal:
 
     async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
         """Claim a row: see `Journal.claim`."""
-        return ledger.claim(
-            self._rows(), self._run, key, order, digest, again=again, allow_same_order=self._allow_same_order
-        )
+        return ledger.Claiming(self._run, key, order, digest, again, not self._allow_same_order)(self._rows())
 
     async def settle(self, key: str, outcome: Outcome) -> None:
         """Keep the outcome of a row: see `Journal.settle`."""
-        ledger.settle(self._rows(), self._run, key, outcome)
+        ledger.Settling(self._run, key, outcome)(self._rows())
 
     async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
         """End a doubt: see `SqliteJournal.resolve`."""
@@ -89,8 +87,12 @@ class _Rows:
         holder = self._by_session.get(session_id)
         return holder if holder != key else None
 
-    def add(self, row: Kept) -> bool:
-        return row.key not in self.by_key and self.put(row)
+    def add(self, rows: Sequence[Kept]) -> int:
+        for kept, row in enumerate(rows):
+            if row.key in self.by_key:
+                return kept
+            self.put(row)
+        return len(rows)
 
     def put(self, row: Kept) -> bool:
         if row.session_id is not None and self.holder_of_session(row.session_id, row.key) is not None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 from kustom_hpp.batch import ledger
 from kustom_hpp.batch.journal import Claim
 from kustom_hpp.batch.kept import outcome_of
-from kustom_hpp.batch.ledger import Record, Verdict
+from kustom_hpp.batch.ledger import Claiming, Record, Settling, Verdict
 from kustom_hpp.batch.outcome import Outcome
 from kustom_hpp.batch.scope import Scope
 from kustom_hpp.models import Session
 
 if TYPE_CHECKING:
-    from kustom_hpp.batch.file import JournalFile
+    from kustom_hpp.batch.table import Table
 
 _PAGE = 500
 
@@ -63,17 +63,7 @@ class SqliteJournal:
             JournalError: the journal cannot keep it: send nothing.
 
         """
-        return self._writer.do(
-            partial(
-                ledger.claim,
-                run=self._run,
-                key=key,
-                order=order,
-                digest=digest,
-                again=again,
-                allow_same_order=self._allow_same_order,
-            )
-        )
+        return self._writer.do(Claiming(self._run, key, order, digest, again, not self._allow_same_order))
 
     def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
         """Keep the outcome of a row: see `Journal.settle`.
@@ -86,7 +76,7 @@ class SqliteJournal:
             JournalError: the journal cannot keep it; or this run has not claimed the row.
 
         """
-        return self._writer.do(partial(ledger.settle, run=self._run, key=key, outcome=outcome))
+        return self._writer.do(Settling(self._run, key, outcome))
 
     async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
         """End a doubt, because a human found out how the row ended.
@@ -112,7 +102,7 @@ class SqliteJournal:
 
     async def doubts(self) -> Sequence[Outcome]:
         """Every row that is in doubt, claims without an outcome included, in the order of their first claims."""
-        return await self._writer.do(lambda file: [outcome_of(row) for row in file.doubts()])
+        return await self._writer.do(lambda rows: [outcome_of(row) for row in rows.doubts()])
 
     async def rows(self) -> AsyncIterator[Record]:
         """Every row, in the order of their first claims; a few hundred are held at a time."""
@@ -153,5 +143,5 @@ class SqliteJournal:
             warnings.warn(f"unclosed journal {self._path}", ResourceWarning, stacklevel=1, source=self)
 
 
-def _page(after: int, file: "JournalFile") -> list[tuple[int, Record]]:
-    return [(number, ledger.record(row)) for number, row in file.page(after, _PAGE)]
+def _page(after: int, rows: "Table") -> list[tuple[int, Record]]:
+    return [(number, ledger.record(row)) for number, row in rows.page(after, _PAGE)]

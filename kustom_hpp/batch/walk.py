@@ -155,7 +155,7 @@ class Rows:
             self._break(_journal_error(error))
         return None
 
-    def _claim_ahead(self) -> None:
+    def _claim_ahead(self, journal: Journal) -> None:
         """While a row is settled, claim another: one hand-over and one sync for both. Its claim comes after the settling.
 
         So there are never more claims without an outcome than there are workers, whenever the process dies.
@@ -164,7 +164,7 @@ class Rows:
         if row is None or row.problem is not None:
             return
         with contextlib.suppress(HPPError):  # told when its turn comes
-            row.asked = self._journal.claim(row.key, order_of(row.request), digest_of(row.request))
+            row.asked = journal.claim(row.key, order_of(row.request), digest_of(row.request))
 
     def _goes_again(self, told: Earlier) -> bool:
         outcome, error = told.outcome, told.outcome.error
@@ -196,7 +196,7 @@ class Rows:
         try:
             settling = self._journal.settle(row.key, outcome)
             if isinstance(settling, asyncio.Future):
-                self._claim_ahead()
+                self._claim_ahead(self._journal)
             await settling
         except MixUpError as error:
             error.__traceback__ = None

@@ -7,22 +7,28 @@ import asyncio
 import os
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from kustom_hpp.batch.file import JournalFile, why
+from kustom_hpp.batch.ledger import Settling
+from kustom_hpp.batch.table import Table
+from kustom_hpp.batch.together import together
 from kustom_hpp.errors import HPPError, JournalError
 
 T = TypeVar("T")
 _MOST = 512
 """Operations in one transaction, at most: who waits shall not wait for too many others."""
+_LINGER = 0.001
+"""Seconds that a transaction waits for others that are due: a sync costs the CPU as much as three calls of the API do."""
 
 Ends = list[tuple["asyncio.Future[Any]", Any, BaseException | None]]
 
 
 class _Job(NamedTuple):
-    work: Callable[[JournalFile], Any]
+    work: Callable[[Table], Any]
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
 
@@ -42,7 +48,7 @@ class Writer:
         """True from the first use to `aclose`."""
         return self._thread is not None and not self._closed
 
-    def do(self, work: Callable[[JournalFile], T]) -> "asyncio.Future[T]":
+    def do(self, work: Callable[[Table], T]) -> "asyncio.Future[T]":
         """Have something done in the thread, in the order of the calls. It is done even if nobody waits for it.
 
         Returns:
@@ -96,10 +102,13 @@ def _run(path: str, scope: str, jobs: "queue.SimpleQueue[_Job | None]") -> None:
         file = JournalFile(path, scope)
     except Exception as error:  # noqa: BLE001 - everybody who waits must hear of it
         broken, cause = str(error), getattr(error, "cause", None) or why(error)
-    while waiting := _next(jobs):
+    while waiting := _more(jobs, []):
         if file is not None:
             ends: Ends = []
             try:
+                if file.rows.unsettled > sum(isinstance(job.work, Settling) for job in waiting):
+                    time.sleep(_LINGER)
+                    waiting = _more(jobs, waiting)
                 _transact(file, waiting, ends)
                 _tell(waiting, ends)
                 waiting = []
@@ -115,9 +124,8 @@ def _run(path: str, scope: str, jobs: "queue.SimpleQueue[_Job | None]") -> None:
         file.close()
 
 
-def _next(jobs: "queue.SimpleQueue[_Job | None]") -> list[_Job]:
-    """All that waits now, or the next that comes; nothing at the end."""
-    waiting: list[_Job] = []
+def _more(jobs: "queue.SimpleQueue[_Job | None]", waiting: list[_Job]) -> list[_Job]:
+    """All that waits now, behind what was taken before. Without that the next that comes; nothing at the end."""
     try:
         while len(waiting) < _MOST:
             job = jobs.get(block=not waiting)
@@ -133,9 +141,11 @@ def _next(jobs: "queue.SimpleQueue[_Job | None]") -> list[_Job]:
 
 def _transact(file: JournalFile, waiting: list[_Job], ends: Ends) -> None:
     with file.transaction():
-        for job in waiting:
+        done = together(file.rows, [job.work for job in waiting])
+        for number, job in enumerate(waiting):
             try:
-                ends.append((job.future, job.work(file), None))
+                result = done[number] if number in done else job.work(file.rows)
+                ends.append((job.future, result, None))
             except HPPError as error:  # it is about this row alone, and each writes last
                 ends.append((job.future, None, error))
 

@@ -40,12 +40,12 @@ class Sample:
 
 
 def rows_of(file: JournalFile) -> Rows:
-    return [row for _, row in file.page(0, 1000)]
+    return [row for _, row in file.rows.page(0, 1000)]
 
 
 def _claim(file: JournalFile, key: str) -> None:
     digest = hashlib.sha256(key.encode()).digest()
-    ledger.claim(file, "run", key, f"https://api.example/{key}", digest, again=False, allow_same_order=False)
+    ledger.Claiming("run", key, f"https://api.example/{key}", digest, again=False, alone=True)(file.rows)
 
 
 def _settle(file: JournalFile, key: str, state: OutcomeState, length: int = 100) -> None:
@@ -56,7 +56,7 @@ def _settle(file: JournalFile, key: str, state: OutcomeState, length: int = 100)
         error = BadRequestError("no", status=400, code="BAD_VALUE", attempts=1)
     else:
         error = LostAnswerError("gone", attempts=1)
-    ledger.settle(file, "run", key, Outcome(key=key, state=state, session=session, error=error, attempts=1))
+    ledger.Settling("run", key, Outcome(key=key, state=state, session=session, error=error, attempts=1))(file.rows)
 
 
 def samples(folder: Path) -> tuple[Sample, Sample]:

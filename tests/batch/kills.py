@@ -21,6 +21,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import define, field
 
@@ -31,6 +32,7 @@ from tests.batch.orders import rows, violations
 
 ROWS = 300
 CONCURRENCY = 32
+T = TypeVar("T")
 PHASES = ("claim", "flight", "settle")
 _TWICE = 0.2
 """Of the batches are killed a second time."""
@@ -80,19 +82,23 @@ class Phases:
         finally:
             self._shared[place] -= 1
 
+    def until_done(self, phase: str, future: asyncio.Future[T]) -> asyncio.Future[T]:
+        stack = contextlib.ExitStack()
+        stack.enter_context(self.within(phase))
+        future.add_done_callback(lambda _: stack.close())
+        return future
+
 
 class Watched(SqliteJournal):
     """The journal, with its phases."""
 
     phases: Phases
 
-    async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
-        with self.phases.within("claim"):
-            return await super().claim(key, order, digest, again=again)
+    def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> asyncio.Future[Claim]:
+        return self.phases.until_done("claim", super().claim(key, order, digest, again=again))
 
-    async def settle(self, key: str, outcome: Outcome) -> None:
-        with self.phases.within("settle"):
-            await super().settle(key, outcome)
+    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
+        return self.phases.until_done("settle", super().settle(key, outcome))
 
 
 async def child(order: dict[str, str]) -> None:

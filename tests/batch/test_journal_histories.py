@@ -65,9 +65,15 @@ class Histories(RuleBasedStateMachine):
     def do(self, call: Any) -> Any:
         return self.loop.run_until_complete(call)
 
+    async def claiming(self, key: str, order: str | None, digest: bytes, again: bool) -> Any:
+        return await self.journal.claim(key, order, digest, again=again)
+
+    async def settling(self, key: str, outcome: Outcome) -> None:
+        await self.journal.settle(key, outcome)
+
     @rule(key=KEYS, order=ORDERS, payload=st.sampled_from([b"1", b"2"]), again=st.booleans())
     def claim(self, key: str, order: str | None, payload: bytes, again: bool) -> None:
-        told = self.do(self.journal.claim(key, order, hashlib.sha256(payload).digest(), again=again))
+        told = self.do(self.claiming(key, order, hashlib.sha256(payload).digest(), again))
         row = self.model.get(key)
         if row is not None and not self.may_send(row, payload, again):
             running = row.end == "claimed" and row.ours
@@ -100,7 +106,7 @@ class Histories(RuleBasedStateMachine):
             if end in {"lost", "accepted"}
             else OutcomeState.FAILED
         )
-        call = self.journal.settle(key, Outcome(key=key, state=state, session=ours, error=error, attempts=1))
+        call = self.settling(key, Outcome(key=key, state=state, session=ours, error=error, attempts=1))
         same = row is not None and row.end == "created" and ours is not None and row.session_id == ours.session_id
         if row is None or not row.ours or (row.end == "created" and not same):
             self.fails(call, errors.JournalError)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kustom_hpp import errors
-from kustom_hpp.batch import Fresh, OutcomeState, SqliteJournal
+from kustom_hpp.batch import Claim, Fresh, OutcomeState, SqliteJournal
 from kustom_hpp.batch import file as journal_file
 from kustom_hpp.wire import Delivery
 from tests.batch.journal_contract import PAYLOAD, created, session
@@ -54,7 +54,8 @@ def test_what_a_loop_left_behind_when_it_ended_is_kept(path: Path) -> None:
     journal = SqliteJournal(path, scope="here")
 
     async def begin() -> None:
-        asyncio.get_running_loop().create_task(journal.claim("a", None, PAYLOAD))
+        left = journal.claim("a", None, PAYLOAD)
+        assert not left.done()
         await asyncio.sleep(0)
 
     asyncio.run(begin())
@@ -65,8 +66,12 @@ def test_what_a_loop_left_behind_when_it_ended_is_kept(path: Path) -> None:
 
 def test_a_journal_serves_one_loop_after_another(path: Path) -> None:
     journal = SqliteJournal(path, scope="here")
-    assert asyncio.run(journal.claim("a", None, PAYLOAD)) == Fresh()
-    assert asyncio.run(journal.claim("b", None, PAYLOAD)) == Fresh()
+
+    async def claim(key: str) -> Claim:
+        return await journal.claim(key, None, PAYLOAD)
+
+    assert asyncio.run(claim("a")) == Fresh()
+    assert asyncio.run(claim("b")) == Fresh()
     asyncio.run(journal.aclose())
     assert threads() == []
 
@@ -161,7 +166,7 @@ def fail(*_: Any) -> None:
 
 async def test_a_checkpoint_that_fails_ends_the_journal_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_once_it_holds_a(file: journal_file.JournalFile) -> None:
-        if file.get("a"):
+        if file.rows.get("a"):
             fail()
 
     with monkeypatch.context() as patch:
