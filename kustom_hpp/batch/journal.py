@@ -57,8 +57,8 @@ class Journal(Protocol):
                 is sent once per run). The earlier outcome is overwritten by IN_DOUBT until the row is settled.
 
         Returns:
-            Fresh for a row that is new, or that failed without being processed (NOT_SENT, or a 429), or that failed
-            with another payload; Earlier for every other known row; Busy.
+            Fresh for a row that is new, or that failed without being processed (NOT_SENT, or a 429 or 401, which are not
+            about the row), or that failed with another payload; Earlier for every other known row; Busy.
 
         Raises:
             InvalidRequestError: the key or the order is no text that UTF-8 can hold: this row cannot be sent.

@@ -22,7 +22,8 @@ CLAIMED: Final = "claimed"
 """The state of a row whose outcome is not known yet; the others are those of `OutcomeState`."""
 DOUBTFUL: Final = (CLAIMED, str(OutcomeState.IN_DOUBT))
 _CREATED: Final = str(OutcomeState.CREATED)
-_THROTTLED: Final = 429
+_NOT_ABOUT_THE_ROW: Final = (401, 429)
+"""What the API says no to whatever the row: with the right key, or a little later, it may well take it."""
 _FACTS: Final = ("status", "code", "messages", "retry_after", "timed_out", "session_id", "problems")
 """What an error may tell beyond what all errors tell. Not its body: that may hold anything."""
 
@@ -77,16 +78,16 @@ def judge(row: Kept | None, digest: bytes, run: str, *, again: bool) -> Claim:
     if row.state == OutcomeState.CREATED:
         fresh = False
     elif row.state == OutcomeState.FAILED:
-        processed = row.delivery not in (None, Delivery.NOT_SENT) and not _was_throttled(row)
-        fresh = changed or again or not processed
+        refused = row.delivery not in (None, Delivery.NOT_SENT) and _is_about_the_row(row)
+        fresh = changed or again or not refused
     else:
         # In doubt. Sent at most once per run, and never with another payload: which of the two would the session be for?
         fresh = again and not changed and row.run != run and row.delivery != Delivery.ACCEPTED
     return Fresh() if fresh else Earlier(outcome_of(row), changed)
 
 
-def _was_throttled(row: Kept) -> bool:
-    return row.error is not None and json.loads(row.error).get("status") == _THROTTLED
+def _is_about_the_row(row: Kept) -> bool:
+    return row.error is None or json.loads(row.error).get("status") not in _NOT_ABOUT_THE_ROW
 
 
 def outcome_of(row: Kept) -> Outcome:

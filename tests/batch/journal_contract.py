@@ -60,6 +60,7 @@ PASTS: dict[str, Outcome | None] = {
     "not sent": failed(NOT_SENT),
     "invalid": failed(INVALID),
     "throttled": failed(THROTTLED),
+    "wrong key": failed(errors.AuthenticationError("who are you", status=401, attempts=1)),
     "rejected": failed(REJECTED),
 }
 # What the past is, and whether a claim is Fresh with: the same payload; the same, again; a changed one; a changed one, again.
@@ -72,6 +73,7 @@ RESUME = [
     ("not sent", True, True, True, True),
     ("invalid", True, True, True, True),
     ("throttled", True, True, True, True),
+    ("wrong key", True, True, True, True),
     ("rejected", False, True, True, True),
 ]
 CASES = [
