@@ -31,6 +31,11 @@ def mask_url(url: object) -> str:
         return repr(url) if url is None else f"<{type(url).__name__}>"
     if url and "://" not in url:  # no URL: a token in the wrong place, perhaps
         return f"<{shape(url)}>"
+    return repr(masked_url(url))
+
+
+def masked_url(url: str) -> str:
+    """A URL with user info, query and fragment masked."""
     shown, mark, _ = url.partition("?")
     shown, hash_mark, _ = shown.partition("#")
     scheme, slashes, rest = shown.partition("://")
@@ -38,7 +43,7 @@ def mask_url(url: object) -> str:
     if "@" in authority:
         authority = "***@" + authority.rpartition("@")[2]
     shown = scheme + slashes + authority + slash + path
-    return repr(shown + ("?***" if mark else "") + ("#***" if hash_mark else ""))
+    return shown + ("?***" if mark else "") + ("#***" if hash_mark else "")
 
 
 def mask(value: object) -> str:

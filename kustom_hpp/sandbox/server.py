@@ -172,6 +172,8 @@ class Server:
         if fault.stage is Stage.REQUEST:
             await exchange.read()
         healthy = await self._commit(exchange, endpoint) if fault.commits else None
+        if exchange.session is not None:
+            self.state.note(exchange.session, "fault", f"{endpoint.name} met {fault}")
         call = Call(
             link=link,
             path=seen.path,

@@ -60,7 +60,7 @@ class Moment:
     """By the sandbox's clock; aware, UTC."""
     what: str
     """`created`, `opened`, `paid`, `declined`, `went back`, `cancelled`, `error`, `identity check`, `disabled`, `expired`,
-    `distributed` or `callback`."""
+    `distributed`, `fault` or `callback`."""
     detail: str = ""
     """Plain text that holds no secret."""
     status: SessionStatus | None = None

@@ -68,7 +68,7 @@ async def browse(url: str, method: str = "GET", **more: Any) -> Got:
         return Got(answer.status, answer.headers, await answer.text())
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Page(html.parser.HTMLParser):
     """A page, parsed: its elements, and its texts without their markup."""
 

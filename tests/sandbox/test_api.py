@@ -211,7 +211,7 @@ async def test_a_body_in_chunks_is_read(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("line", "status", "code"),
     [
-        ("GET /", 404, "NOT_FOUND"),
+        ("GET /elsewhere", 404, "NOT_FOUND"),
         ("GET /hpp/v1/sessions/5d1d7f2a-5b3a-4f0f-9c3e-0d4a6b0c7a11", 404, "NOT_FOUND"),
         ("POST /hpp/v2/sessions", 404, "NOT_FOUND"),
         ("GET /hpp/v1/sessions", 405, "METHOD_NOT_ALLOWED"),

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from kustom_hpp.sandbox.pages.console import Console
 from kustom_hpp.sandbox.pages.hosted import HostedPage
 from kustom_hpp.sandbox.pages.site import Site
 from kustom_hpp.sandbox.server import Server
@@ -12,3 +13,4 @@ def add_routes(app: web.Application, server: Server) -> None:
     site = Site()
     site.add_routes(app)
     HostedPage(server, site).add_routes(app)
+    Console(server, site).add_routes(app)
