@@ -13,7 +13,7 @@ import pytest
 
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.sandbox.pages import console, log
-from kustom_hpp.sandbox.record import RequestSeen
+from kustom_hpp.sandbox.seen import RequestSeen
 from tests.sandbox.pages import HOSTILE, KP, Page, browse, create
 from tests.sandbox.support import ORDER, Wire, ask, order, request
 
