@@ -113,11 +113,12 @@ def _error(facts: Facts, error: hpp.HPPError) -> Iterator[str]:
     last = facts.events[-1] if facts.events else None
     if last is not None and (not isinstance(last, hpp.Finished) or last.delivery is not delivery):
         yield f"{delivery}, but the hooks were told {last!r}"
-    yield from _travels(error)
+    yield from travels(error)
     yield from (f"{where} shows a secret" for where in leaks(error, facts.secrets))
 
 
-def _travels(error: hpp.HPPError) -> Iterator[str]:
+def travels(error: hpp.HPPError) -> Iterator[str]:
+    """Where an error does not survive pickling or copying."""
     for way, there in (("pickling", pickle.loads(pickle.dumps(error))), ("copying", copy.deepcopy(error))):
         same = type(there) is type(error) and str(there) == str(error)
         if not same or (there.delivery, there.attempts) != (error.delivery, error.attempts):
