@@ -481,6 +481,31 @@ def test_the_events_of_a_call_that_ends_with_a_foreign_exception(kind, cancelled
     assert plain(events) == [STARTED, finished(1, hpp.Delivery.UNKNOWN, None, cancelled=cancelled)]
 
 
+@pytest.mark.parametrize(
+    ("call", "repeatable", "level"),
+    [
+        (lambda client: client.create_session(MINIMAL_REQUEST), False, logging.ERROR),
+        (lambda client: client.read_session("s-1"), True, logging.WARNING),
+        (lambda client: client.disable_session("s-1"), True, logging.WARNING),
+        (
+            lambda client: client.distribute_session("s-1", hpp.EmailDistribution(email="a@b.example")),
+            False,
+            logging.ERROR,
+        ),
+    ],
+    ids=["create", "read", "disable", "distribute"],
+)
+async def test_a_lost_answer_is_an_error_in_the_log_only_where_it_may_have_done_something(
+    caplog, call, repeatable, level
+):
+    events = []
+    client = client_of(hpp.FakeTransport.answer(500), hooks=[events.append, hpp.log_events])
+    with pytest.raises(hpp.OutcomeUnknownError):
+        await call(client)
+    assert events[-1].repeatable is repeatable
+    assert caplog.records[-1].levelno == level
+
+
 async def test_each_call_has_a_name_of_its_own():
     events = []
     client = client_of(hooks=[events.append])

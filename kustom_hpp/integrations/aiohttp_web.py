@@ -53,23 +53,26 @@ def client_context(
     return context
 
 
-def client_from(request: web.Request) -> HPPClient:
+def client_from(where: web.Request | web.Application) -> HPPClient:
     """The app's client.
+
+    Args:
+        where: a request; or, in what runs at the start after `client_context`, the app.
 
     Raises:
         ConfigError: the app has none.
 
     """
-    return _running(request).client
+    return _running(where).client
 
 
-def run_in_background(request: web.Request, work: Coroutine[Any, Any, None]) -> None:
+def run_in_background(where: web.Request | web.Application, work: Coroutine[Any, Any, None]) -> None:
     """Do something after the answer, such as to wait for the session; what it raises is logged.
 
     It is cancelled when the app stops, so it must be such that the next start finds what is left to do.
 
     Args:
-        request: any request of the app.
+        where: a request; or, in what runs at the start after `client_context`, the app.
         work: a coroutine.
 
     Raises:
@@ -77,7 +80,7 @@ def run_in_background(request: web.Request, work: Coroutine[Any, Any, None]) -> 
         RuntimeError: the app is stopping.
 
     """
-    _running(request).run(work)
+    _running(where).run(work)
 
 
 def status_endpoint(
@@ -121,9 +124,9 @@ def status_endpoint(
     return take
 
 
-def _running(request: web.Request) -> Running:
-    # Also where a sub-app asks for what its parent has.
-    running = request.config_dict.get(_RUNNING)
+def _running(where: web.Request | web.Application) -> Running:
+    # A request to a sub-app finds what the parent has.
+    running = (where if isinstance(where, web.Application) else where.config_dict).get(_RUNNING)
     if running is None:
         msg = "the app has no client: app.cleanup_ctx.append(client_context())"
         raise ConfigError(msg)

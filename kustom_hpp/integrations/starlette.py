@@ -28,7 +28,7 @@ with a log of your own.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kustom_hpp.callbacks import MAX_BODY
 from kustom_hpp.client import HPPClient
@@ -41,6 +41,12 @@ try:
 except ImportError as error:
     msg = "kustom_hpp.integrations.starlette needs starlette: pip install 'kustom_hpp[starlette]'"
     raise ImportError(msg, name=error.name) from None
+
+if TYPE_CHECKING:
+    Where = Mapping[str, Any]
+    """A request, which is a mapping too, or a lifespan's state."""
+else:
+    Where = HTTPConnection  # by which FastAPI knows that a dependency asks for the request
 
 _STATE = "kustom_hpp"
 
@@ -67,23 +73,26 @@ def client_context(
     return context
 
 
-def client_from(request: HTTPConnection) -> HPPClient:
+def client_from(where: Where) -> HPPClient:
     """The app's client; in FastAPI a dependency: `Annotated[HPPClient, Depends(client_from)]`.
+
+    Args:
+        where: a request; or, in a lifespan of your own, the state that `client_context` gave.
 
     Raises:
         ConfigError: the app has none.
 
     """
-    return _running(request).client
+    return _running(where).client
 
 
-def run_in_background(request: HTTPConnection, work: Coroutine[Any, Any, None]) -> None:
+def run_in_background(where: Mapping[str, Any], work: Coroutine[Any, Any, None]) -> None:
     """Do something after the answer, such as to wait for the session; what it raises is logged.
 
     It is cancelled when the app stops, so it must be such that the next start finds what is left to do.
 
     Args:
-        request: any request of the app.
+        where: a request; or, in a lifespan of your own, the state that `client_context` gave.
         work: a coroutine.
 
     Raises:
@@ -91,7 +100,7 @@ def run_in_background(request: HTTPConnection, work: Coroutine[Any, Any, None]) 
         RuntimeError: the app is stopping.
 
     """
-    _running(request).run(work)
+    _running(where).run(work)
 
 
 def status_endpoint(
@@ -138,9 +147,9 @@ def status_endpoint(
     return take
 
 
-def _running(request: HTTPConnection) -> Running:
-    # Of the lifespan and not of the app: a mounted app sees it too.
-    running = request.scope.get("state", {}).get(_STATE)
+def _running(where: Mapping[str, Any]) -> Running:
+    # A request is a mapping too, its scope. The lifespan's state and not the app's: a mounted app sees it too.
+    running = where.get("state", where).get(_STATE)
     if not isinstance(running, Running):
         msg = "the app has no client: give it lifespan=client_context(), or let your own lifespan yield its state on"
         raise ConfigError(msg)

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 import kustom_hpp as hpp
 from kustom_hpp.integrations.opentelemetry import BUCKETS, OpenTelemetryHook
 from kustom_hpp.sandbox import Sandbox
-from tests.golden import MINIMAL_ANSWER, MINIMAL_REQUEST, ORDER_URL
+from tests.golden import MINIMAL_ANSWER, MINIMAL_DETAILS, MINIMAL_REQUEST, ORDER_URL, SESSION_ID
 from tests.shape import run_python
 from tests.test_client import ANSWER, KEY, QUICK, Hanging, lost, not_sent, throttled
 from tests.test_shape import PACKAGE
@@ -250,6 +250,39 @@ async def test_a_call_that_ends_with_a_foreign_exception(telemetry):
     facts = {"error.type": "_OTHER", "kustom_hpp.delivery": "unknown"}
     assert telemetry.told == span(facts, [], (ERROR, None))
     assert telemetry.metrics == measured(facts)
+
+
+READ = "/hpp/v1/sessions/{session_id}"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "method", "path", "answer"),
+    [
+        ("read_session", (), "GET", READ, hpp.FakeTransport.answer(200, MINIMAL_DETAILS)),
+        ("disable_session", (), "DELETE", READ, hpp.FakeTransport.answer(204)),
+        (
+            "distribute_session", (hpp.EmailDistribution(email="alva@shop.example"),), "POST", f"{READ}/distribution",
+            hpp.FakeTransport.answer(204),
+        ),
+    ],
+)  # fmt: skip
+async def test_every_operation_by_its_template(telemetry, *, name, arguments, method, path, answer):
+    """The id is in the URL alone, which metrics do not have."""
+    await getattr(telemetry.client(answer), name)(SESSION_ID, *arguments)
+    facts = {"http.response.status_code": answer.status, "kustom_hpp.delivery": "accepted"}
+    place = PLACE | {"kustom_hpp.operation": name}
+    told = telemetry.told
+    assert told["name"] == f"{method} {path}"
+    assert told["attributes"] == facts | place | {
+        "http.request.method": method,
+        "url.full": f"https://api.playground.kustom.co{path.replace('{session_id}', SESSION_ID)}",
+        "url.template": path,
+    }
+    assert told["status"] == (UNSET, None)
+    assert telemetry.metrics == {
+        "kustom_hpp.call.duration": [(place | facts, 1)],
+        "kustom_hpp.calls": [(place | facts, 1)],
+    }
 
 
 # ------------------------------------------------------------------------------------------------- where a span belongs

@@ -114,6 +114,22 @@ async def test_an_app_without_a_client_is_told_what_to_do(kind):
     begun.close()
 
 
+async def test_work_may_begin_with_the_app(kind):
+    """What the last run left to do is found at the start, before there is a request."""
+    begun = asyncio.Event()
+    client = no_client()
+
+    async def work(given):
+        assert given is client
+        begun.set()
+
+    def at_start(where):
+        kind.verbs.run_in_background(where, work(kind.verbs.client_from(where)))
+
+    async with kind(kind.verbs.client_context(lambda: client), at_start=at_start).serve():
+        await asyncio.wait_for(begun.wait(), 5)
+
+
 async def test_500_concurrent_requests_share_one_pool(kind, browser, sandbox):
     def make() -> hpp.HPPClient:
         return hpp.HPPClient(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
@@ -22,6 +23,63 @@ Do = Callable[[hpp.HPPClient, Any], Awaitable[Any]]
 """What an app does with its client for a request; the answer is its result as JSON."""
 
 
+def free_socket() -> socket.socket:
+    """A socket at a free port, whose number is known before anything serves there."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", 0))
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """The URL of what will be served there."""
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def serve_aiohttp(app: web.Application, listening: socket.socket, patience: float = 1.0) -> AsyncIterator[str]:
+    """Serve an app of aiohttp.web; gives its URL."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=patience)
+    with listening:
+        try:
+            await runner.setup()
+            await web.SockSite(runner, listening).start()
+            yield url_of(listening)
+        finally:
+            await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def serve_asgi(app: Any, listening: socket.socket, patience: float = 1.0) -> AsyncIterator[str]:
+    """Serve an ASGI app with uvicorn; gives its URL.
+
+    Raises:
+        RuntimeError: it did not start; the log says why.
+
+    """
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", ws="none", http="h11", timeout_graceful_shutdown=patience
+    )  # type: ignore[arg-type] # it takes fractions too
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment] # they are pytest's
+    with listening:
+        serving = asyncio.create_task(_serving(server, listening))
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if serving.done():
+                raise RuntimeError("it did not start")
+            yield url_of(listening)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def _serving(server: uvicorn.Server, listening: socket.socket) -> None:
+    with contextlib.suppress(SystemExit):  # it would end the event loop of the test too
+        await server.serve(sockets=[listening])
+
+
 class App:
     """An app with a route for each of `do`, and one for status callbacks at /status/{order} where there is an endpoint."""
 
@@ -35,12 +93,15 @@ class App:
         do: Mapping[str, Do] = {},
         status: Any = None,
         patience: float = 1.0,
+        at_start: Callable[[Any], None] | None = None,
     ) -> None:
         self.context = context
         self.do = do
         self.status = status
         self.patience = patience
         """Seconds that requests in flight have when it stops."""
+        self.at_start = at_start
+        """Called once the client is there, with the app or the lifespan's state."""
 
     def serve(self) -> contextlib.AbstractAsyncContextManager[str]:
         """Serve it; gives its base URL."""
@@ -61,19 +122,19 @@ class AiohttpApp(App):
     async def serve(self) -> AsyncIterator[str]:
         app, inner = web.Application(), web.Application()
         app.cleanup_ctx.append(self.context)
+        if self.at_start is not None:
+            app.on_startup.append(self._start)
         for name, do in self.do.items():
             inner.router.add_post(f"/{name}", self._handler(do))
         if self.status is not None:
             app.router.add_route("*", "/status/{order}", self.status)
         app.add_subapp("/shop", inner)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.patience)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
+        async with serve_aiohttp(app, free_socket(), self.patience) as url:
+            yield url
+
+    async def _start(self, app: web.Application) -> None:
+        assert self.at_start is not None
+        self.at_start(app)
 
     @staticmethod
     def bare_request() -> Any:
@@ -96,7 +157,7 @@ class StarletteApp(App):
         inner = Starlette(
             routes=[Route(f"/{name}", self._endpoint(do), methods=["POST"]) for name, do in self.do.items()]
         )
-        app = Starlette(routes=[Mount("/shop", inner)], lifespan=self.context)
+        app = Starlette(routes=[Mount("/shop", inner)], lifespan=self.lifespan if self.at_start else self.context)
         if self.status is not None:
             app.add_route("/status/{order}", self.status, methods=["GET", "POST", "PUT"])
         return app
@@ -104,6 +165,14 @@ class StarletteApp(App):
     @staticmethod
     def bare_request() -> Any:
         return Request({"type": "http", "state": {"other": 1}})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncIterator[Mapping[str, Any]]:
+        """One of the app's own."""
+        async with self.context(app) as state:
+            if self.at_start is not None:
+                self.at_start(state)
+            yield {**state, "other": 1}
 
     @staticmethod
     def _endpoint(do: Do) -> Any:
@@ -114,39 +183,15 @@ class StarletteApp(App):
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
-        config = uvicorn.Config(
-            self.app(), port=0, log_config=None, access_log=False, lifespan="on", ws="none", http="h11",
-            timeout_graceful_shutdown=self.patience,
-        )  # fmt: skip
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment] # they are pytest's
-        serving = asyncio.create_task(_serving(server))
-        try:
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.01)
-            if serving.done():
-                raise RuntimeError("it did not start")
-            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
-
-
-async def _serving(server: uvicorn.Server) -> None:
-    with contextlib.suppress(SystemExit):  # it would end the event loop of the test too
-        await server.serve()
+        async with serve_asgi(self.app(), free_socket(), self.patience) as url:
+            yield url
 
 
 class FastApiApp(StarletteApp):
     """In FastAPI: the client as a dependency, the lifespan one of the app's own, which knows of ours."""
 
     def app(self) -> Starlette:
-        @contextlib.asynccontextmanager
-        async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-            async with self.context(app) as state:
-                yield {**state, "other": 1}
-
-        app = FastAPI(lifespan=lifespan)
+        app = FastAPI(lifespan=self.lifespan)
         for name, do in self.do.items():
             app.post(f"/shop/{name}")(self._operation(do))
         if self.status is not None:
