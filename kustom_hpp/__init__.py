@@ -10,126 +10,34 @@
 
 An error always says whether the session may exist: `except hpp.OutcomeUnknownError` means it may, never repeat the call;
 `except hpp.HPPError` after it means it does not.
+
+Implementation note: the names are loaded, all of them, when somebody takes the first one, not by `import kustom_hpp` alone.
+pytest imports this package at the start of every run in whose environment it is installed, to find its plugin; that run
+may have nothing to do with payments, or want to replace parts of asyncio and aiohttp before they are loaded.
 """
 
-from kustom_hpp._version import __version__
-from kustom_hpp.client import HPPClient
-from kustom_hpp.config import Environment, Pool, RetrySettings, Timeouts
-from kustom_hpp.errors import (
-    ApiError,
-    AuthenticationError,
-    BadRequestError,
-    BatchStopped,
-    CallbackError,
-    CertificateError,
-    ClientClosedError,
-    ConfigError,
-    ConnectError,
-    DeadlineExceededError,
-    DecodeError,
-    HPPError,
-    InvalidRequestError,
-    JournalError,
-    LostAnswerError,
-    MixUpError,
-    NotFoundError,
-    OutcomeUnknownError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-    UnexpectedStatusError,
-    WrongLoopError,
-)
-from kustom_hpp.events import Finished, Retrying, Started, log_events
-from kustom_hpp.models import (
-    BackgroundImage,
-    CreateSessionRequest,
-    Customer,
-    Distribution,
-    DistributionModule,
-    DistributionTemplate,
-    EmailDistribution,
-    ManualIdentification,
-    MerchantUrls,
-    Options,
-    PaymentMethodCategory,
-    PlaceOrderMode,
-    PurchaseType,
-    Session,
-    SessionDetails,
-    SessionStatus,
-    ShowSubtotalDetail,
-    SmsDistribution,
-    TokenDistribution,
-    with_secret,
-)
-from kustom_hpp.pace import Pace
-from kustom_hpp.transport import FakeTransport, HTTPSessionManager, Transport, guarded_connector
-from kustom_hpp.wire import CallInfo, Delivery, HttpRequest, HttpResponse, Mark, RateLimit
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "ApiError",
-    "AuthenticationError",
-    "BackgroundImage",
-    "BadRequestError",
-    "BatchStopped",
-    "CallInfo",
-    "CallbackError",
-    "CertificateError",
-    "ClientClosedError",
-    "ConfigError",
-    "ConnectError",
-    "CreateSessionRequest",
-    "Customer",
-    "DeadlineExceededError",
-    "DecodeError",
-    "Delivery",
-    "Distribution",
-    "DistributionModule",
-    "DistributionTemplate",
-    "EmailDistribution",
-    "Environment",
-    "FakeTransport",
-    "Finished",
-    "HPPClient",
-    "HPPError",
-    "HTTPSessionManager",
-    "HttpRequest",
-    "HttpResponse",
-    "InvalidRequestError",
-    "JournalError",
-    "LostAnswerError",
-    "ManualIdentification",
-    "Mark",
-    "MerchantUrls",
-    "MixUpError",
-    "NotFoundError",
-    "Options",
-    "OutcomeUnknownError",
-    "Pace",
-    "PaymentMethodCategory",
-    "PermissionDeniedError",
-    "PlaceOrderMode",
-    "Pool",
-    "PurchaseType",
-    "RateLimit",
-    "RateLimitError",
-    "RetrySettings",
-    "Retrying",
-    "ServerError",
-    "Session",
-    "SessionDetails",
-    "SessionStatus",
-    "ShowSubtotalDetail",
-    "SmsDistribution",
-    "Started",
-    "Timeouts",
-    "TokenDistribution",
-    "Transport",
-    "UnexpectedStatusError",
-    "WrongLoopError",
-    "__version__",
-    "guarded_connector",
-    "log_events",
-    "with_secret",
-]
+if TYPE_CHECKING:
+    from kustom_hpp._public import *  # noqa: F403
+else:
+    # Not for type checkers: to them a module's __getattr__ means that it has every name.
+
+    def __getattr__(name: str) -> Any:
+        """A module of the package or a public name, loaded now."""
+        if name in {"__all__", "__version__"} or not name.startswith("__"):
+            # Modules first: while the public names are being loaded, modules ask here for each other.
+            module = f"{__name__}.{name}"
+            if importlib.util.find_spec(module) is not None:
+                return importlib.import_module(module)
+            public = importlib.import_module(f"{__name__}._public")
+            if hasattr(public, name):
+                globals()[name] = getattr(public, name)
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """All that can be had."""
+        return sorted({*globals(), *importlib.import_module(f"{__name__}._public").__all__})

@@ -154,7 +154,7 @@ def test_a_callback_that_is_read_wrongly_is_no_figure(monkeypatch: pytest.Monkey
 
 def test_imports_measures_both() -> None:
     section = imports.measure(rounds=2)
-    assert [figure.what for figure in section.figures] == ["import kustom_hpp", "import aiohttp again"]
+    assert [figure.what for figure in section.figures] == ["from kustom_hpp import HPPClient", "import aiohttp again"]
     assert all(figure.value > 0 for figure in section.figures)
 
 

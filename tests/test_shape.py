@@ -233,28 +233,77 @@ def test_an_import_that_fails_warns_or_talks_is_seen(tmp_path: Path, source: str
     assert complaint.startswith("house.a:")
 
 
-def strangers(package: str, folder: Path) -> set[str]:
-    """What importing a package loads beyond the standard library, aiohttp, attrs, cattrs and yarl."""
-    loaded = shape.loaded_by(f"import {package}", folder)
-    expected = shape.loaded_by("import aiohttp, attr, attrs, cattrs, yarl", folder)
+def strangers(statement: str, folder: Path, *, beside: str = "aiohttp, attr, attrs, cattrs, yarl") -> set[str]:
+    """What a statement loads beyond the standard library and these libraries."""
+    loaded = shape.loaded_by(statement, folder)
+    expected = shape.loaded_by(f"import {beside}", folder)
     # sqlite3 is of the standard library, and still nothing that a web app should load to create a session.
-    return {name for name in loaded - expected - {package} if name not in sys.stdlib_module_names or name == "sqlite3"}
+    foreign = {name for name in loaded - expected if name not in sys.stdlib_module_names or name == "sqlite3"}
+    return foreign - {PACKAGE.name, "house"}
 
 
 def test_the_package_loads_only_what_it_says() -> None:
-    assert strangers("kustom_hpp", PACKAGE.parent) == set()
+    assert strangers("from kustom_hpp import *", PACKAGE.parent) == set()
+
+
+@pytest.mark.parametrize("name", ["kustom_hpp", "kustom_hpp.testing.plugin"])
+def test_nothing_is_loaded_before_a_name_is_taken(name: str) -> None:
+    # pytest loads both in every run, that of an unrelated project too.
+    statement = f"import {name}\nassert not [m for m in sys.modules if m.startswith(('kustom_hpp.client', 'asyncio.'))]"
+    assert strangers(statement, PACKAGE.parent, beside="pytest") == set()
+
+
+def test_names_are_handed_out_in_every_way() -> None:
+    code = """
+import kustom_hpp, pickle, sys
+assert kustom_hpp.wire.Delivery and "kustom_hpp._public" not in sys.modules
+assert {"HPPClient", "__version__"} <= set(dir(kustom_hpp))
+assert kustom_hpp.Timeouts is kustom_hpp.Timeouts
+from kustom_hpp import batch, HPPClient
+assert HPPClient is kustom_hpp.HPPClient is vars(kustom_hpp)["HPPClient"]
+assert pickle.loads(pickle.dumps(kustom_hpp.HPPError)) is kustom_hpp.HPPError
+for name in ("nothing", "__wrapped__", "_private"):
+    try:
+        getattr(kustom_hpp, name)
+    except AttributeError as error:
+        assert str(error) == f"module 'kustom_hpp' has no attribute {name!r}" and error.__cause__ is None
+    else:
+        raise AssertionError(name)
+try:
+    from kustom_hpp import nothing
+except ImportError as error:
+    assert "cannot import name 'nothing' from 'kustom_hpp'" in str(error)
+"""
+    done = shape.run_python(code, PACKAGE.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_two_threads_may_take_the_first_name_at_once() -> None:
+    code = """
+import threading, kustom_hpp
+start, got = threading.Barrier(8), []
+def take():
+    start.wait()
+    got.append(kustom_hpp.HPPClient)
+threads = [threading.Thread(target=take) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(got) == 8 and len(set(got)) == 1, got
+"""
+    done = shape.run_python(code, PACKAGE.parent)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("library", ["tenacity", "rich", "cyclopts", "sqlite3"])
 def test_a_library_that_is_loaded_too_early_is_seen(tmp_path: Path, library: str) -> None:
     plant(tmp_path, {"__init__.py": f"import {library}"})
-    assert library in strangers("house", tmp_path)
+    assert library in strangers("from house import *", tmp_path)
 
 
 def converters(package: str, folder: Path) -> int:
     """How many cattrs converters importing a package builds, beyond the one that cattrs itself builds."""
     count = "sum(isinstance(thing, cattrs.BaseConverter) for thing in gc.get_objects())"
-    done = shape.run_python(f"import cattrs, gc\nown = {count}\nimport {package}\nprint({count} - own)", folder)
+    done = shape.run_python(f"import cattrs, gc\nown = {count}\nfrom {package} import *\nprint({count} - own)", folder)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
