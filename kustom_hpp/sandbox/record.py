@@ -4,6 +4,7 @@ Everything is written down by the server as it happens and changed by nobody els
 """
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -90,6 +91,17 @@ class Record:
         self._callbacks.clear()
         self._sink.clear()
         self._numbers = dict.fromkeys(_COUNTED, 0)
+
+    def copy(self) -> "Record":
+        """A copy that nobody writes to any more."""
+        twin = Record()
+        for name, kept in vars(self).items():
+            if isinstance(kept, deque):
+                setattr(twin, name, deque(map(copy.copy, kept), kept.maxlen))
+        for connection in twin._connections:
+            connection.received = bytearray(connection.received)
+        twin._numbers = dict(self._numbers)
+        return twin
 
     async def wait_for(self, predicate: "Callable[[Record], object]", timeout: float = 5.0) -> None:  # noqa: ASYNC109
         """Wait until the record fulfils a condition, which is asked again at every change.

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 
 BASE = "https://api.playground.kustom.co"
 
@@ -40,6 +40,6 @@ def states(path: Path) -> dict[str | None, str]:
     return found
 
 
-def made(sandbox: Sandbox) -> Counter[str]:
+def made(sandbox: ThreadedSandbox) -> Counter[str]:
     """How many sessions each order has."""
     return Counter(created.payment_session_url for created in sandbox.record.created)

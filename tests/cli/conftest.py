@@ -1,11 +1,9 @@
 """A sandbox beside the test, and the command in this process or in one of its own."""
 
-import asyncio
 import io
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 
 from kustom_hpp import config
 from kustom_hpp.cli import main
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,26 +82,14 @@ def run(*arguments: str, stdin: str = "", **settings: str) -> Done:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
+def sandbox() -> Iterator[ThreadedSandbox]:
     """A sandbox in a thread: the commands have a loop of their own."""
-    server = Sandbox()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        asyncio.run_coroutine_threadsafe(server.open(), loop).result(10)
-        try:
-            yield server
-        finally:
-            asyncio.run_coroutine_threadsafe(server.aclose(), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with ThreadedSandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
-def at_sandbox(environment: pytest.MonkeyPatch, sandbox: Sandbox) -> Sandbox:
+def at_sandbox(environment: pytest.MonkeyPatch, sandbox: ThreadedSandbox) -> ThreadedSandbox:
     """A sandbox that the environment leads to."""
     environment.setenv("KUSTOM_HPP_BASE_URL", sandbox.base_url)
     environment.setenv("KUSTOM_HPP_API_KEY", sandbox.api_key)

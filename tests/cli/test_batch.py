@@ -9,13 +9,13 @@ from kustom_hpp._codec import codec
 from kustom_hpp.cli import batch_run, progress
 from kustom_hpp.cli.batch_run import Job, open_client
 from kustom_hpp.cli.target import Target
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.batches import line, made, order, read, states, write
 from tests.cli.conftest import Cli, run
 
 
 def test_one_line_for_each_row_with_the_answer_and_nothing_else(
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str]
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
 ) -> None:
     at_sandbox.fault("status_404", only=order(3))
     at_sandbox.fault("status_503", only=order(4))
@@ -24,9 +24,10 @@ def test_one_line_for_each_row_with_the_answer_and_nothing_else(
     lines = {row["key"]: row for row in read(tmp_path / "out.jsonl")}
     assert len(lines) == 20
     good = {one.payment_session_url: one for one in at_sandbox.record.created}
+    stored = at_sandbox.call(lambda sandbox: dict(sandbox.state.sessions))
     for number in set(range(20)) - {3, 4}:
         row = lines[f"row {number}"]
-        session = at_sandbox.state.sessions[good[order(number)].session_id].wire(at_sandbox.base_url)
+        session = stored[good[order(number)].session_id].wire(at_sandbox.base_url)
         assert row.pop("correlation_id")
         assert row == {
             "key": f"row {number}", "state": "created", "session": session, "error": None, "attempts": 1,
@@ -43,7 +44,7 @@ def test_one_line_for_each_row_with_the_answer_and_nothing_else(
 
 
 def test_a_second_run_tells_from_the_journal_and_sends_nothing(
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str]
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
 ) -> None:
     at_sandbox.fault("status_404", only=order(3), times=1)
     at_sandbox.fault("status_503", only=order(4), times=1)
@@ -67,7 +68,9 @@ def test_a_second_run_tells_from_the_journal_and_sends_nothing(
     assert (len(at_sandbox.record.requests), set(made(at_sandbox).values())) == (sent + 2, {1})
 
 
-def test_a_changed_request_is_a_conflict(cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str]) -> None:
+def test_a_changed_request_is_a_conflict(
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
+) -> None:
     (tmp_path / "in").write_text(line(1))
     assert cli("batch", str(tmp_path / "in"), *paths).code == 0
     (tmp_path / "in").write_text(line(1, profile_id="another"))
@@ -80,7 +83,7 @@ def test_a_changed_request_is_a_conflict(cli: Cli, at_sandbox: Sandbox, tmp_path
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_bad_rows_end_failed_and_the_rest_goes_on(
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str], ordered: bool
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], ordered: bool
 ) -> None:
     texts = [line(number) for number in range(30)]
     texts[0] = "{"
@@ -103,7 +106,7 @@ def test_bad_rows_end_failed_and_the_rest_goes_on(
 
 
 def test_many_bad_rows_in_ordered_mode_wait_for_their_turn_in_bounded_memory(
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str], environment: pytest.MonkeyPatch
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], environment: pytest.MonkeyPatch
 ) -> None:
     environment.setattr(batch_run, "_MOST_WAITING", 3)
     texts = [line(number) if number % 50 == 0 else "{" for number in range(400)]
@@ -113,7 +116,7 @@ def test_many_bad_rows_in_ordered_mode_wait_for_their_turn_in_bounded_memory(
     assert [row["error"]["line"] - 1 if row["error"] else int(row["key"][4:]) for row in rows] == list(range(400))
 
 
-def test_csv_with_a_template_from_stdin_to_stdout(at_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_csv_with_a_template_from_stdin_to_stdout(at_sandbox: ThreadedSandbox, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text('{"merchant_urls": {"success": "https://shop.example/ø?hpp={{session_id}}"}}')
     table = "key;payment_session_url\n" + "".join(f"n{number};{order(number)}\n" for number in range(5))
     settings = {"KUSTOM_HPP_API_KEY": at_sandbox.api_key, "PYTHONIOENCODING": "latin-1", "FORCE_COLOR": "1"}
@@ -141,7 +144,14 @@ ENDS = [
 
 @pytest.mark.parametrize(("faults", "code", "kind", "due"), ENDS, ids=[faults[0] for faults, *_ in ENDS])
 def test_what_every_row_would_meet_stops_the_run(  # noqa: PLR0917
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str], faults: list[str], code: int, kind: str, due: str
+    cli: Cli,
+    at_sandbox: ThreadedSandbox,
+    tmp_path: Path,
+    paths: list[str],
+    faults: list[str],
+    code: int,
+    kind: str,
+    due: str,
 ) -> None:
     for fault in faults:
         at_sandbox.fault(fault)
@@ -161,7 +171,7 @@ def test_without_credentials_nothing_is_made(cli: Cli, tmp_path: Path, paths: li
 
 
 def test_an_unknown_column_is_told_before_anything_is_sent_or_made(
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str]
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
 ) -> None:
     (tmp_path / "in.csv").write_text(f"payment_session_url,sucess\n{order(1)},x\n")
     done = cli("batch", str(tmp_path / "in.csv"), *paths)
@@ -189,7 +199,7 @@ USAGE = [
 
 @pytest.mark.parametrize(("arguments", "due"), USAGE, ids=[arguments for arguments, _ in USAGE])
 def test_wrong_usage_exits_2_and_leaves_everything_alone(  # noqa: PLR0917
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, environment: pytest.MonkeyPatch, arguments: str, due: str
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, environment: pytest.MonkeyPatch, arguments: str, due: str
 ) -> None:
     environment.chdir(tmp_path)
     write(tmp_path / "in", 1)
@@ -202,7 +212,9 @@ def test_wrong_usage_exits_2_and_leaves_everything_alone(  # noqa: PLR0917
     assert not at_sandbox.record.requests
 
 
-def test_a_journal_of_another_place_is_refused(cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str]) -> None:
+def test_a_journal_of_another_place_is_refused(
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
+) -> None:
     path = write(tmp_path / "in", 2)
     assert cli("batch", path, *paths).code == 0
     before = (tmp_path / "out.jsonl").read_bytes()
@@ -213,7 +225,7 @@ def test_a_journal_of_another_place_is_refused(cli: Cli, at_sandbox: Sandbox, tm
 
 
 def test_an_output_that_takes_no_more_stops_the_run_and_loses_nothing(
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path
 ) -> None:
     path, journal = write(tmp_path / "in", 40), str(tmp_path / "j.db")
     done = cli("batch", path, "--output", "/dev/full", "--journal", journal, "--concurrency", "2")
@@ -250,7 +262,7 @@ async def test_the_pace_is_that_of_the_environment(
 
 
 def test_lines_come_every_few_seconds_where_nobody_looks_at_a_terminal(
-    cli: Cli, at_sandbox: Sandbox, tmp_path: Path, paths: list[str], environment: pytest.MonkeyPatch
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], environment: pytest.MonkeyPatch
 ) -> None:
     environment.setattr(progress, "PLAIN_EVERY", 0.05)
     done = cli("batch", write(tmp_path / "in", 60), *paths, "--rate", "100", "--concurrency", "2")

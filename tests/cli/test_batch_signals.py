@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.batches import line, made, order, read, states, write
 from tests.cli.conftest import run, start
 
 
-def test_rows_of_a_slow_pipe_are_sent_as_they_come(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_rows_of_a_slow_pipe_are_sent_as_they_come(sandbox: ThreadedSandbox, tmp_path: Path) -> None:
     settings = {"KUSTOM_HPP_API_KEY": sandbox.api_key, "KUSTOM_HPP_BASE_URL": sandbox.base_url}
     with start("batch", "-", "--output", "-", "--journal", str(tmp_path / "j.db"), **settings) as process:
         assert process.stdin is not None
@@ -43,7 +43,7 @@ def wait_for(process: "subprocess.Popen[str]", what: Callable[[], bool]) -> None
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_interrupted_midway_and_run_again_nothing_is_lost_and_nothing_twice(
-    sandbox: Sandbox, tmp_path: Path, paths: list[str], by: signal.Signals
+    sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], by: signal.Signals
 ) -> None:
     path = write(tmp_path / "in", 150)
     settings = {"KUSTOM_HPP_API_KEY": sandbox.api_key, "KUSTOM_HPP_BASE_URL": sandbox.base_url}
@@ -74,7 +74,7 @@ def test_interrupted_midway_and_run_again_nothing_is_lost_and_nothing_twice(
     assert all(own[order(int(key[4:]))] == session_id for key, session_id in sessions.items())
 
 
-def test_a_second_signal_cuts_off_what_hangs(sandbox: Sandbox, tmp_path: Path, paths: list[str]) -> None:
+def test_a_second_signal_cuts_off_what_hangs(sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]) -> None:
     sandbox.fault("hang", only=order(5))
     settings = {"KUSTOM_HPP_API_KEY": sandbox.api_key, "KUSTOM_HPP_BASE_URL": sandbox.base_url}
     with start("batch", write(tmp_path / "in", 10), *paths, **settings) as process:

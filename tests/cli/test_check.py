@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from kustom_hpp.cli.check import mask
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import Cli, run
 
 KEY = "kco_test_api_0123456789_0123456789_01234567"
@@ -111,7 +111,7 @@ def test_a_library_that_is_not_installed_is_told_with_its_extra(cli: Cli, enviro
 # --online
 
 
-def test_online_says_that_host_and_key_answer_and_creates_nothing(cli: Cli, at_sandbox: Sandbox) -> None:
+def test_online_says_that_host_and_key_answer_and_creates_nothing(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     done = cli("check", "--online")
     assert (done.code, done.err) == (0, "")
     assert rows(done.out)[at_sandbox.base_url].startswith("host and key answer (")
@@ -123,14 +123,14 @@ def test_online_says_that_host_and_key_answer_and_creates_nothing(cli: Cli, at_s
     assert not at_sandbox.record.created
 
 
-def test_online_with_a_wrong_key(cli: Cli, at_sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
+def test_online_with_a_wrong_key(cli: Cli, at_sandbox: ThreadedSandbox, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("KUSTOM_HPP_API_KEY", KEY)
     done = cli("check", "--online")
     assert done.code == 3
     assert done.err == ("error: 127.0.0.1 answers, but refuses the key (401). Check key, username and environment.\n")
 
 
-def test_without_online_nothing_is_sent(cli: Cli, at_sandbox: Sandbox) -> None:
+def test_without_online_nothing_is_sent(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     assert cli("check").code == 0
     assert not at_sandbox.record.connections
 

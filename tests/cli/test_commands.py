@@ -13,7 +13,7 @@ import pytest
 from kustom_hpp import HPPError, errors
 from kustom_hpp._version import __version__
 from kustom_hpp.cli.output import Exit, exit_code
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from kustom_hpp.wire import Delivery
 from tests.cli.conftest import ROOT, Cli, start, variables
 
@@ -100,7 +100,7 @@ def test_every_error_has_its_exit_code() -> None:
 
 
 def test_no_secret_in_any_output(
-    cli: Cli, at_sandbox: Sandbox, environment: pytest.MonkeyPatch, tmp_path: Path
+    cli: Cli, at_sandbox: ThreadedSandbox, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key, user = "kco_test_api_" + secrets.token_urlsafe(24), "K123456_" + secrets.token_hex(6)
     query = secrets.token_hex(9)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import Cli, run, start
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/1001"
@@ -19,19 +19,20 @@ def request(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize("by", ["file", "stdin"])
-def test_one_request_in_one_session_out(cli: Cli, at_sandbox: Sandbox, tmp_path: Path, by: str) -> None:
+def test_one_request_in_one_session_out(cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, by: str) -> None:
     body = request(merchant_urls={"success": "https://shop.example/ø?hpp={{session_id}}"})
     (tmp_path / "request.json").write_bytes(body)
     done = cli("create", "-", stdin=body) if by == "stdin" else cli("create", str(tmp_path / "request.json"))
     assert (done.code, done.err) == (0, "")
     line, end = done.out.split("\n")
     [made] = at_sandbox.record.created
-    assert (end, json.loads(line)) == ("", at_sandbox.state.sessions[made.session_id].wire(at_sandbox.base_url))
+    stored = at_sandbox.call(lambda sandbox: sandbox.state.sessions[made.session_id])
+    assert (end, json.loads(line)) == ("", stored.wire(at_sandbox.base_url))
     [seen] = at_sandbox.record.requests
     assert json.loads(seen.body) == json.loads(body)
 
 
-def test_stdout_of_a_process_holds_nothing_but_the_session(sandbox: Sandbox) -> None:
+def test_stdout_of_a_process_holds_nothing_but_the_session(sandbox: ThreadedSandbox) -> None:
     settings = {"KUSTOM_HPP_API_KEY": sandbox.api_key, "PYTHONIOENCODING": "latin-1", "FORCE_COLOR": "1"}
     done = run("create", "--base-url", sandbox.base_url, "-", stdin=request(new="1").decode(), **settings)
     assert done.code == 0
@@ -39,7 +40,7 @@ def test_stdout_of_a_process_holds_nothing_but_the_session(sandbox: Sandbox) -> 
     assert "new: is not a field that this release knows" in done.err
 
 
-def test_options_win_over_variables(cli: Cli, at_sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
+def test_options_win_over_variables(cli: Cli, at_sandbox: ThreadedSandbox, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("KUSTOM_HPP_BASE_URL", "http://127.0.0.1:9")
     environment.setenv("KUSTOM_HPP_USERNAME", "nobody")
     done = cli(
@@ -50,7 +51,7 @@ def test_options_win_over_variables(cli: Cli, at_sandbox: Sandbox, environment: 
     assert cli("create", "--environment", "live", "-", stdin=request()).code == 3
 
 
-def test_what_is_odd_is_said_on_stderr_and_sent(cli: Cli, at_sandbox: Sandbox) -> None:
+def test_what_is_odd_is_said_on_stderr_and_sent(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     done = cli("create", "-", stdin=request(merchant_urls={"back": "https://shop.example/?s={{sid}}", "bakc": "x"}))
     assert done.code == 0
     assert [line[:32] for line in done.err.splitlines()] == [
@@ -77,7 +78,7 @@ BAD_INPUT = [
 
 @pytest.mark.parametrize(("body", "due"), BAD_INPUT, ids=[due for _, due in BAD_INPUT])
 def test_input_that_is_no_request_exits_2_and_sends_nothing(
-    cli: Cli, at_sandbox: Sandbox, body: bytes, due: str
+    cli: Cli, at_sandbox: ThreadedSandbox, body: bytes, due: str
 ) -> None:
     done = cli("create", "-", stdin=body)
     assert (done.code, done.out) == (2, "")
@@ -86,7 +87,7 @@ def test_input_that_is_no_request_exits_2_and_sends_nothing(
     assert not at_sandbox.record.requests
 
 
-def test_every_problem_is_told_with_its_path(cli: Cli, at_sandbox: Sandbox) -> None:
+def test_every_problem_is_told_with_its_path(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     body = request(profile_id=7, merchant_urls={"success": "shop"}, options={"purchase_type": "buy"})
     done = cli("create", "-", stdin=body)
     assert done.code == 2
@@ -101,7 +102,7 @@ def test_every_problem_is_told_with_its_path(cli: Cli, at_sandbox: Sandbox) -> N
 
 
 @pytest.mark.parametrize(("name", "why"), [("none.json", "No such file or directory"), (".", "Is a directory")])
-def test_a_file_that_cannot_be_read(cli: Cli, at_sandbox: Sandbox, tmp_path: Path, name: str, why: str) -> None:
+def test_a_file_that_cannot_be_read(cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, name: str, why: str) -> None:
     path = str(tmp_path / name)
     done = cli("create", path)
     assert done == type(done)(
@@ -126,7 +127,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("fault", "code", "due"), FAILURES, ids=[fault for fault, _, _ in FAILURES])
 def test_a_failure_says_what_happened_and_what_to_do(
-    cli: Cli, at_sandbox: Sandbox, fault: str, code: int, due: str
+    cli: Cli, at_sandbox: ThreadedSandbox, fault: str, code: int, due: str
 ) -> None:
     at_sandbox.fault(fault)
     done = cli("create", "-", stdin=request())
@@ -138,21 +139,21 @@ def test_a_failure_says_what_happened_and_what_to_do(
     assert len(at_sandbox.record.requests) == 1
 
 
-def test_no_connection_and_no_time(cli: Cli, at_sandbox: Sandbox, environment: pytest.MonkeyPatch) -> None:
+def test_no_connection_and_no_time(cli: Cli, at_sandbox: ThreadedSandbox, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("KUSTOM_HPP_BASE_URL", "http://127.0.0.1:9")
     done = cli("create", "--deadline", "0.1", "-", stdin=request())
     assert done.code == 1
     assert "nothing was sent. It is safe to run it again" in done.err
 
 
-def test_a_retry_is_told(cli: Cli, at_sandbox: Sandbox) -> None:
+def test_a_retry_is_told(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     at_sandbox.fault("retry_after_past", times=1)
     done = cli("create", "-", stdin=request())
     assert done.code == 0
     assert done.err.startswith("retrying: attempt 1 failed (create_session was answered with 429")
 
 
-def test_on_unknown_resend_sends_again(cli: Cli, at_sandbox: Sandbox) -> None:
+def test_on_unknown_resend_sends_again(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     at_sandbox.fault("status_503_retry_after", times=1)
     done = cli("create", "--on-unknown", "resend", "-", stdin=request())
     assert done.code == 0
@@ -165,7 +166,7 @@ def test_no_credentials_exit_3_before_the_file_is_read(cli: Cli) -> None:
     assert "KUSTOM_HPP_API_KEY" in done.err
 
 
-def test_a_session_that_stdout_does_not_take_is_an_unknown_outcome(sandbox: Sandbox) -> None:
+def test_a_session_that_stdout_does_not_take_is_an_unknown_outcome(sandbox: ThreadedSandbox) -> None:
     settings = {"KUSTOM_HPP_API_KEY": sandbox.api_key, "KUSTOM_HPP_BASE_URL": sandbox.base_url}
     with start("create", "-", **settings) as process:
         assert process.stdout is not None
@@ -179,7 +180,7 @@ def test_a_session_that_stdout_does_not_take_is_an_unknown_outcome(sandbox: Sand
 
 
 @pytest.mark.parametrize("fault", ["hang", "hang_uncommitted"])
-def test_ctrl_c_says_that_the_session_may_exist(sandbox: Sandbox, fault: str) -> None:
+def test_ctrl_c_says_that_the_session_may_exist(sandbox: ThreadedSandbox, fault: str) -> None:
     sandbox.fault(fault)
     settings = {"KUSTOM_HPP_API_KEY": sandbox.api_key, "KUSTOM_HPP_BASE_URL": sandbox.base_url}
     with start("create", "-", **settings) as process:
@@ -214,7 +215,7 @@ def test_ctrl_c_between_attempts_says_that_nothing_was_created(environment: pyte
 
 
 def test_a_person_at_the_keyboard_is_told_what_is_awaited(
-    cli: Cli, at_sandbox: Sandbox, environment: pytest.MonkeyPatch
+    cli: Cli, at_sandbox: ThreadedSandbox, environment: pytest.MonkeyPatch
 ) -> None:
     class Keyboard(io.TextIOWrapper):
         def isatty(self) -> bool:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.batches import order, read, states, write
 from tests.cli.conftest import Cli
 
 
 @pytest.fixture
-def doubtful(cli: Cli, at_sandbox: Sandbox, tmp_path: Path) -> list[str]:
+def doubtful(cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path) -> list[str]:
     """A batch of 6 rows, of which rows 1 to 3 are in doubt and row 4 was refused; the words that run it."""
     for number in (1, 2, 3):
         at_sandbox.fault("status_503", only=order(number), times=1)
@@ -45,7 +45,9 @@ def test_export_gives_the_lines_of_the_batch(cli: Cli, doubtful: list[str], tmp_
         assert told == row
 
 
-def test_resolve_ends_a_doubt_in_three_ways(cli: Cli, at_sandbox: Sandbox, doubtful: list[str], tmp_path: Path) -> None:
+def test_resolve_ends_a_doubt_in_three_ways(
+    cli: Cli, at_sandbox: ThreadedSandbox, doubtful: list[str], tmp_path: Path
+) -> None:
     journal = doubtful[-1]
     sent = len(at_sandbox.record.requests)
     url = "https://pay.example/p"
@@ -88,7 +90,7 @@ def test_what_resolve_does_not_take(cli: Cli, doubtful: list[str], words: str, d
     assert cli("journal", "export", doubtful[-1]).out == before
 
 
-def test_a_session_of_another_row_is_refused(cli: Cli, at_sandbox: Sandbox, doubtful: list[str]) -> None:
+def test_a_session_of_another_row_is_refused(cli: Cli, at_sandbox: ThreadedSandbox, doubtful: list[str]) -> None:
     taken = at_sandbox.record.created[0].session_id
     done = cli("journal", "resolve", doubtful[-1], "row 1", "--created", taken, "--redirect-url", "https://x.example/")
     assert done.code == 2
