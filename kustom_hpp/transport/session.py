@@ -94,6 +94,11 @@ class HTTPSessionManager:
         # Two that close at once would each hold some of the places and wait for the other's.
         self._closing = asyncio.Lock()
 
+    @property
+    def open_in(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which connections of its own may be open; None before the first request and once closed."""
+        return None if self._borrowed or self._session is None else self._loop
+
     async def send(self, request: HttpRequest, mark: Mark) -> HttpResponse:
         """Make one attempt; see `Transport.send`."""
         session = self._ready()
