@@ -200,7 +200,7 @@ for _ in range(200):
 assert left() == before, (before, left())
 """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", code],
+        [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
         timeout=50,
