@@ -266,8 +266,9 @@ def _structuring(*, tolerant: bool) -> "Converter":
 def _register_values(converter: "Converter", misfit: Callable[[Any], Any]) -> None:
     """The hooks for what objects are made of."""
 
-    def exactly(kind: type) -> Hook:
-        return lambda value, _: value if type(value) is kind else misfit(value)
+    def whole(value: Any, _: Any) -> Any:  # JSON has one kind of numbers: 1280.0 is 1280
+        is_whole = type(value) is int or (type(value) is float and value.is_integer())
+        return int(value) if is_whole else misfit(value)
 
     def enum(value: Any, kind: type[StrEnum]) -> Any:
         if not isinstance(value, str):
@@ -288,8 +289,8 @@ def _register_values(converter: "Converter", misfit: Callable[[Any], Any]) -> No
         hook = converter.get_structure_hook(item_kind)
         return lambda value, _: tuple(hook(v, item_kind) for v in value) if isinstance(value, list) else misfit(value)
 
-    converter.register_structure_hook(str, exactly(str))
-    converter.register_structure_hook(int, exactly(int))
+    converter.register_structure_hook(str, lambda value, _: value if type(value) is str else misfit(value))
+    converter.register_structure_hook(int, whole)
     converter.register_structure_hook(dt.datetime, date)
     # By class and not by a predicate: cattrs asks predicates last, and the hook of str would be that of every StrEnum too.
     converter.register_structure_hook(StrEnum, enum)

@@ -294,6 +294,20 @@ def test_requests_are_read_strictly(a_codec, written, problems):
     assert caught.value.delivery is None
 
 
+@pytest.mark.parametrize(("written", "width"), [("1280", 1280), ("1280.0", 1280), ("1.28e3", 1280), ("-0.0", 0)])
+def test_a_whole_number_may_be_written_as_a_fraction(a_codec, written, width):
+    image = f'"options":{{"background_images":[{{"url":"https://a/","width":{written}}}]}}'
+    [found] = a_codec.decode_request(body(image)).options.background_images
+    assert (found.width, type(found.width)) == (width, int)
+
+
+@pytest.mark.parametrize("written", ["1280.5", "-1.0", "1e300", "true"])
+def test_a_width_that_is_no_whole_number_is_refused(a_codec, written):
+    image = f'"options":{{"background_images":[{{"url":"https://a/","width":{written}}}]}}'
+    with pytest.raises(hpp.InvalidRequestError, match="whole number of pixels"):
+        a_codec.decode_request(body(image))
+
+
 def test_what_a_request_may_have_beside_its_fields(a_codec):
     value = a_codec.decode_request(
         body('"new":1,"profile_id":null,"merchant_urls":{"newer":[2]},"options":{"newest":{"a":null}}')

@@ -22,7 +22,8 @@ from kustom_hpp.sandbox.sessions import StoredSession
 
 COUNTRIES = frozenset("AT AU BE CA CH CZ DE DK ES FI FR GB GR HU IE IT MX NL NO NZ PL PT RO SE SK US".split())
 """Countries to which SMS goes, as `phone_country`."""
-_ACCESS_ID = r"(?:klarna:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9]{6}|[0-9]{12}"
+ACCESS_ID = r"(?:klarna:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9]{6}|[0-9]{12}"
+"""The forms of an access id that is known."""
 
 
 def judge(session: StoredSession, body: bytes) -> Distribution:
@@ -46,7 +47,7 @@ def judge(session: StoredSession, body: bytes) -> Distribution:
     if isinstance(asked, SmsDistribution):
         if asked.phone_country not in COUNTRIES:
             raise RefusedError(400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: no SMS goes to this country")
-    elif not isinstance(asked, EmailDistribution) and not re.fullmatch(_ACCESS_ID, asked.access_id):
+    elif not isinstance(asked, EmailDistribution) and not re.fullmatch(ACCESS_ID, asked.access_id):
         raise RefusedError(404, "NOT_FOUND", f"{CONTACT}.access_id: the access token was not found")
     return asked
 

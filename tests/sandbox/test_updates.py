@@ -9,6 +9,7 @@ from typing import Any, Self
 import pytest
 from aiohttp import web
 
+from kustom_hpp import callbacks
 from kustom_hpp.sandbox import Callback, Sandbox
 from tests.sandbox.support import PATH, ask, call, order, request
 
@@ -92,7 +93,11 @@ async def test_every_change_is_told_with_the_session_as_read(hasty: Sandbox, sho
     await hasty.settled()
     assert shop.statuses == ["IN_PROGRESS", "FAILED", "IN_PROGRESS", "BACK", "IN_PROGRESS", "COMPLETED"]
     assert len({body["event_id"] for body in shop.bodies}) == 6
-    assert all(set(body) == {"event_id", "session"} for body in shop.bodies)
+    for body in shop.bodies:
+        update = callbacks.parse(json.dumps(body).encode())
+        assert (update.event_id, update.extra) == (body["event_id"], {})
+        assert update.session is not None
+        assert (update.session.session_id, update.session.extra) == (session_id, {})
     read = (await ask(hasty, call(hasty, f"GET {PATH}/{session_id}"))).json
     assert shop.bodies[-1]["session"] == read
     assert shop.bodies[0]["session"]["updated_at"] <= shop.bodies[-1]["session"]["updated_at"]

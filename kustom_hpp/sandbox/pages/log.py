@@ -19,8 +19,8 @@ from kustom_hpp._checks import masked_url
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox.pages.view import path_of
 from kustom_hpp.sandbox.quota import Bucket
-from kustom_hpp.sandbox.seen import RequestSeen
 from kustom_hpp.sandbox.script import Rule
+from kustom_hpp.sandbox.seen import RequestSeen
 from kustom_hpp.sandbox.sessions import Moment, StoredSession
 
 MOST_SHOWN = 100
