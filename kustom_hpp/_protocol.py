@@ -143,7 +143,7 @@ class Protocol:
             status=answer.status,
             body=body,
             session_id=found[1].decode() if found else None,
-            correlation_id=_hidden(correlation_id(answer.headers), secrets) or None,
+            correlation_id=hidden(correlation_id(answer.headers), secrets) or None,
             cause=answer.broken,
         )
 
@@ -152,12 +152,12 @@ class Protocol:
         body = _redacted(answer.body, secrets)[:BODY_CAP]
         told = self._error_body(body)
         code = told.get("error_code")
-        code = clean_text(_hidden(code, secrets), _ID_CAP) if isinstance(code, str) else None
-        messages = tuple(clean_text(_hidden(message, secrets)) for message in _messages(told)[:_MOST_MESSAGES])
+        code = clean_text(hidden(code, secrets), _ID_CAP) if isinstance(code, str) else None
+        messages = tuple(clean_text(hidden(message, secrets)) for message in _messages(told)[:_MOST_MESSAGES])
         identity = told.get("correlation_id")
         if not isinstance(identity, str) or not identity:
             identity = correlation_id(answer.headers)
-        identity = _hidden(identity, secrets) or None
+        identity = hidden(identity, secrets) or None
         kind = error_for_status(answer.status)
         text = f"{operation.name} was answered with {answer.status}" + (f" {code}" if code else "")
         if messages:
@@ -219,7 +219,7 @@ def _redacted(body: bytes, secrets: list[Secret]) -> bytes:
     return body
 
 
-def _hidden(text: str | None, secrets: list[Secret]) -> str:
+def hidden(text: str | None, secrets: list[Secret]) -> str:
     """A text without our secrets: whatever way they were escaped in the body, here they would be plain."""
     shown = text or ""
     for secret in secrets:

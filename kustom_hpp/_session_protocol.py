@@ -9,7 +9,7 @@ from yarl import URL
 
 from kustom_hpp._checks import mask_url, shape
 from kustom_hpp._operations import Operation
-from kustom_hpp._protocol import Protocol, correlation_id
+from kustom_hpp._protocol import Protocol, correlation_id, hidden
 from kustom_hpp.config import Settings
 from kustom_hpp.errors import DecodeError, InvalidRequestError
 from kustom_hpp.models import (
@@ -127,7 +127,7 @@ class SessionProtocol(Protocol):
         raise DecodeError(
             f"{operation.name} was answered with {answer.status}, but {why}: {operation.in_doubt}",
             status=answer.status,
-            correlation_id=correlation_id(answer.headers),
+            correlation_id=hidden(correlation_id(answer.headers), self._secrets(request)) or None,
             cause=answer.broken,
         )
 

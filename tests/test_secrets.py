@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import json
 import logging
 import secrets as _secrets
 import warnings
@@ -15,7 +16,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp.sandbox import FAULTS, PORTS, PROXY_BEHAVIOURS, Sandbox
-from tests.golden import MINIMAL_ANSWER
+from tests.golden import MINIMAL_ANSWER, SESSION_ID
 from tests.leaks import all_errors, leaks, told_by, told_by_logs
 
 FAST = hpp.Timeouts(connect=0.3, read=0.3)
@@ -32,6 +33,8 @@ class Planted:
     status_update: str = attrs.field(factory=lambda: _secrets.token_hex(16))
     success: str = attrs.field(factory=lambda: _secrets.token_hex(16))
     extra: str = attrs.field(factory=lambda: _secrets.token_hex(16))
+    contact: str = attrs.field(factory=lambda: _secrets.token_hex(16))
+    customer: str = attrs.field(factory=lambda: _secrets.token_hex(16))
 
     @property
     def all(self) -> list[str]:
@@ -49,6 +52,31 @@ class Planted:
             ),
             extra={"newer_than_this_release": self.extra},
         )
+
+    @property
+    def distribution(self) -> hpp.EmailDistribution:
+        more = {"contact_information": {"access_id": self.extra}, "newer_than_this_release": self.extra}
+        return hpp.EmailDistribution(email=f"{self.contact}@shop.example", extra=more)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a read is answered with, personal data in every field that may have some."""
+        names = ("date_of_birth", "family_name", "given_name", "national_identification_number", "title", "newer")
+        customer = dict.fromkeys(names, self.customer)
+        check = {
+            "challenge": self.customer,
+            "customer": customer,
+            "customer_obfuscated": customer,
+            "newer": self.customer,
+        }
+        tokens = {"authorization_token": self.customer, "newer": {"a": [self.customer]}}
+        details = {
+            "session_id": SESSION_ID,
+            "status": "COMPLETED",
+            "customer": customer,
+            "manual_identification": check,
+        }
+        return details | tokens
 
     def arguments(self, login: str) -> dict[str, Any]:
         credentials = {"username": "K1", "password": self.key} if login == "password" else {"api_key": self.key}
@@ -87,7 +115,9 @@ class Watch:
             yield "repr of its transport", repr(client._parts.transport)
         request = self.planted.request
         yield "repr of the request", repr(request) + str(request)
-        yield "problems and warnings", repr(request.problems()) + repr(request.warnings())
+        yield "repr of the distribution", repr(self.planted.distribution)
+        for one in (request, self.planted.distribution):
+            yield "problems and warnings", repr(one.problems()) + repr(one.warnings())
 
     def check(self, error: BaseException | None) -> None:
         """Fail where a secret is found anywhere."""
@@ -115,6 +145,23 @@ async def failure_of(client: hpp.HPPClient, request: Any, **options: Any) -> Bas
     with pytest.raises(hpp.HPPError) as caught:
         await client.create_session(request, **options)
     return caught.value
+
+
+async def failures_of(client: hpp.HPPClient, planted: Planted, session: Any) -> list[BaseException]:
+    """What the operations on a session end with; a disable may well succeed."""
+    calls = [
+        client.read_session(session, deadline=2),
+        client.disable_session(session, deadline=2),
+        client.distribute_session(session, planted.distribution, deadline=2),
+        client.wait_for_session(session, deadline=0.2, poll=0.5),
+    ]
+    found = []
+    for call in calls:
+        try:
+            await call
+        except hpp.HPPError as error:
+            found.append(error)
+    return found
 
 
 def both_logins() -> Any:
@@ -358,6 +405,89 @@ async def test_a_call_that_ends_well(watch, planted, login):
             assert leaks(iter([("session", repr(session) + str(session))]), planted.all) == []
         (seen,) = sandbox.record.requests
         assert planted.status_update in seen.body.decode()  # they did go where they belong
+
+
+# -------------------------------------------------------------------------------- the operations on a session
+
+ODD_SESSIONS = [
+    lambda planted: SESSION_ID,
+    lambda planted: hpp.Session(
+        session_id=SESSION_ID,
+        redirect_url=f"https://pay.example/?s={planted.extra}",
+        session_url=f"https://u:{planted.extra}@evil.example/?s={planted.extra}",
+        distribution_url=f"https://evil.example/?s={planted.extra}",
+        extra={"newer": planted.extra},
+    ),
+    lambda planted: hpp.SessionDetails(session_id=SESSION_ID, authorization_token=planted.customer),
+    lambda planted: f"https://evil.example/{SESSION_ID}",
+]
+
+
+def echo_of_a_session(status: int, got: hpp.HttpRequest, planted: Planted) -> hpp.HttpResponse:
+    """Like `echo`, with personal data in a body that cannot be read to its end."""
+    told = echo(status, got)
+    if status != 200:
+        return told
+    told = attrs.evolve(told, body=json.dumps(planted.details).encode()[:-1])
+    # What is a success for the others keeps its correlation id, whatever that is.
+    return told if got.method == "GET" else attrs.evolve(told, headers={})
+
+
+@pytest.mark.parametrize("status", [101, 200, 302, 308, 400, 401, 403, 404, 408, 418, 429, 500, 503])
+@pytest.mark.parametrize("given", ODD_SESSIONS)
+async def test_failures_of_a_session_without_sockets(watch, planted, status, given):
+    fake = hpp.FakeTransport(lambda got: echo_of_a_session(status, got, planted))
+    client = hpp.HPPClient(transport=fake, hooks=watch.hooks, **planted.arguments("password"))
+    watch.clients.append(client)
+    errors = await failures_of(client, planted, given(planted))
+    assert errors
+    for error in errors:
+        watch.check(error)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "garbage", "hang", "half_body_close", "reset_after_request", "body_html", "redirect_302", "status_401",
+        "status_evil_error", "echo_auth", "error_text",
+    ],
+)  # fmt: skip
+async def test_failures_of_a_session_over_sockets(watch, planted, fault):
+    async with Sandbox(api_key=planted.key, username="K1") as sandbox:
+        async with client_at(watch, sandbox.base_url, "password") as client:
+            session = await client.create_session(planted.request)
+            sandbox.fault(fault, operation="any")
+            for error in await failures_of(client, planted, session):
+                watch.check(error)
+        assert len(sandbox.record.requests) > 3
+
+
+@both_logins()
+async def test_operations_on_a_session_that_end_well(watch, planted, login):
+    answers = iter([hpp.FakeTransport.answer(200, planted.details), *[hpp.FakeTransport.answer(204)] * 2])
+    fake = hpp.FakeTransport(lambda got: next(answers))
+    client = hpp.HPPClient(transport=fake, hooks=watch.hooks, **planted.arguments(login))
+    details = await client.read_session(SESSION_ID)
+    assert details.customer is not None
+    assert details.customer.family_name == planted.customer
+    await client.distribute_session(details, planted.distribution)
+    await client.disable_session(details)
+    assert planted.contact in (fake.requests[1].body or b"").decode()  # it did go where it belongs
+    told = repr(details) + str(details) + repr(details.customer) + repr([details]) + f"{details}"
+    assert leaks(iter([("details", told)]), planted.all) == []
+
+
+async def test_a_wait_that_is_over_shows_the_last_details_to_nobody(watch, planted):
+    told = planted.details | {"status": "MANUAL_ID_CHECK"}
+    fake = hpp.FakeTransport(hpp.FakeTransport.answer(200, told))
+    client = hpp.HPPClient(transport=fake, hooks=watch.hooks, **planted.arguments("key"))
+    with pytest.raises(hpp.DeadlineExceededError) as caught:
+        await client.wait_for_session(SESSION_ID, deadline=0.1)
+    error = caught.value
+    assert error.details.customer.family_name == planted.customer
+    # Its pickle has them: they are what the caller asked for.
+    told_of = [(place, text) for place, text in told_by(error) if not place.startswith("pickle")]
+    assert leaks(iter(told_of), planted.all) == []
 
 
 # -------------------------------------------------------------------------------------------- the search finds leaks

@@ -95,6 +95,37 @@ def answers(request: hpp.CreateSessionRequest, session: hpp.Session) -> None:
     assert_type(session.info.earlier_unknown, bool)
 
 
+async def sessions(client: hpp.HPPClient, session: hpp.Session, details: hpp.SessionDetails) -> None:
+    assert_type(await client.read_session(session), hpp.SessionDetails)
+    assert_type(await client.read_session("92d97f60", deadline=10), hpp.SessionDetails)
+    assert_type(await client.wait_for_session(details, deadline=600, poll=2), hpp.SessionDetails)
+    await client.disable_session(details, deadline=5.5)
+    for request in distributions():
+        await client.distribute_session(session, request, on_unknown="resend")
+        assert_type(request.problems(), tuple[tuple[str, str], ...])
+    assert_type(details.session_id, str)
+    assert_type(details.status, hpp.SessionStatus | str | None)
+    assert_type(details.is_final, bool)
+    if details.status == hpp.SessionStatus.COMPLETED or details.status == "TIMEOUT":
+        assert_type(details.order_id, str | None)
+    assert_type(details.updated_at, datetime | None)
+    assert_type(details.info.attempts, int)
+    if details.customer is not None:
+        assert_type(details.customer.family_name, str | None)
+    if details.manual_identification is not None:
+        assert_type(details.manual_identification.customer_obfuscated, hpp.Customer | None)
+    assert_type(hpp.SessionStatus.BACK.is_final, bool)
+    assert_type(hpp.with_secret("https://shop.example/", "0123456789abcdef", name="t"), str)
+
+
+def distributions() -> list[hpp.Distribution]:
+    return [
+        hpp.EmailDistribution(email="alva@shop.example", template=hpp.DistributionTemplate.INSTORE_PURCHASE),
+        hpp.SmsDistribution(phone="0701234567", phone_country="SE", extra={"new": 1}),
+        hpp.TokenDistribution(access_id="123456"),
+    ]
+
+
 def errors(error: hpp.HPPError) -> float | None:
     assert_type(error.attempts, int)
     assert_type(error.cause, str | None)
@@ -110,6 +141,8 @@ def errors(error: hpp.HPPError) -> float | None:
         assert_type(error.last_error, hpp.HPPError | None)
     elif isinstance(error, hpp.ConnectError):
         assert_type(error.timed_out, bool)
+    elif isinstance(error, (hpp.NotFoundError, hpp.DeadlineExceededError)):
+        assert_type(error.details, Any)
     return None
 
 
@@ -185,6 +218,19 @@ async def wrong(client: hpp.HPPClient, request: hpp.CreateSessionRequest, sessio
     await client.create_session(request, on_unknown="retry")  # E: arg-type
     await client.create_session(request, timeout=10)  # E: call-arg
     client.order_url(5)  # E: arg-type
+    await client.read_session(5)  # E: arg-type
+    await client.read_session(request)  # E: arg-type
+    await client.wait_for_session(session)  # E: call-arg
+    await client.wait_for_session(session, 10)  # E: any
+    await client.wait_for_session(session, deadline=None)  # E: arg-type
+    await client.disable_session()  # E: call-arg
+    await client.distribute_session(session)  # E: call-arg
+    await client.distribute_session(session, "alva@shop.example")  # E: arg-type
+    await client.distribute_session(session, {"method": "email"})  # E: arg-type
+    hpp.EmailDistribution("alva@shop.example")  # E: any
+    hpp.SmsDistribution(phone="0701234567")  # E: call-arg
+    hpp.EmailDistribution(email=None)  # E: arg-type
+    hpp.with_secret("https://shop.example/", b"0123456789abcdef")  # E: arg-type
     client.with_options(pool=hpp.Pool())  # E: call-arg
     client.with_options(on_unknown=True)  # E: arg-type
     hpp.HPPClient(api_key=5)  # E: arg-type
