@@ -106,7 +106,7 @@ async def sessions(client: hpp.HPPClient, session: hpp.Session, details: hpp.Ses
     assert_type(details.session_id, str)
     assert_type(details.status, hpp.SessionStatus | str | None)
     assert_type(details.is_final, bool)
-    if details.status == hpp.SessionStatus.COMPLETED or details.status == "TIMEOUT":
+    if details.status in {hpp.SessionStatus.COMPLETED, "TIMEOUT"}:
         assert_type(details.order_id, str | None)
     assert_type(details.updated_at, datetime | None)
     assert_type(details.info.attempts, int)
@@ -218,19 +218,6 @@ async def wrong(client: hpp.HPPClient, request: hpp.CreateSessionRequest, sessio
     await client.create_session(request, on_unknown="retry")  # E: arg-type
     await client.create_session(request, timeout=10)  # E: call-arg
     client.order_url(5)  # E: arg-type
-    await client.read_session(5)  # E: arg-type
-    await client.read_session(request)  # E: arg-type
-    await client.wait_for_session(session)  # E: call-arg
-    await client.wait_for_session(session, 10)  # E: any
-    await client.wait_for_session(session, deadline=None)  # E: arg-type
-    await client.disable_session()  # E: call-arg
-    await client.distribute_session(session)  # E: call-arg
-    await client.distribute_session(session, "alva@shop.example")  # E: arg-type
-    await client.distribute_session(session, {"method": "email"})  # E: arg-type
-    hpp.EmailDistribution("alva@shop.example")  # E: any
-    hpp.SmsDistribution(phone="0701234567")  # E: call-arg
-    hpp.EmailDistribution(email=None)  # E: arg-type
-    hpp.with_secret("https://shop.example/", b"0123456789abcdef")  # E: arg-type
     client.with_options(pool=hpp.Pool())  # E: call-arg
     client.with_options(on_unknown=True)  # E: arg-type
     hpp.HPPClient(api_key=5)  # E: arg-type
@@ -246,3 +233,19 @@ async def wrong(client: hpp.HPPClient, request: hpp.CreateSessionRequest, sessio
     print(hpp.Environment.PRODUCTION)  # E: attr-defined
     print(hpp.PurchaseType.PAY)  # E: attr-defined
     print(hpp.NoSuchName)  # E: attr-defined
+
+
+async def wrong_of_a_session(client: hpp.HPPClient, request: hpp.CreateSessionRequest, session: hpp.Session) -> None:
+    await client.read_session(5)  # E: arg-type
+    await client.read_session(request)  # E: arg-type
+    await client.wait_for_session(session)  # E: call-arg
+    await client.wait_for_session(session, 10)  # E: any
+    await client.wait_for_session(session, deadline=None)  # E: arg-type
+    await client.disable_session()  # E: call-arg
+    await client.distribute_session(session)  # E: call-arg
+    await client.distribute_session(session, "alva@shop.example")  # E: arg-type
+    await client.distribute_session(session, {"method": "email"})  # E: arg-type
+    hpp.EmailDistribution("alva@shop.example")  # E: any
+    hpp.SmsDistribution(phone="0701234567")  # E: call-arg
+    hpp.EmailDistribution(email=None)  # E: arg-type
+    hpp.with_secret("https://shop.example/", b"0123456789abcdef")  # E: arg-type
