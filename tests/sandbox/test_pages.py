@@ -46,6 +46,23 @@ async def test_the_page_shows_the_order(sandbox: Sandbox) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("urls", "shop"),
+    [
+        ({}, "Your shop"),
+        ({"success": "https://Shop.example/a"}, "shop.example"),
+        ({"success": "", "back": "https://bücher.example"}, "bücher.example"),
+        ({"success": "http://localhost:8000/"}, "Your shop"),
+        ({"success": "http://shop.localhost/"}, "Your shop"),
+        ({"success": "http://127.0.0.1/"}, "Your shop"),
+        ({"success": "http://[::1]/"}, "Your shop"),
+        ({"success": "https://" + "a" * 300 + "ü/"}, "Your shop"),
+    ],
+)
+async def test_the_shop_is_called_by_the_host_of_its_urls(sandbox: Sandbox, urls: dict[str, str], shop: str) -> None:
+    assert (await open_page(sandbox, merchant_urls=urls)).texts[1] == shop
+
+
 async def test_the_subtotals_can_be_hidden(sandbox: Sandbox) -> None:
     assert "Subtotal" in (await open_page(sandbox)).texts
     hidden = await open_page(sandbox, show_subtotal_detail="HIDE")
@@ -373,6 +390,12 @@ async def test_static_files(sandbox: Sandbox, name: str, kind: str) -> None:
     assert (got.status, got.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
     assert got.headers["X-Content-Type-Options"] == "nosniff"
     assert got.text == static_files()[name].data.decode()
+
+
+async def test_an_icon_is_no_request_of_the_api(sandbox: Sandbox) -> None:
+    got = await browse(f"{sandbox.base_url}/favicon.ico")
+    assert (got.status, got.headers["Content-Type"]) == (200, "image/svg+xml; charset=utf-8")
+    assert sandbox.record.counts.requests == 0
 
 
 async def test_a_form_with_an_endless_body_is_answered(sandbox: Sandbox) -> None:

@@ -30,6 +30,7 @@ MOST_TROUBLES = 6
 MOST_RULES = 8
 _LOOKED_AT = 500
 _LONGEST_REQUEST = 20_000
+_LONGEST_DETAIL = 500
 _LONGEST_QUERY = 200
 _BAD_REQUEST = 400
 
@@ -232,7 +233,7 @@ def _moment(moment: Moment) -> MomentView:
         at=at.isoformat(),
         time=f"{at:%H:%M:%S}",
         what=moment.what,
-        detail=moment.detail,
+        detail=moment.detail[:_LONGEST_DETAIL],
         group="" if moment.status is None else _GROUPS[moment.status],
     )
 

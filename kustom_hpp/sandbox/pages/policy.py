@@ -4,7 +4,8 @@ Whatever a request or an order says is text on the page and nothing else: the po
 escaping. Source: www.w3.org/TR/CSP3.
 
 Implementation note: Chromium applies `form-action` to the redirect that answers a form, and to those that follow it. So it
-names the merchant's addresses; and on loopback every port, as a shop on a desk has its front end on another one.
+names the merchant's addresses; and on loopback every port, as a shop on a desk has its front end on another one. A shop
+elsewhere whose URL redirects to another host is stopped there: the browser's console says so.
 """
 
 import contextlib
@@ -20,9 +21,9 @@ _HEADERS = (
     ("Cache-Control", "no-store"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
 )
-# A host that a policy can name. What it cannot: IPv6 addresses, names with odd characters, a `;` that would end the
-# directive and begin one of the merchant's own.
-_HOST = r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]+"
+# A host that a policy can name. What it cannot: IPv6 addresses, names with underscores or odder characters, a `;` that
+# would end the directive and begin one of the merchant's own.
+_HOST = r"(?:[a-z0-9-]+\.)*[a-z0-9-]+"
 _LOOPBACK = r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|.+\.localhost"
 _LONGEST_HOST = 253
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))

@@ -24,6 +24,8 @@ class Site:
     def add_routes(self, app: web.Application) -> None:
         """Register the static files."""
         app.router.add_get(f"{STATIC_PATH}{{name}}", self._static)
+        # Asked for beside an image or a text, which cannot name an icon. Here, so that it is no request of the API.
+        app.router.add_get("/favicon.ico", self._static)
 
     async def renderer(self) -> Renderer:
         """The templates.
@@ -49,7 +51,7 @@ class Site:
     async def _static(self, request: web.Request) -> web.Response:
         if self._files is None:
             self._files = await asyncio.to_thread(static_files)
-        found = self._files.get(request.match_info["name"])
+        found = self._files.get(request.match_info.get("name", "icon.svg"))
         if found is None:
             return web.Response(status=404, text="no such file\n", headers=dict(headers()))
         return web.Response(body=found.data, headers={**dict(headers()), "Content-Type": found.content_type})

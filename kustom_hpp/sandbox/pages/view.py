@@ -10,7 +10,9 @@ Where the documents are silent, chosen here:
 - The page speaks English; `page_title` and the texts of the order stand as they were given.
 """
 
+import contextlib
 import datetime as dt
+import re
 from collections.abc import Iterator
 
 from attrs import evolve, frozen
@@ -26,6 +28,7 @@ DEFAULT_TITLE = "Complete your purchase"
 """Source: docs.klarna.com, HPP customization."""
 MOST_IMAGES = 20
 _LONGEST_ADDRESS = 120
+_NO_NAME = r"[\d.]+|.*:.*|.*\.localhost"
 
 
 @frozen
@@ -299,14 +302,13 @@ def _address(url: str) -> str:
 
 
 def _host(session: StoredSession) -> str | None:
-    """The host of the first merchant URL that is given."""
+    """The host of the first merchant URL that is given, where it is one that people would know."""
     urls = session.merchant_urls
-    for url in (urls.success, urls.back, urls.cancel, urls.failure, urls.error):
-        if url:
-            try:
-                return URL(url).host
-            except ValueError:
-                return None
+    url = urls.success or urls.back or urls.cancel or urls.failure or urls.error or ""
+    with contextlib.suppress(ValueError):
+        host = URL(url).host or ""
+        if "." in host and not re.fullmatch(_NO_NAME, host):
+            return host
     return None
 
 
