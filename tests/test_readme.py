@@ -18,6 +18,8 @@ import asyncio
 import inspect
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +31,7 @@ from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser
 
 import kustom_hpp as hpp
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox import Moment, Sandbox, StoredSession
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -73,6 +75,7 @@ async def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIte
         monkeypatch.setenv("KUSTOM_HPP_BASE_URL", str(sandbox.base_url))
         async with hpp.HPPClient.from_env() as client:
             order_url = client.order_url("1f3c5a0e-8a55-4ff2-b9c6-1d8ae6a4f1d2")
+        sandbox.state.listen(lambda session, moment: pays(sandbox, session, moment))
         yield {
             "__name__": "readme",
             "shop": SimpleNamespace(new_order=new_order),
@@ -85,8 +88,26 @@ async def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIte
         }
 
 
+def pays(sandbox: Sandbox, session: StoredSession, moment: Moment) -> None:
+    """A consumer who pays every session, so that a block may wait for its end."""
+    if moment.what == "created":
+        asyncio.get_running_loop().call_soon(sandbox.act, session, "pay")
+
+
 async def test_every_python_block_runs(namespace: dict[str, Any]) -> None:
     await run_blocks(README, namespace)
+
+
+def test_the_shops_test_passes_as_it_stands(tmp_path: Path) -> None:
+    [shop] = [str(block.parsed) for block in python_blocks(README) if "kustom_sandbox" in block.parsed]
+    (tmp_path / "test_shop.py").write_text(shop, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
 
 
 def test_at_most_200_lines() -> None:
