@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox import OrderLine, Sandbox
 from kustom_hpp.sandbox.pages.render import Renderer, static_files
+from tests import shape
 from tests.sandbox.pages import HOSTILE, KP, URLS, Got, Page, browse, create
 from tests.sandbox.support import ORDER, Wire
 
@@ -398,13 +400,24 @@ async def test_an_icon_is_no_request_of_the_api(sandbox: Sandbox) -> None:
     assert sandbox.record.counts.requests == 0
 
 
-async def test_a_form_with_an_endless_body_is_answered(sandbox: Sandbox) -> None:
+async def test_an_answer_arrives_though_the_body_of_its_form_goes_on(sandbox: Sandbox) -> None:
     made = await create(sandbox)
     path = made["redirect_url"].removeprefix(sandbox.base_url)
     async with await Wire.open(sandbox.base_url) as wire:
-        wire.writer.write(f"POST {path}/pay HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n".encode())
+        wire.writer.write(f"POST {path}/pay HTTP/1.1\r\nHost: x\r\nContent-Length: {32 << 20}\r\n\r\n".encode())
+        wire.writer.write(bytes(32 << 20))
+        await wire.writer.drain()
+        reply = await wire.rest()
+    assert (reply.status, reply.end) == (303, "fin")
+    assert status_of(sandbox, made) is SessionStatus.COMPLETED
+
+
+async def test_a_form_whose_body_never_comes_is_answered(sandbox: Sandbox) -> None:
+    made = await create(sandbox)
+    path = made["redirect_url"].removeprefix(sandbox.base_url)
+    async with await Wire.open(sandbox.base_url) as wire:
+        wire.writer.write(f"POST {path}/pay HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n".encode())
         assert (await wire.answer()).status == 303
-        wire.writer.write(bytes(10_000_000))
     assert status_of(sandbox, made) is SessionStatus.COMPLETED
 
 
@@ -424,6 +437,10 @@ async def test_without_jinja2_the_page_names_the_extra(sandbox: Sandbox, monkeyp
     assert (got.status, got.headers["Content-Type"]) == (501, "text/plain; charset=utf-8")
     assert got.text == "This page needs jinja2: pip install 'kustom_hpp[sandbox]'\n"
     assert (await browse(made["redirect_url"] + "/pay", "POST")).headers["Location"].startswith("https://shop.example/")
+
+
+def test_jinja2_is_loaded_with_the_first_page_only() -> None:
+    assert "jinja2" not in shape.loaded_by("import kustom_hpp.sandbox", Path(__file__).parents[2])
 
 
 def test_a_template_that_forgets_a_value_is_an_error() -> None:
