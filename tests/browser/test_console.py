@@ -139,8 +139,8 @@ async def test_it_works_without_its_script(sandbox: Sandbox, browser: Browser) -
     assert "Not live: reload to see what is new" in await browser.text()
     assert (await browser.text()).count("WAITING") == 2
     search = browser.driver.find_element("id", "q")
-    await browser.do(search.send_keys, "1001" + Keys.ENTER)
-    await browser.until("return location.search === '?q=1001'")
+    await browser.do(search.send_keys, "orders/1001" + Keys.ENTER)
+    await browser.until("return location.search === '?q=orders%2F1001'")
     await browser.cdp("Emulation.setScriptExecutionDisabled", value=False)
     assert (await browser.text()).count("WAITING") == 1
 

@@ -87,8 +87,7 @@ async def test_sessions_stand_newest_first_with_what_happened(sandbox: Sandbox) 
     page = await look(sandbox)
     assert sessions_on(page) == [second["session_id"], first["session_id"]]
     [timeline] = [page.texts[i:] for i, text in enumerate(page.texts) if text == "What happened"][1:]
-    assert timeline.pop(0) == "What happened"
-    assert [text for text in timeline[:8] if not text[0].isdigit()] == ["created", "opened", "declined", "Session"]
+    assert timeline[2:7:2] == ["created", "opened", "declined"]
     assert {"WAITING", "FAILED", "KP", "KCO", "1"} <= set(page.texts)
     links = [link["href"] for link in page.all("a")]
     for made in (first, second):
