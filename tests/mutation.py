@@ -51,6 +51,7 @@ ROOMS = (
     Room(file="kustom_hpp/retry.py", tests=("tests/test_retry.py", "tests/test_retry_waits.py")),
     Room(file="kustom_hpp/transport/failures.py", tests=(_FAILURES,)),
     Room(file="kustom_hpp/transport/connector.py", tests=(_FAILURES,), only="PRE_SEND"),
+    Room(file="kustom_hpp/callbacks.py", tests=("tests/test_callbacks.py",)),
 )
 
 _RETRY = "kustom_hpp/retry.py"

@@ -10,8 +10,14 @@ from datetime import datetime
 from typing import Any, assert_type
 
 import aiohttp
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.requests import Request
 
 import kustom_hpp as hpp
+from kustom_hpp import callbacks
+from kustom_hpp.integrations import aiohttp_web, starlette
+from kustom_hpp.integrations.opentelemetry import OpenTelemetryHook
 
 
 async def first_example() -> str:
@@ -152,13 +158,54 @@ def both_branches(error: hpp.ServerError) -> hpp.OutcomeUnknownError:
 
 
 def hook(event: hpp.Started | hpp.Retrying | hpp.Finished) -> None:
+    assert_type(event.call, str)
     if isinstance(event, hpp.Finished):
+        assert_type(event.succeeded, bool)
         assert_type(event.delivery, hpp.Delivery | None)
         assert_type(event.error, hpp.HPPError | None)
     elif isinstance(event, hpp.Retrying):
         assert_type(event.wait, float)
     else:
         assert_type(event.host, str)
+        assert_type(event.port, int)
+
+
+def updates(body: bytes) -> hpp.SessionDetails | None:
+    update = callbacks.parse(body)
+    assert_type(update, callbacks.StatusUpdate)
+    assert_type(update.event_id, str | None)
+    assert_type(callbacks.check_secret(None, "x"), bool)
+    return update.session
+
+
+async def on_update(request: web.Request, update: callbacks.StatusUpdate) -> None:
+    assert_type(aiohttp_web.client_from(request), hpp.HPPClient)
+    aiohttp_web.run_in_background(request, on_update(request, update))
+
+
+async def secret_of(request: web.Request) -> str | None:
+    return request.match_info["order"]
+
+
+def app() -> web.Application:
+    app = web.Application()
+    app.cleanup_ctx.append(aiohttp_web.client_context(hpp.HPPClient.from_env, grace=1.0))
+    app.router.add_post("/status/{order}", aiohttp_web.status_endpoint(on_update, secret=secret_of))
+    app.router.add_post("/status", aiohttp_web.status_endpoint(on_update, secret="fixed", parameter="s", max_size=10))
+    return app
+
+
+async def on_starlette_update(request: Request, update: callbacks.StatusUpdate) -> None:
+    assert_type(starlette.client_from(request), hpp.HPPClient)
+
+
+def starlette_app() -> Starlette:
+    app = Starlette(lifespan=starlette.client_context())
+    app.add_route(
+        "/status", starlette.status_endpoint(on_starlette_update, secret=lambda request: None), methods=["POST"]
+    )
+    hpp.HPPClient("x", hooks=[OpenTelemetryHook()])
+    return app
 
 
 class Recorder:
