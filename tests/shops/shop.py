@@ -166,5 +166,5 @@ class Shop:
 
 
 def _html(body: str, head: str = "") -> str:
-    title = "<title>The mug shop</title>"
-    return f'<!doctype html><html lang="en"><meta charset="utf-8">{title}{head}<h1>The mug shop</h1>{body}</html>'
+    head = f'<meta charset="utf-8"><title>The mug shop</title><link rel="icon" href="data:,">{head}'
+    return f'<!doctype html><html lang="en">{head}<h1>The mug shop</h1>{body}</html>'

@@ -7,26 +7,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp.sandbox import Sandbox
-from tests.integrations.web import free_socket, serve_aiohttp, serve_asgi, url_of
-from tests.shops import aiohttp_shop, fastapi_shop
-from tests.shops.shop import Orders, Shop
+from tests.integrations.web import free_socket, url_of
+from tests.shops.serve import NOWHERE, SHOPS, serving
+from tests.shops.shop import Orders
 
 ROOT = Path(__file__).parent.parent.parent
-NOWHERE = "http://127.0.0.1:9"
-"""Where nobody listens: port 9 is that of the discard service, which nobody runs."""
-SHOPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "aiohttp": (aiohttp_shop.application, serve_aiohttp),
-    "fastapi": (fastapi_shop.application, serve_asgi),
-}
 
 
 @pytest.fixture(params=SHOPS.values(), ids=list(SHOPS))
@@ -51,20 +43,6 @@ def orders():
     orders = Orders()
     yield orders
     orders.close()
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    kind: Any, sandbox: Sandbox, orders: Orders, *, callback_url: str | None = None, poll: float = 600.0
-) -> AsyncIterator[str]:
-    """A shop; with the poll as it stands here, nothing but a callback tells it anything."""
-    application, serve = kind
-    listening = free_socket()
-    url = url_of(listening)
-    shop = Shop(orders=orders, url=url, callback_url=callback_url or url, poll=poll)
-    app = application(shop, lambda: hpp.HPPClient(sandbox.api_key, base_url=sandbox.base_url))
-    async with serve(app, listening) as url:
-        yield url
 
 
 async def buy(browser: aiohttp.ClientSession, url: str, sandbox: Sandbox) -> str:
