@@ -221,7 +221,11 @@ async def test_no_secret_is_shown(sandbox: Sandbox) -> None:
     body = {
         "payment_session_url": KP + "?key=in-payment-session",
         "merchant_urls": SECRETS,
-        "options": {"logo_url": "https://cdn.example/logo.png?signature=in-logo", "newer": "in-newer"},
+        "options": {
+            "logo_url": "https://cdn.example/logo.png?signature=in-logo",
+            "background_images": [{"url": "https://cdn.example/?signature=in-image", "width": 480, "alt": "in-newest"}],
+            "newer": "in-newer",
+        },
         "x_new": {"token": "in-extra"},
     }
     assert (await ask(sandbox, request(sandbox, body=json.dumps(body).encode()))).status == 201
@@ -233,7 +237,17 @@ async def test_no_secret_is_shown(sandbox: Sandbox) -> None:
     assert stored.authorization_token is not None
     for secret in (stored.token, stored.authorization_token):
         assert secret not in shown
-    for place in ("user-info", "success", "fragment", "status-update", "payment-session", "logo", "newer", "extra"):
+    for place in (
+        "user-info",
+        "success",
+        "fragment",
+        "status-update",
+        "payment-session",
+        "logo",
+        "image",
+        "new",
+        "extra",
+    ):
         assert f"in-{place}" not in shown
     assert "https://***@shop.example/thanks?***" in shown
 
