@@ -22,6 +22,7 @@ from aiohttp import web
 from kustom_hpp.models import Session
 from kustom_hpp.sandbox.exchange import Credentials
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
+from kustom_hpp.sandbox.latency import Given, Latency, latency_of
 from kustom_hpp.sandbox.listener import Listener
 from kustom_hpp.sandbox.orders import Order, OrderLine
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
@@ -38,7 +39,7 @@ from kustom_hpp.sandbox.updates import Updates
 
 __all__ = [
     "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Callback", "Clock", "ClosedError", "ConnectionSeen",
-    "Created", "Distributed", "Fault", "Kind", "Moment", "Order", "OrderLine", "Port", "PortKind", "Proxy",
+    "Created", "Distributed", "Fault", "Kind", "Latency", "Moment", "Order", "OrderLine", "Port", "PortKind", "Proxy",
     "ProxyRequest", "Quota", "Record", "RequestSeen", "Rule", "Sandbox", "Script", "Stage", "State", "StoredSession",
 ]  # fmt: skip
 
@@ -54,6 +55,8 @@ class Sandbox:
         api_key: the key that it takes; None makes a new one.
         username: goes with the key where a client sends both.
         quota: creates per second that the key has, with a burst of one second's worth; or a `Quota`. None for no limit.
+        latency: seconds that the API keeps each answer back, once its work is done; a pair for a random number between the
+            two, the same in every run; or a `Latency`. None for no delay.
         faults: what `fault` is called with at the start, one by one.
         ssl: serves https with this context; None serves http.
         keepalive: seconds after which an idle connection is closed.
@@ -71,6 +74,7 @@ class Sandbox:
         *,
         username: str = "K000000_sandbox",
         quota: float | Quota | None = None,
+        latency: Given = None,
         faults: Iterable[str | Fault] = (),
         ssl: _ssl.SSLContext | None = None,
         keepalive: float = 75.0,
@@ -88,8 +92,6 @@ class Sandbox:
         """What it saw and what it made."""
         self.state = State(remember=remember)
         """What it remembers between requests."""
-        self.quota = None if quota is None else Bucket(quota if isinstance(quota, Quota) else Quota(quota))
-        """The quota in use, None without one; `quota.taken = 20` lets another client take 20 a second from now on."""
         self.faults = Script()
         """The rules by which requests meet faults: `rules`, `add`, `chaos`, `remove`, `clear`."""
         for fault in faults:
@@ -100,7 +102,8 @@ class Sandbox:
             state=self.state,
             record=self.record,
             script=self.faults,
-            quota=self.quota,
+            quota=None if quota is None else Bucket(quota if isinstance(quota, Quota) else Quota(quota)),
+            latency=latency_of(latency),
         )
         self._server.open_sink = self.sink
         self._updates = Updates(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
@@ -108,6 +111,27 @@ class Sandbox:
         self._listeners: list[Listener] = []
         self._sink = ""
         self._sink_lock = asyncio.Lock()
+
+    @property
+    def quota(self) -> Bucket | None:
+        """The quota in use, None without one; `quota.taken = 20` lets another client take 20 a second from now on.
+
+        It can be set, to a full `Bucket` or to None.
+        """
+        return self._server.quota
+
+    @quota.setter
+    def quota(self, quota: Bucket | None) -> None:
+        self._server.quota = quota
+
+    @property
+    def latency(self) -> Latency | None:
+        """How long answers are kept back, None for not at all. It can be set, as the argument."""
+        return self._server.latency
+
+    @latency.setter
+    def latency(self, latency: Given) -> None:
+        self._server.latency = latency_of(latency)
 
     @property
     def clock(self) -> Clock:

@@ -8,10 +8,15 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from kustom_hpp.sandbox import api, openapi, pages, qr
+from kustom_hpp.sandbox import admin, api, openapi, pages, qr
 from kustom_hpp.sandbox.server import Server
 
-ROOMS: tuple[Callable[[web.Application, Server], None], ...] = (openapi.add_routes, pages.add_routes, qr.add_routes)
+ROOMS: tuple[Callable[[web.Application, Server], None], ...] = (
+    openapi.add_routes,
+    pages.add_routes,
+    qr.add_routes,
+    admin.add_routes,
+)
 """The `add_routes` of each room."""
 
 

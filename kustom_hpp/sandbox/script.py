@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field, frozen, validators
 
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Stage, split
 
@@ -34,11 +34,11 @@ class Where:
     """Only requests for this payment_session_url, and for sessions of it; None for all."""
     operation: str = field(default=CREATE, validator=_check_operation)
     """Only requests for this operation, of `OPERATIONS`; "any" for all."""
-    skip: int = 0
+    skip: int = field(default=0, validator=validators.ge(0))
     """How many of them pass before it bites."""
-    times: int | None = None
+    times: int | None = field(default=None, validator=validators.optional(validators.ge(0)))
     """How often it bites; None for always."""
-    probability: float = 1.0
+    probability: float = field(default=1.0, validator=(validators.ge(0.0), validators.le(1.0)))
     seed: int = 0
 
 
@@ -50,6 +50,8 @@ class Rule:
     where: Where
     in_order: bool = False
     """True where the faults are taken one after the other, else one of them is drawn."""
+    number: int = 0
+    """Counts from 1 in its script, in the order of adding; never given twice."""
     seen: int = 0
     """How many requests, or connections, it was asked about."""
     bitten: int = 0
@@ -98,6 +100,7 @@ class Script:
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
+        self._added = 0
 
     def clear(self) -> None:
         """Back to normal."""
@@ -142,6 +145,8 @@ class Script:
                 "a connection fault bites before there is a request: it stands alone, not in a sequence, in chaos, for "
                 "one payment session or for an operation"
             )
+        self._added += 1
+        rule.number = self._added
         self.rules.append(rule)
         return rule
 
@@ -185,12 +190,20 @@ def _plain(what: str | Fault) -> Fault:
 def _where(settings: dict[str, Any]) -> Where:
     nth = settings.pop("nth", None)
     if nth is not None:
-        settings |= {"skip": int(nth) - 1, "times": 1}
+        nth = _typed("nth", nth, int)
+        if nth < 1:
+            raise ValueError(f"nth counts from 1, got {nth}")
+        settings |= {"skip": nth - 1, "times": 1}
     try:
-        return Where(**{key: _SETTINGS.get(key, _same)(value) for key, value in settings.items() if value is not None})
+        return Where(
+            **{key: _typed(key, value, _SETTINGS.get(key)) for key, value in settings.items() if value is not None}
+        )
     except TypeError as error:
         raise ValueError(f"where a fault bites is told by only, nth, {', '.join(_SETTINGS)}: {error}") from None
 
 
-def _same(value: Any) -> Any:
-    return value
+def _typed(key: str, value: Any, wanted: type | None) -> Any:
+    try:
+        return value if wanted is None else wanted(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{key} must be of type {wanted.__name__ if wanted else ''}, got {value!r}") from None

@@ -20,6 +20,7 @@ from kustom_hpp.sandbox.answer import Answer
 from kustom_hpp.sandbox.connection import Link
 from kustom_hpp.sandbox.exchange import Credentials, Exchange, RefusedError, Written
 from kustom_hpp.sandbox.faults import Call, Fault, Stage, Then
+from kustom_hpp.sandbox.latency import Latency
 from kustom_hpp.sandbox.quota import Bucket
 from kustom_hpp.sandbox.record import Record
 from kustom_hpp.sandbox.script import CREATE, Script
@@ -53,10 +54,18 @@ class Server:
     """Requests over a state and a record, with faults in between."""
 
     def __init__(
-        self, *, credentials: Credentials, state: State, record: Record, script: Script, quota: Bucket | None = None
+        self,
+        *,
+        credentials: Credentials,
+        state: State,
+        record: Record,
+        script: Script,
+        quota: Bucket | None = None,
+        latency: Latency | None = None,
     ) -> None:
         self.credentials = credentials
         self.quota = quota
+        self.latency = latency
         self.state = state
         self.record = record
         self.script = script
@@ -113,10 +122,12 @@ class Server:
                 await exchange.read()
                 return self._refusal(exchange, RefusedError(418, "SINK", "nothing should ever come here"))
             return await handler(request)
-        except RefusedError as refused:
-            response = self._refusal(exchange, refused)
-        except web.HTTPException as refused:
-            response = self._refusal(exchange, await self._no_such_route(exchange, refused))
+        except RefusedError as error:
+            refused = error
+        except web.HTTPException as error:
+            refused = await self._no_such_route(exchange, error)
+        await self._keep_back(exchange)
+        response = self._refusal(exchange, refused)
         if exchange.request.content.at_eof():
             return response
         # Closing with unread bytes would send RST, and that may destroy the answer on its way: answer first, then let
@@ -144,7 +155,14 @@ class Server:
             fault = self.script.for_request(await self._url_of(exchange), endpoint.name)
             if fault is not None:
                 return await self._faulty(exchange, endpoint, fault)
-        return self._response(exchange, await self._commit(exchange, endpoint))
+        healthy = await self._commit(exchange, endpoint)
+        await self._keep_back(exchange)
+        return self._response(exchange, healthy)
+
+    async def _keep_back(self, exchange: Exchange) -> None:
+        """Wait as long as the latency says. What was judged and done stays so, also where the peer leaves meanwhile."""
+        if self.latency is not None:
+            await exchange.link.pause(self.latency.of(exchange.seen.number))
 
     async def _url_of(self, exchange: Exchange) -> str | None:
         """The payment session that a request is about; None where nobody needs to know, or it tells none."""
@@ -172,6 +190,8 @@ class Server:
         if fault.stage is Stage.REQUEST:
             await exchange.read()
         healthy = await self._commit(exchange, endpoint) if fault.commits else None
+        if fault.stage is Stage.REQUEST:
+            await self._keep_back(exchange)
         if exchange.session is not None:
             self.state.note(exchange.session, "fault", f"{endpoint.name} met {fault}")
         call = Call(

@@ -37,6 +37,8 @@ from kustom_hpp.sandbox.sessions import (
 
 _CHECK_LIFE = dt.timedelta(minutes=10)
 """How long an identity check lasts. Not documented."""
+_ROOM = dt.timedelta(days=10_000)
+"""So far from the calendar's ends the clock stays, that whoever calculates with its time finds one."""
 
 Listener = Callable[[StoredSession, Moment], None]
 
@@ -52,8 +54,18 @@ class Clock:
         return dt.datetime.now(dt.UTC) + self._ahead
 
     def advance(self, seconds: float = 0.0, *, hours: float = 0.0) -> None:
-        """Move the clock, back where it is negative."""
-        self._ahead += dt.timedelta(seconds=seconds, hours=hours)
+        """Move the clock, back where it is negative.
+
+        Raises:
+            ValueError: no calendar has that time.
+
+        """
+        try:
+            ahead = self._ahead + dt.timedelta(seconds=seconds, hours=hours)
+            _ = [dt.datetime.now(dt.UTC) + ahead + room for room in (_ROOM, -_ROOM)]
+        except (OverflowError, ValueError):
+            raise ValueError("no calendar has the time to which the clock would be moved") from None
+        self._ahead = ahead
 
 
 @define(kw_only=True)
