@@ -23,13 +23,16 @@ _HANDSHAKE = 5.0
 class ListeningSocket(socket.socket):
     """A listening socket that knows the connections that it gave out, those too whose TLS handshake is going on."""
 
-    __slots__ = ("accepted",)
+    __slots__ = ("accepted", "count")
     accepted: "weakref.WeakSet[socket.socket]"
+    count: int
+    """How many connections it gave out in all."""
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept, as sockets do."""
         accepted = super().accept()
         self.accepted.add(accepted[0])
+        self.count += 1
         return accepted
 
     async def cut(self) -> None:
@@ -47,7 +50,7 @@ def listening(host: str, port: int) -> ListeningSocket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     plain = socket.create_server((host, port), family=family, backlog=1024)
     sock = ListeningSocket(family, socket.SOCK_STREAM, fileno=plain.detach())
-    sock.accepted = weakref.WeakSet()
+    sock.accepted, sock.count = weakref.WeakSet(), 0
     if hasattr(socket, "TCP_MAXSEG"):
         # Loopback's segments of 64 KiB make the sender's buffer so large that it takes in any body at once; with those of
         # a real network a server that does not read is felt.
@@ -78,6 +81,7 @@ class Listener:
         self._links: set[Link] = set()
         self._listening: asyncio.Server | None = None
         self._sock: ListeningSocket | None = None
+        self._protocols = 0
         self._unmade = 0
         self._tls = False
 
@@ -95,6 +99,7 @@ class Listener:
         return url_of(sock, host, tls=tls is not None)
 
     def _protocol(self, settings: dict[str, Any]) -> TappedHandler:
+        self._protocols += 1
         self._unmade += 1
         return TappedHandler(self, self._server(), **settings)
 
@@ -120,6 +125,10 @@ class Listener:
         """Stop listening, cut every connection, and wait until nothing of them is left."""
         if self._listening is None or self._sock is None:
             return
+        # What was accepted gets its protocol and its transport a turn later, and asyncio forgets it where the server is
+        # closed by then.
+        while self._protocols < self._sock.count:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
         self._listening.close()
         links = list(self._links)
         for link in links:

@@ -1,10 +1,12 @@
 """The sandbox as a healthy API: what it takes, what it answers, and what it writes down."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import doctest
 import json
 import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -382,6 +384,21 @@ async def test_a_hundred_at_once(sandbox: Sandbox) -> None:
         ids = await asyncio.gather(*(create(number) for number in range(100)))
     for number, session_id in enumerate(ids):
         assert [made.session_id for made in sandbox.record.created_for(order(number))] == [session_id]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_closing_ends_a_connection_that_has_just_come(turns: int) -> None:
+    # Within a turn of the loop the server is closed before the connection has a transport: asyncio forgets it then.
+    sandbox = await Sandbox().open()
+    host, _, port = sandbox.base_url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as peer:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await sandbox.aclose()
+        peer.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert peer.recv(1) == b""
 
 
 async def test_closing_does_not_wait_for_the_silent_and_leaves_nothing() -> None:
