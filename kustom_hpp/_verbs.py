@@ -1,7 +1,7 @@
 """What a client can do: one method for each row of the operations' table, and the wait for a session's end."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
@@ -114,7 +114,12 @@ class Verbs:
         return details
 
     async def wait_for_session(
-        self, session: Session | SessionDetails | str, *, deadline: float, poll: float = 2.0
+        self,
+        session: Session | SessionDetails | str,
+        *,
+        deadline: float,
+        poll: float = 2.0,
+        on_read: Callable[[SessionDetails], object] | None = None,
     ) -> SessionDetails:
         """Read a session until its status is final: COMPLETED, CANCELLED or DISABLED.
 
@@ -125,6 +130,8 @@ class Verbs:
             session: the session, its details, or its id.
             deadline: seconds from now for all of it.
             poll: seconds from the end of one read to the next, from 0.5.
+            on_read: told the details of each read, in the call's own task; must not block, and what it raises ends the
+                wait.
 
         Returns:
             The details, with a final status. Only COMPLETED is paid.
@@ -150,7 +157,7 @@ class Verbs:
         async def read(left: float) -> SessionDetails:
             return await self.read_session(session, deadline=left)
 
-        return await wait(read, self._rules[READ_SESSION.name], deadline=deadline, poll=poll)
+        return await wait(read, self._rules[READ_SESSION.name], deadline=deadline, poll=poll, on_read=on_read)
 
     async def disable_session(self, session: Session | SessionDetails | str, *, deadline: float | None = None) -> None:
         """Disable a session for good: DELETE its `session_url`, or /hpp/v1/sessions/{session_id}.

@@ -35,7 +35,7 @@ async def wait(
     *,
     deadline: float,
     poll: float,
-    on_read: Callable[[SessionDetails], None] | None = None,
+    on_read: Callable[[SessionDetails], object] | None = None,
 ) -> SessionDetails:
     """Read until the status is final.
 

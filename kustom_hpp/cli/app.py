@@ -13,6 +13,7 @@ from kustom_hpp.cli.demo import demo
 from kustom_hpp.cli.journal import build_journal_app
 from kustom_hpp.cli.output import CommandError, Exit, drop_stdout, note, tell
 from kustom_hpp.cli.serve import sandbox
+from kustom_hpp.cli.sessions import disable, distribute, read, wait
 from kustom_hpp.cli.source import STDIN
 from kustom_hpp.errors import HPPError
 
@@ -27,7 +28,8 @@ of them.
 """
 
 _EXIT_CODES = """Exit codes: 0 all well, 1 something failed, 2 usage or bad input, 3 configuration or authentication,
-4 an outcome is unknown (the session may exist: make a new order, do not repeat), 130 interrupted.
+4 an outcome is unknown (of create and batch, the session may exist: make a new order, do not repeat; of distribute, the
+message may have been sent), 130 interrupted.
 """
 
 
@@ -46,8 +48,12 @@ def build_app() -> App:
     app.command(create, sort_key=2)
     app.command(batch, sort_key=3)
     app.command(build_journal_app())
-    app.command(check, sort_key=5)
-    app.command(sandbox, sort_key=6)
+    app.command(read, sort_key=5)
+    app.command(wait, sort_key=6)
+    app.command(disable, sort_key=7)
+    app.command(distribute, sort_key=8)
+    app.command(check, sort_key=9)
+    app.command(sandbox, sort_key=10)
     return app
 
 

@@ -1,29 +1,15 @@
 """`kustom-hpp create`: one request as JSON in, one session as JSON out."""
 
 import asyncio
-import json
-import math
-import sys
-from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Annotated
 
 from kustom_hpp._codec import codec
+from kustom_hpp.cli.call import SECONDS, load_document, telling
 from kustom_hpp.cli.output import CommandError, Exit, drop_stdout, note, write_line
-from kustom_hpp.cli.source import STDIN
 from kustom_hpp.cli.target import Target
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
-from kustom_hpp.events import Event, Finished, Retrying
 from kustom_hpp.models import CreateSessionRequest, Session
-
-
-def _check_seconds(_: Any, value: float | None) -> None:
-    """For cyclopts: a ValueError is a usage error."""
-    if value is not None and not (math.isfinite(value) and value > 0):
-        msg = "It must be a finite number of seconds above 0."
-        raise ValueError(msg)
 
 
 def create(
@@ -32,7 +18,7 @@ def create(
     *,
     target: Target | None = None,
     on_unknown: OnUnknown = "raise",
-    deadline: Annotated[float | None, Parameter(validator=_check_seconds)] = None,
+    deadline: Annotated[float | None, SECONDS] = None,
 ) -> int:
     """Create one session: a request as JSON in, the session as one line of JSON on stdout.
 
@@ -55,7 +41,11 @@ def create(
             as long as the API may take (35 seconds).
 
     """
-    client = (target or Target()).client(hooks=[_tell_event])
+    hook = telling(
+        "the request was on its way and the session may exist: do not send it again, make a new order.",
+        "nothing was created.",
+    )
+    client = (target or Target()).client(hooks=[hook])
     request = read_request(file)
     for path, sentence in request.warnings():
         note("warning", f"{path}: {sentence}", "yellow")
@@ -80,20 +70,6 @@ async def _create(
         return await client.create_session(request, on_unknown=on_unknown, deadline=deadline)
 
 
-def _tell_event(event: Event) -> None:
-    """What a person who waits wants to know: that it is tried again, and what an interruption left behind."""
-    if isinstance(event, Retrying):
-        note("retrying", f"attempt {event.attempt} failed ({event.error}), next in {event.wait:.1f} s.", "yellow")
-    elif isinstance(event, Finished) and event.cancelled:
-        may_exist = event.delivery is not None and event.delivery.may_exist
-        text = (
-            "the request was on its way and the session may exist: do not send it again, make a new order."
-            if may_exist
-            else "nothing was created."
-        )
-        note("interrupted", text, "bold yellow")
-
-
 def read_request(file: str) -> CreateSessionRequest:
     """The request in a file, or on stdin for `STDIN`.
 
@@ -102,35 +78,4 @@ def read_request(file: str) -> CreateSessionRequest:
         InvalidRequestError: the JSON is no request that the API takes.
 
     """
-    try:
-        body = _read_stdin() if file == STDIN else Path(file).read_bytes()
-    except OSError as error:
-        msg = f"{file} cannot be read: {error.strerror}. Give a file with a request as JSON, or - for stdin."
-        raise CommandError(msg, Exit.USAGE) from None
-    try:
-        value = codec().load(body)
-    except ValueError as error:
-        msg = (
-            f"{file} is {_where(body) or error}. Nothing was sent: it must hold one request as a JSON object, in UTF-8."
-        )
-        raise CommandError(msg, Exit.USAGE) from None
-    return codec().request_from(value)
-
-
-def _read_stdin() -> bytes:
-    if sys.stdin.isatty():
-        note("reading", "a request as JSON from the keyboard; end it with Ctrl-D.", "dim")
-    return sys.stdin.buffer.read()
-
-
-def _where(body: bytes) -> str | None:
-    """What is wrong with JSON text by line and column: the codec counts characters only, as an answer has one line."""
-    try:
-        json.loads(body.decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}" if body.strip() else "empty"
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 at byte {error.start}"
-    except (ValueError, RecursionError):
-        pass  # a number or a nesting too big for anybody
-    return None
+    return codec().request_from(load_document(file))

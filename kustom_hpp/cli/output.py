@@ -97,9 +97,16 @@ def note(label: str, text: str, style: str, console: Console | None = None) -> N
     console.print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=not console.is_terminal)
 
 
-def tell(error: HPPError) -> Exit:
-    """Say on stderr what happened and what to do next; the exit code that goes with it."""
-    way_out = _way_out(error)
+def tell(error: HPPError, way_out: str | None = None) -> Exit:
+    """Say on stderr what happened and what to do next; the exit code that goes with it.
+
+    Args:
+        error: what happened.
+        way_out: what to do next, where the error's own text does not say it; None for what goes for a create.
+
+    """
+    if way_out is None:
+        way_out = _way_out(error)
     text = str(error).rstrip(".\n")
     if not isinstance(error, InvalidRequestError):  # its text is a list, one line for each problem
         text += "."

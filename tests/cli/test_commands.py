@@ -29,7 +29,10 @@ def test_version(cli: Cli) -> None:
     [
         (
             "",
-            ["demo", "create", "batch", "journal", "check", "sandbox", "KUSTOM_HPP_API_KEY", "Exit codes: 0 all well"],
+            [
+                *"demo create batch journal read wait disable distribute check sandbox KUSTOM_HPP_API_KEY".split(),
+                "Exit codes: 0 all well",
+            ],
         ),
         ("demo", ["needs no account"]),
         ("create", ["FILE", "--base-url", "--environment", "--username", "--on-unknown", "--deadline", "redirect_url"]),
@@ -40,6 +43,13 @@ def test_version(cli: Cli) -> None:
         ),
         ("journal", ["show", "export", "resolve"]),
         ("journal resolve", ["JOURNAL", "KEY", "--created", "--redirect-url", "--failed", "--send-again", "--note"]),
+        ("read", ["SESSION", "--all", "--deadline", "--base-url", "personal", "exit code is 1, never 4"]),
+        ("wait", ["SESSION", "--all", "--deadline", "--poll", "--base-url", "COMPLETED is paid"]),
+        ("disable", ["SESSION", "--deadline", "--base-url"]),
+        (
+            "distribute",
+            "SESSION FILE --email --phone --phone-country --access-id --on-unknown --deadline --base-url stdin".split(),
+        ),
         ("check", ["--online", "--base-url", "--environment", "--username"]),
         ("sandbox", ["--host", "--port", "--json"]),
     ],
@@ -123,6 +133,7 @@ def test_no_secret_in_any_output(
     commands += [f"batch {tmp_path / 'in.jsonl'} --dry-run", f"batch {tmp_path / 'in.jsonl'} --api-key {key}"]
     commands += [f"journal {command} {tmp_path / 'j.db'}" for command in ("show", "export", "resolve")]
     commands += [f"create {tmp_path / name}" for name in (*bodies, "cut.json", "none.json")]
+    commands += ["read s-1 --all", "disable s-1", "wait s-1 --deadline 0.1", f"distribute s-1 {tmp_path / 'bad.json'}"]
     environment.setenv("KUSTOM_HPP_API_KEY", key)
     at_sandbox.fault("echo_auth")
     said, codes, kept = "", set(), set()
