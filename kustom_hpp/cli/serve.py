@@ -3,84 +3,97 @@
 import asyncio
 import contextlib
 import json as _json
-import shlex
 import signal
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from rich.text import Text
 
-from kustom_hpp.cli.output import CommandError, Exit, stdout, write_line
-from kustom_hpp.config import VARIABLES
+from kustom_hpp.cli import serve_options as options
+from kustom_hpp.cli.fault_list import list_all
+from kustom_hpp.cli.greeting import greet, warn_of_exposure
+from kustom_hpp.cli.output import CommandError, Exit, write_line
 from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.quota import Tell
 
-_REMEMBERED = 10_000
+REMEMBERED = 10_000
 """Sessions and requests that a sandbox keeps which may run for weeks."""
-_ORDER = "92d97f60-7a78-46a5-8f68-c56fe52dc4af"
+_FLAG = Parameter(negative="")
 
 
 def sandbox(
     *,
-    host: str = "127.0.0.1",
+    host: str | None = None,
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    expose: Annotated[bool, _FLAG] = False,
+    key_from_env: Annotated[bool, _FLAG] = False,
+    fault: Annotated[list[str] | None, Parameter(negative="")] = None,
+    quota: str | None = None,
+    tell: Tell | None = None,
+    latency: str | None = None,
+    json: Annotated[bool, _FLAG] = False,
+    list_faults: Annotated[bool, _FLAG] = False,
 ) -> int:
     """Run a Kustom HPP on this machine until Ctrl-C or SIGTERM.
 
-    It creates sessions, remembers them, and checks each request as the API does. It is for development and tests: each
-    run has a new key, and everything is forgotten when it ends.
+    It creates sessions, remembers them, and checks each request as the API does. Their payment pages open in a browser,
+    and so does a console, at its base URL. It is for development and tests: each run has a new key, and everything is
+    forgotten when it ends.
+
+        kustom-hpp sandbox --port 8000 --fault "status_503~nth=2" --quota 40
+
+    What it does can be changed while it runs, over HTTP: below /_sandbox/ at its base URL.
 
     Args:
-        host: The address to listen on. It speaks plain http: leave it on loopback.
+        host: The address to listen on; by default this machine alone can reach it.
         port: The port to listen on; 0 takes any free one.
+        expose: Listen on every address of this machine, or on a --host that others can reach. It speaks plain http.
+        key_from_env: Take the key in KUSTOM_HPP_API_KEY, and the name in KUSTOM_HPP_USERNAME, instead of a new one; then
+            the key is not told.
+        fault: A fault that creates meet, and how: "hang~seconds=2", "status_503~nth=3" (the third one), "garbage~times=2",
+            "status_500~probability=0.1,seed=7", "status_429~operation=read_session". Can be given several times.
+        quota: Creates per second, as 40, or 40:80 where 80 may come at once.
+        tell: How answers tell of the quota: x-ratelimit headers, Retry-After on each 429, or nothing.
+        latency: Seconds that each answer is kept back, as 0.2, or 0.1..0.5 for a random time between the two.
         json: The first line of stdout is {"base_url": ..., "api_key": ...}, and nothing else follows: for scripts.
+        list_faults: Show all faults and end; with --json a line of JSON for each.
 
     """
-    return asyncio.run(_serve(host, port, for_scripts=json))
+    if list_faults:
+        return list_all(for_scripts=json)
+    api_key, username = options.credentials(from_env=key_from_env)
+    server = Sandbox(
+        host=options.address(host, expose=expose),
+        port=port,
+        api_key=api_key,
+        username=username,
+        quota=options.quota(quota, tell),
+        latency=options.latency(latency),
+        remember=REMEMBERED,
+    )
+    options.add_faults(server, fault or [])
+    return asyncio.run(_serve(server, port, fault or [], for_scripts=json, key_is_known=key_from_env))
 
 
-async def _serve(host: str, port: int, *, for_scripts: bool) -> int:
+async def _serve(server: Sandbox, port: int, faults: list[str], *, for_scripts: bool, key_is_known: bool) -> int:
     stop = asyncio.Event()
     # Before anybody can know that we run. SIGINT needs no handler: asyncio.run turns it into a cancellation.
     with contextlib.suppress(NotImplementedError):  # Windows, where nobody sends SIGTERM
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    server = Sandbox(host=host, port=port, remember=_REMEMBERED)
     try:
         await server.open()
     except OSError as error:
         why = (error.strerror or "").partition(" (")[0]  # what Python adds in parentheses says the same again
-        msg = f"cannot listen on {host}, port {port} ({why}): choose another --port, or 0 for any free one."
+        msg = f"cannot listen on {server.host}, port {port} ({why}): choose another --port, or 0 for any free one."
         raise CommandError(msg, Exit.FAILED) from None
     try:
         if for_scripts:
-            write_line(_json.dumps({"base_url": server.base_url, "api_key": server.api_key}).encode())
+            key = None if key_is_known else server.api_key
+            write_line(_json.dumps({"base_url": server.base_url, "api_key": key}).encode())
         else:
-            _announce(server.base_url, server.api_key)
+            greet(server, faults, key_is_known=key_is_known)
+        warn_of_exposure(server)
         await stop.wait()
     finally:
         await server.aclose()
     return Exit.OK
-
-
-def _announce(base_url: str, api_key: str) -> None:
-    """For people: what it is, and lines to paste."""
-    body = _json.dumps({"payment_session_url": f"{base_url}/checkout/v3/orders/{_ORDER}"})
-    exports = "\n".join(
-        f"export {VARIABLES[name]}={shlex.quote(value)}"
-        for name, value in (("base_url", base_url), ("api_key", api_key))
-    )
-    curl = " \\\n".join(
-        [
-            f"curl -sS {base_url}/hpp/v1/sessions",
-            f"  -H {shlex.quote(f'Authorization: Basic {api_key}')}",
-            "  -H 'Content-Type: application/json'",
-            f"  -d {shlex.quote(body)}",
-        ]
-    )
-    text = Text.assemble(
-        ("Kustom HPP sandbox", "bold"), f" at {base_url}, until Ctrl-C.\n\n",
-        ("For kustom-hpp and HPPClient.from_env() in another terminal:\n", "dim"), f"{exports}\n\n",
-        ("One session with curl:\n", "dim"), curl,
-    )  # fmt: skip
-    stdout().print(text, soft_wrap=True)  # not folded: it is there to be pasted

@@ -86,6 +86,8 @@ class Sandbox:
         """The key that it takes."""
         self.username = username
         """The user name that goes with the key."""
+        self.host = host
+        """The address that it listens on."""
         self.base_url = ""
         """Where it listens, as a client's base URL; empty until it is open."""
         self.record = Record(remember=remember)
@@ -96,7 +98,7 @@ class Sandbox:
         """The rules by which requests meet faults: `rules`, `add`, `chaos`, `remove`, `clear`."""
         for fault in faults:
             self.faults.add(fault)
-        self._host, self._port, self._tls, self._keepalive = host, port, ssl, keepalive
+        self._port, self._tls, self._keepalive = port, ssl, keepalive
         self._server = Server(
             credentials=Credentials(username=username, api_key=self.api_key),
             state=self.state,
@@ -217,7 +219,7 @@ class Sandbox:
             ValueError: there is no port fault of this name (when it is entered).
 
         """
-        return open_port(name, self._host, self.record)
+        return open_port(name, self.host, self.record)
 
     def proxy(self, *behaviours: str) -> AbstractAsyncContextManager[Proxy]:
         """Open a forward proxy: `async with sandbox.proxy("status_407", "ok") as proxy: ... proxy.url, proxy.seen`.
@@ -229,7 +231,7 @@ class Sandbox:
             ValueError: the proxy cannot do this (when it is entered).
 
         """
-        return open_proxy(self._host, self.record, *behaviours)
+        return open_proxy(self.host, self.record, *behaviours)
 
     async def settled(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
         """Wait until everything that was sent to the sandbox so far has been read, processed and written down.
@@ -300,7 +302,7 @@ class Sandbox:
     async def _listen(self, name: str, port: int, tls: _ssl.SSLContext | None) -> str:
         listener = Listener(name, self.record, self._aiohttp_server, self.faults if name == "api" else None)
         self._listeners.append(listener)
-        return await listener.open(self._host, port, tls=tls, keepalive=self._keepalive)
+        return await listener.open(self.host, port, tls=tls, keepalive=self._keepalive)
 
     def _aiohttp_server(self) -> web.Server:
         server = None if self._runner is None else self._runner.server

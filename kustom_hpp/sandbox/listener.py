@@ -7,6 +7,7 @@ import socket
 import ssl
 import weakref
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from kustom_hpp.sandbox.record import Record
 from kustom_hpp.sandbox.script import Script
 
 _MAX_SEGMENT = 1_400
+_HERE = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # noqa: S104 - where it listens is the caller's to say
 _HANDSHAKE = 5.0
 """Seconds that a TLS handshake may take."""
 
@@ -59,7 +61,8 @@ def listening(host: str, port: int) -> ListeningSocket:
 
 
 def url_of(sock: socket.socket, host: str, *, tls: bool = False) -> str:
-    """The base URL that leads to a listening socket."""
+    """The base URL that leads to a listening socket; this machine's own where it listens on every address."""
+    host = _HERE.get(host, host)
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{sock.getsockname()[1]}"
 

@@ -5,10 +5,14 @@ import re
 import signal
 import socket
 import subprocess
+import urllib.request
+from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Cli, run, start, variables
+from kustom_hpp.sandbox import FAULTS
+from kustom_hpp.sandbox.faults import GROUPS
+from tests.cli.conftest import Cli, Done, run, start, variables
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/1001"
 
@@ -28,22 +32,153 @@ def test_it_tells_where_serves_and_ends_cleanly(by: signal.Signals, code: int) -
     assert (process.returncode, out, err) == (code, "", "")
 
 
-def test_people_get_lines_to_paste() -> None:
-    with start("sandbox") as process:
+def greeting(*options: str, lines: int, **settings: str) -> tuple[list[str], str, str]:
+    """What it tells people when it has begun to listen, and what the pasted lines made of it: stdout and stderr."""
+    with start("sandbox", *options, **settings) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(11)]
-        script = "".join(line for line in lines if not re.match(r"[A-Z]", line)).replace(" kustom", "")
+        told = [process.stdout.readline().rstrip("\n") for _ in range(lines)]
+        pasted = "\n".join(line for line in told if line.startswith(("export", "curl", "  -")))
+        script = f"{pasted}\necho; echo $KUSTOM_HPP_BASE_URL; echo $KUSTOM_HPP_API_KEY"
         done = subprocess.run(
-            ["sh", "-euc", f"{script}\necho; echo $KUSTOM_HPP_BASE_URL; env | grep -c ^KUSTOM_HPP_API_KEY=kco_test_api_"],
-            env=variables(), capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+            ["sh", "-euc", script], env=variables(**settings), capture_output=True, text=True, timeout=30, check=False
+        )
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "", "")
-    session, base_url, has_key = done.stdout.split("\n")[:3]
+    assert (process.returncode, out, done.returncode, done.stderr) == (0, "", 0, "")
+    return told, done.stdout, err
+
+
+def test_people_get_lines_to_paste() -> None:
+    told, pasted, err = greeting(lines=12)
+    session, base_url, key = pasted.split("\n")[:3]
     assert json.loads(session)["session_url"].startswith(base_url)
-    assert base_url in lines[0]
-    assert (done.returncode, done.stderr, has_key) == (0, "", "1")
+    assert told[0] == f"Kustom HPP sandbox at {base_url}, until Ctrl-C."
+    assert told[1] == f"  console  {base_url}/"
+    assert key.startswith("kco_test_api_")
+    assert err == ""
+
+
+def test_it_misbehaves_as_told() -> None:
+    options = ["--fault", "hang~seconds=0.1,nth=2", "--fault", "status_429~operation=read_session", "--quota", "2.5:7"]
+    told, pasted, err = greeting(*options, "--tell", "bare", "--latency", "0.05..0.1", lines=16)
+    assert told[2:6] == [
+        "  fault    hang~seconds=0.1,nth=2",
+        "  fault    status_429~operation=read_session",
+        "  quota    2.5 creates a second, 7 at once",
+        "  latency  0.05 to 0.1 s",
+    ]
+    assert json.loads(pasted.split("\n")[0])["session_id"]
+    assert err == ""
+
+
+def test_what_it_was_told_is_in_force() -> None:
+    options = ["--fault", "status_503~times=1", "--quota", "2.5:7", "--tell", "bare", "--latency", "0.05"]
+    with start("sandbox", "--json", *options) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        where = {"KUSTOM_HPP_BASE_URL": told["base_url"], "KUSTOM_HPP_API_KEY": told["api_key"]}
+        codes = [run("create", "-", stdin=json.dumps({"payment_session_url": ORDER}), **where).code for _ in range(2)]
+        assert codes == [4, 0]
+        asked = {name: ask(told, name) for name in ("faults", "quota", "latency")}
+        process.terminate()
+        assert process.wait(30) == 0
+    assert [(rule["fault"], rule["times"], rule["bitten"]) for rule in asked["faults"]["faults"]] == [
+        ("status_503", 1, 1)
+    ]
+    assert asked["quota"] == {"quota": {"rate": 2.5, "burst": 7, "tell": "bare"}}
+    assert asked["latency"] == {"latency": {"low": 0.05, "high": None, "seed": 0}}
+
+
+def ask(told: dict[str, str], what: str) -> dict[str, Any]:
+    """The admin endpoint of a sandbox that was told in JSON."""
+    request = urllib.request.Request(
+        f"{told['base_url']}/_sandbox/{what}", headers={"Authorization": f"Basic {told['api_key']}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def test_a_key_from_the_environment_is_taken_and_not_told() -> None:
+    settings = {"KUSTOM_HPP_API_KEY": "my very own key", "KUSTOM_HPP_USERNAME": "K1_me"}
+    told, pasted, _ = greeting("--key-from-env", lines=11, **settings)
+    assert json.loads(pasted.split("\n")[0])["session_id"]
+    assert "own key" not in "\n".join(told)
+    with start("sandbox", "--json", "--key-from-env", **settings) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["api_key"] is None
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_key_that_cannot_be_taken(cli: Cli, environment: pytest.MonkeyPatch) -> None:
+    assert cli("sandbox", "--key-from-env") == Done(3, "", "error: --key-from-env: KUSTOM_HPP_API_KEY is not set.\n")
+    environment.setenv("KUSTOM_HPP_API_KEY", "kco_live_api_secret")
+    done = cli("sandbox", "--key-from-env")
+    assert (done.code, done.out) == (3, "")
+    assert "holds a live key" in done.err
+    assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--fault hnag", "--fault hnag: no fault is called 'hnag'; did you mean hang?"),
+        (
+            "--fault hang --fault garbage~x=1 --fault =",
+            "--fault garbage~x=1: garbage has no parameter 'x'; it has: none",
+        ),
+        ("--fault hang --fault garbage~x=1 --fault =", "--fault =: no fault is called '='"),
+        ("--fault hang~nth=0", "--fault hang~nth=0: nth counts from 1, got 0"),
+        ("--fault hang~nth=x", "--fault hang~nth=x: nth must be of type int, got 'x'"),
+        ("--fault hang~operation=sell", "no operation is called 'sell'"),
+        ("--fault hang~probability=2", "'probability' must be <= 1.0"),
+        ("--quota 0", "--quota 0 is no rate above 0"),
+        ("--quota -1", "--quota"),
+        ("--quota 40:0", "--quota 40:0 is no rate above 0"),
+        ("--quota 40:", "--quota 40: is no rate above 0"),
+        ("--quota nan", "--quota nan is no rate above 0"),
+        ("--quota 1e9", "--quota 1e9 is no rate above 0"),
+        ("--tell bare", "--tell bare says how answers tell of a quota: give the quota too"),
+        ("--quota 40 --tell all", "--tell"),
+        ("--latency x", "--latency x is no time in seconds"),
+        ("--latency 0.5..0.1", "--latency 0.5..0.1 is no time in seconds"),
+        ("--latency 0.1..", "--latency 0.1.. is no time in seconds"),
+        ("--host 0.0.0.0", "--host 0.0.0.0 can be reached by other machines: add --expose"),
+        ("--host 203.0.113.1", "--host 203.0.113.1 can be reached by other machines: add --expose"),
+        ("--host shop.example", "--host shop.example can be reached by other machines: add --expose"),
+    ],
+)
+def test_what_cannot_be_is_a_usage_error(cli: Cli, options: str, said: str) -> None:
+    done = cli("sandbox", *options.split())
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
+def test_all_faults_are_listed_for_people_and_for_scripts(cli: Cli) -> None:
+    people, scripts = cli("sandbox", "--list-faults"), cli("sandbox", "--list-faults", "--json")
+    assert (people.code, people.err, scripts.code, scripts.err) == (0, "", 0, "")
+    rows = [json.loads(line) for line in scripts.out.splitlines()]
+    assert {row["name"]: (row["session_exists"], row["stage"], row["parameters"]) for row in rows} == {
+        name: (kind.commits, kind.stage, dict(kind.defaults)) for name, kind in FAULTS.items()
+    }
+    head, *lines = people.out.splitlines()
+    assert head.split("  ")[0] == "fault"
+    shown = {line.split()[0]: line.split()[1:] for line in lines[: len(FAULTS)]}
+    assert shown.keys() == FAULTS.keys()
+    assert {name: words[0] for name, words in shown.items()} == {
+        name: "yes" if kind.commits else "no*" if "commit" in kind.defaults else "no" for name, kind in FAULTS.items()
+    }
+    assert " ".join(shown["hang"]) == "yes processes the request and falls silent; FIN after seconds [seconds=10]"
+
+
+def test_in_a_terminal_faults_stand_with_their_like(cli: Cli, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FORCE_COLOR", "1")
+    environment.setenv("COLUMNS", "80")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", cli("sandbox", "--list-faults").out)
+    assert all(title in text for title in GROUPS)
+    assert all(f" {name} " in text for name in FAULTS)
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_port_of_choice(cli: Cli) -> None:
@@ -63,6 +198,22 @@ def test_a_port_of_choice(cli: Cli) -> None:
 
 
 def test_a_host_that_is_none(cli: Cli) -> None:
-    done = cli("sandbox", "--host", "203.0.113.1")
-    assert done.code == 1
+    done = cli("sandbox", "--host", "203.0.113.1", "--expose")
+    assert (done.code, done.out) == (1, "")
     assert "cannot listen on 203.0.113.1" in done.err
+
+
+@pytest.mark.parametrize("host", [None, "0.0.0.0", "::"])
+def test_who_is_exposed_is_told_and_others_reach_it_by_the_name_they_call(host: str | None) -> None:
+    options = ["--expose"] if host is None else ["--expose", "--host", host]
+    told, pasted, err = greeting(*options, lines=12)
+    session, base_url = pasted.split("\n")[:2]
+    loopback = "[::1]" if host == "::" else "127.0.0.1"
+    assert re.fullmatch(rf"http://{re.escape(loopback)}:\d+", base_url)
+    assert told[0] == f"Kustom HPP sandbox at {base_url}, until Ctrl-C."
+    assert json.loads(session)["redirect_url"].startswith(f"{base_url}/eu/hpp/payments/")
+    port = base_url.rpartition(":")[2]
+    assert re.match(
+        rf"warning: other machines can reach this sandbox, at http://\S+:{port}\. Everybody there can ", err
+    )
+    assert "KUSTOM_HPP_INSECURE_HTTP=1" in err

@@ -19,9 +19,18 @@ from kustom_hpp.sandbox.faults.connections import CONNECTIONS
 from kustom_hpp.sandbox.faults.kinds import Call, Kind, Stage, Then
 from kustom_hpp.sandbox.faults.statuses import STATUSES
 
-__all__ = ["FAULTS", "Call", "Fault", "Kind", "Stage", "Then"]
+__all__ = ["FAULTS", "GROUPS", "Call", "Fault", "Kind", "Stage", "Then"]
 
-FAULTS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (*CONNECTIONS, *BROKEN, *BODIES, *STATUSES)})
+GROUPS: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
+    {
+        "Connections that break or hang": CONNECTIONS,
+        "Answers that are no good HTTP": BROKEN,
+        "Healthy answers with odd bodies": BODIES,
+        "Refusals, redirects, waits": STATUSES,
+    }
+)
+"""Every fault, with its like."""
+FAULTS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kinds in GROUPS.values() for kind in kinds})
 """Every fault by its name. Those of ports and of the proxy stand in `ports` and `proxy`."""
 
 
