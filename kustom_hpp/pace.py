@@ -52,6 +52,10 @@ class _Line:
 class Pace:
     """The rate at which a merchant's requests go out: every attempt, a repeated one too, takes a turn.
 
+    The API counts the creates of a merchant apart from all other operations, and so does a client: the pace that it is given
+    is for creates alone, and for the rest it has one of its own that learns. (Source: docs.klarna.com/api-reference/
+    rate-limit: 40 creates and 200 others a second at the live API, 5 and 50 at the playground.)
+
     Give one to all clients of a merchant in a process: they may run in several event loops and threads. All loops
     together keep the rate; within a loop who comes first goes first, between loops nobody is promised to be first.
 

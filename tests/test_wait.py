@@ -90,6 +90,22 @@ async def test_two_seconds_apart_where_nothing_is_said():
     assert 2.0 <= waited.reads[1] <= 2.2
 
 
+async def test_each_read_is_told():
+    told = []
+    waited = Waited(at("WAITING"), lost(), at("WAITING"), at("COMPLETED"), on_read=told.append)
+    details = await waited.run()
+    assert [one.status for one in told] == ["WAITING", "WAITING", "COMPLETED"]
+    assert told[-1] is details
+
+
+async def test_what_listens_may_end_it():
+    def enough(details):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await Waited(at("WAITING"), on_read=enough).run()
+
+
 async def test_it_reads_where_the_session_says():
     waited = Waited(at("COMPLETED"))
     await waited.run(FULL_SESSION)

@@ -105,6 +105,8 @@ async def sessions(client: hpp.HPPClient, session: hpp.Session, details: hpp.Ses
     assert_type(await client.read_session(session), hpp.SessionDetails)
     assert_type(await client.read_session("92d97f60", deadline=10), hpp.SessionDetails)
     assert_type(await client.wait_for_session(details, deadline=600, poll=2), hpp.SessionDetails)
+    seen: list[hpp.SessionDetails] = []
+    await client.wait_for_session(session, deadline=600, on_read=seen.append)
     await client.disable_session(details, deadline=5.5)
     for request in distributions():
         await client.distribute_session(session, request, on_unknown="resend")
