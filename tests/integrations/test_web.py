@@ -160,7 +160,7 @@ async def test_500_concurrent_requests_share_one_pool(kind, browser, sandbox):
     assert dict(sessions) == made
     assert len(made) == 500
     assert sandbox.record.counts.connections <= 20
-    await sandbox.record.wait_for(lambda record: all(seen.closed_at for seen in record.connections))
+    await sandbox.record.wait_for(lambda record: all(seen.closed_at for seen in record.connections), timeout=30)
 
 
 @pytest.mark.parametrize("fault", ["hang~seconds=30", None], ids=["the API hangs", "the API answers"])
@@ -184,7 +184,7 @@ async def test_stopping_under_load_leaves_nothing_open(kind, browser, sandbox, f
         ended.append(None)
         return "paid"
 
-    async with kind(kind.verbs.client_context(make), do={"pay": pay}, patience=0.5 if fault else 10).serve() as url:
+    async with kind(kind.verbs.client_context(make), do={"pay": pay}, patience=0.5 if fault else 30).serve() as url:
 
         async def buy():
             try:
@@ -196,7 +196,7 @@ async def test_stopping_under_load_leaves_nothing_open(kind, browser, sandbox, f
         buyers = [asyncio.create_task(buy()) for _ in range(300)]
         await reached.wait()
         if fault:
-            await sandbox.record.wait_for(lambda record: record.counts.posts >= 100)
+            await sandbox.record.wait_for(lambda record: record.counts.posts >= 100, timeout=30)
     answers = await asyncio.gather(*buyers)
     if fault:
         assert set(ended) <= {asyncio.CancelledError, hpp.ClientClosedError}
@@ -204,7 +204,7 @@ async def test_stopping_under_load_leaves_nothing_open(kind, browser, sandbox, f
     else:
         assert set(ended) == {None}
         assert answers.count(200) == len(ended)
-    await sandbox.record.wait_for(lambda record: all(seen.closed_at for seen in record.connections))
+    await sandbox.record.wait_for(lambda record: all(seen.closed_at for seen in record.connections), timeout=30)
     gc.collect()
     assert "Unclosed" not in caplog.text
     assert "never" not in caplog.text
