@@ -122,8 +122,6 @@ def _is_deep(value: Any) -> bool:
                 inner += item.values()
             elif isinstance(item, list):
                 inner += item
-        if not inner:
-            return False
         level = inner
     return any(isinstance(item, (dict, list)) for item in level)
 

@@ -55,6 +55,7 @@ ROOMS = (
 )
 
 _RETRY = "kustom_hpp/retry.py"
+_CALLBACKS = "kustom_hpp/callbacks.py"
 SURVIVORS: dict[str, str] = {
     f"{_RETRY}: worth_repeating: return False removed": "what is no HPPError is none of the classes below it either",
     f"{_RETRY}: call: del failure, failed removed": "without it the same error is raised, and freed by the collector",
@@ -65,6 +66,17 @@ SURVIVORS: dict[str, str] = {
         "the same: it is never read before it is set"
     ),
     f"{_RETRY}: _Policy.stop: 0.0 -> -1": "no cap is below 0, so no wish at all is below every cap either way",
+    f"{_CALLBACKS}: _object: raise ValueError(f'is {{error}}') from None -> without its cause": (
+        "what is raised in the end hangs on neither of the two"
+    ),
+    f"{_CALLBACKS}: _object: body.count(b'{{') + body.count(b'[') > _DEPTH and _is_deep(value) -> without operand 1": (
+        "the first look only spares the second"
+    ),
+    f"{_CALLBACKS}: _object: body.count(b'{{') + body.count(b'[') > _DEPTH -> GtE": "the same",
+    f"{_CALLBACKS}: _object: re.search(b'\\\\\\\\u[dD]', body) and (not _is_text(value)) -> without operand 1": "the same",
+    f"{_CALLBACKS}: _details: return None removed": "a function that ends returns None",
+    f"{_CALLBACKS}: _details: return None -> return None": "it is the same",
+    f"{_CALLBACKS}: _is_text: return False -> return None": "None is no less false",
 }
 """Why a mutant may live: its name as it is printed, and the reason."""
 
