@@ -95,13 +95,9 @@ class Claiming:
             InvalidRequestError: a text that UTF-8 cannot hold.
 
         """
-        for name, text in (("key", self.key), ("payment_session_url", self.order or "")):
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                problem = (name, "has a lone surrogate: no UTF-8 text can hold it")
-                raise InvalidRequestError(problems=(problem,)) from None
-        return Kept(key=self.key, payment_session=self.order, digest=self.digest, state=CLAIMED, run=self.run, at=now())
+        key = _text("key", self.key)
+        order = None if self.order is None else _text("payment_session_url", self.order)
+        return Kept(key=key, payment_session=order, digest=self.digest, state=CLAIMED, run=self.run, at=now())
 
     def __call__(self, store: Store) -> Claim:
         """Claim it."""
@@ -113,10 +109,20 @@ class Claiming:
         if holder is not None:
             return Busy(f"the row {holder!r}: it has, or may have, a session for the same KCO order")
         if row is None:
-            store.add([new])
+            if not store.add([new]):
+                raise JournalError(f"the row {self.key!r} cannot be kept: its columns are not what they must be")
         else:
             store.put(attrs.evolve(new, doubted=int(row.state in DOUBTFUL)))
         return claim
+
+
+def _text(name: str, text: str) -> str:
+    # A plain str also of a subclass, which may be written another way than it is read: then the checksum would be wrong.
+    try:
+        return text.encode().decode()
+    except UnicodeEncodeError:
+        problem = (name, "has a lone surrogate: no UTF-8 text can hold it")
+    raise InvalidRequestError(problems=(problem,))
 
 
 @frozen(slots=True)

@@ -293,3 +293,31 @@ def test_without_the_seal_a_damaged_log_is_an_earlier_state() -> None:
     counted = trial("control", 211, 0, 1)
     assert counted["earlier state"] > 100
     assert set(counted) <= CONTROL[4]
+
+
+class Odd(str):
+    """A text that is written another way than it is read, as an array library's texts are."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Odd({self!s})"
+
+
+async def test_a_text_of_an_odd_kind_does_not_make_the_file_look_damaged(path: Path) -> None:
+    async with SqliteJournal(path, scope="here") as journal:
+        assert await journal.claim(Odd("a"), Odd("order-a"), PAYLOAD) == Fresh()
+        await journal.settle(Odd("a"), created("a"))
+        assert await journal.claim(Odd("b"), Odd("order-b"), PAYLOAD) == Fresh()
+    assert await keys_in(path) == {"a": OutcomeState.CREATED, "b": OutcomeState.IN_DOUBT}
+
+
+async def test_what_the_file_cannot_keep_is_never_called_fresh(path: Path) -> None:
+    nothing: Any = None
+    async with SqliteJournal(path, scope="here") as journal:
+        told = await asyncio.gather(
+            journal.claim("a", None, nothing), journal.claim("b", None, PAYLOAD), return_exceptions=True
+        )
+        assert isinstance(told[0], errors.JournalError)
+        assert told[1] == Fresh()
+    assert await keys_in(path) == {"b": OutcomeState.IN_DOUBT}
