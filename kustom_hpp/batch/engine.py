@@ -157,9 +157,11 @@ class BatchRun:
             for worker in tuple(self._rows.flying):
                 worker.cancel()
             await self._wait_for_workers(_JOURNAL_GRACE)
-            for worker in self._tasks:
-                worker.cancel()
-            await self._wait_for_workers(None)
+            # Once more for the last worker: what it gives back at its end, a journal that hangs would never take.
+            for seconds in (_JOURNAL_GRACE, None):
+                for worker in self._tasks:
+                    worker.cancel()
+                await self._wait_for_workers(seconds)
 
     async def __aenter__(self) -> Self:
         if self._tasks or self._switch.stopped:
@@ -199,13 +201,17 @@ class BatchRun:
     async def _work(self) -> None:
         worker = asyncio.current_task()
         assert worker is not None  # noqa: S101 - for the type checker
+        cancelled = False
         try:
             while (row := await self._next(worker)) is not None:
                 await self._run(row, worker)
         except Exception as error:  # noqa: BLE001 - a fault of our own shall not look like the end of the input
             self._switch.stop(error)
+        except asyncio.CancelledError:  # also where what `create` waited for was cancelled, and not the worker itself
+            cancelled = True
+            raise
         finally:
-            if worker.cancelling() and not self._switch.stopped:
+            if (cancelled or worker.cancelling()) and not self._switch.stopped:
                 self._switch.stop(BatchStopped("the batch stopped: one of its workers was cancelled from outside"))
             try:
                 if self._active == 1:
@@ -223,6 +229,8 @@ class BatchRun:
         except asyncio.CancelledError:
             if (cut := self._rows.cut_off(row)) is not None:
                 self._outlet.put(row.number, cut)
+            else:
+                self._line.appendleft(row)  # nothing was sent: what the journal holds of it is given back at the end
             raise
         finally:
             self._in_flight -= 1
@@ -250,10 +258,8 @@ class BatchRun:
                 continue
             else:
                 row = pulled
-            if self._spacing and row.problem is None and not await self._turn():
-                line.appendleft(row)
-                continue
-            return row
+            if not self._spacing or row.problem is not None or await self._turn(row):
+                return row
         return None
 
     async def _pull(self, worker: "asyncio.Task[None]") -> Row | None:
@@ -301,27 +307,32 @@ class BatchRun:
             self._line.append(row)
         return row
 
-    async def _turn(self) -> bool:
-        """Wait for a turn at `rate`; False where the row may not be sent any more when it comes."""
+    async def _turn(self, row: Row) -> bool:
+        """Wait for a turn at `rate`; False where the row may not be sent any more when it comes: it is in the line again."""
         now = _now()
         turn = max(self._next_turn, now)
         self._next_turn = turn + self._spacing
-        if turn > now:
-            await self._switch.sleep(turn - now)
-        return not self._switch.stopped and self._stops.may_go(_now())
+        may_go = False
+        try:
+            if turn > now:
+                await self._switch.sleep(turn - now)
+            may_go = not self._switch.stopped and self._stops.may_go(_now())
+        finally:
+            if not may_go:
+                self._line.appendleft(row)
+        return may_go
 
     async def _finish(self) -> None:
         """The last worker's duty."""
         self._switch.stop(None)
-        for row in self._line:
-            if (outcome := await self._rows.give_back(row)) is not None:
-                self._outlet.put(row.number, outcome)
-        self._line.clear()
-        self._outlet.flush()
         try:
-            await self._source.aclose()
-        except Exception as error:  # noqa: BLE001 - of the caller's generator
-            self._switch.stop(error)
+            await self._rows.give_back(self._line, self._outlet.put)
+        finally:
+            self._outlet.flush()
+            try:
+                await self._source.aclose()
+            except Exception as error:  # noqa: BLE001 - of the caller's generator
+                self._switch.stop(error)
 
     # Between them.
 

@@ -5,6 +5,7 @@ The rule of the journal: an intent is durable before its request leaves, an outc
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -101,20 +102,45 @@ class Rows:
         lost = LostAnswerError("the run was ended while the request was under way: the session may exist", attempts=1)
         return self._ended(row, OutcomeState.IN_DOUBT, lost)
 
-    async def give_back(self, row: Row) -> Outcome | None:
+    async def give_back(self, line: deque[Row], put: Callable[[int, Outcome], None]) -> None:
+        """Free the rows in a line that will not be sent; `put` gets what the journal cannot be told."""
+        try:
+            while line:
+                if (outcome := await self._give_back(line[0])) is not None:
+                    put(line[0].number, outcome)
+                line.popleft()
+        finally:
+            for row in line:  # cancelled: the journal did not answer in time
+                if (outcome := self._abandon(row)) is not None:
+                    put(row.number, outcome)
+            line.clear()
+
+    async def _give_back(self, row: Row) -> Outcome | None:
         """Let the journal know that a row which it holds was not processed; its outcome where the journal cannot."""
         if row.asked is not None:
-            row.claimed = isinstance(await self._told(row.asked), Fresh)
+            row.claimed = isinstance(await self._ask(row), Fresh)
         if not row.claimed:
             return None
+        settled = await self._settle(row, self._not_sent(row))
+        return None if settled.recorded else self._count(settled)
+
+    def _abandon(self, row: Row) -> Outcome | None:
+        """The outcome of a row that was not given back in time; None where the journal has not said that it holds it."""
+        if row.asked is not None and isinstance(row.asked, asyncio.Future):
+            row.asked.cancel()  # nobody will take what it ends with
+        if not row.claimed:
+            return None
+        return self._count(attrs.evolve(self._not_sent(row), recorded=False))
+
+    @staticmethod
+    def _not_sent(row: Row) -> Outcome:
         error: HPPError = BatchStopped("the batch stopped before this row was sent", delivery=Delivery.NOT_SENT)
         if row.sent is not None and not_processed(row.sent):
             error = row.sent
         outcome = Outcome(key=row.key, state=OutcomeState.FAILED, error=error, attempts=row.attempts)
         if row.doubt is not None:
             outcome = attrs.evolve(row.doubt, attempts=row.attempts)
-        settled = await self._settle(row, outcome)
-        return None if settled.recorded else self._count(settled)
+        return outcome
 
     # The journal's part.
 
@@ -138,22 +164,25 @@ class Rows:
         row.claimed = told is not None
         return None
 
-    async def _ask(self, row: Row, digest: bytes, *, again: bool) -> Claim | InvalidRequestError | None:
+    async def _ask(self, row: Row, digest: bytes = b"", *, again: bool = False) -> Claim | InvalidRequestError | None:
         """What the journal says, or why it cannot hold the row; None where it is broken, and then the run stops."""
         assert self._journal is not None  # noqa: S101 - for the type checker
-        asked, row.asked = row.asked, None
-        return await self._told(asked or self._journal.claim(row.key, order_of(row.request), digest, again=again))
-
-    async def _told(self, asked: Awaitable[Claim]) -> Claim | InvalidRequestError | None:
+        told: Claim | InvalidRequestError | None = None
         try:
-            return await asked
+            begun, row.asked = row.asked, None
+            asked = begun or self._journal.claim(row.key, order_of(row.request), digest, again=again)
+            if isinstance(asked, asyncio.Future):
+                # The worker may be cancelled, and what the journal says then decides whether the row is given back.
+                row.asked, asked = asked, asyncio.shield(asked)
+            told = await asked
         except InvalidRequestError as error:
-            return error
+            told = error
         except JournalError as error:
             self._break(error)
         except Exception as error:  # noqa: BLE001 - a journal of somebody else's
             self._break(_journal_error(error))
-        return None
+        row.asked = None
+        return told
 
     def _claim_ahead(self, journal: Journal) -> None:
         """While a row is settled, claim another: one hand-over and one sync for both. Its claim comes after the settling.
@@ -163,7 +192,7 @@ class Rows:
         row = self.ahead()
         if row is None or row.problem is not None:
             return
-        with contextlib.suppress(HPPError):  # told when its turn comes
+        with contextlib.suppress(Exception):  # told when its turn comes
             row.asked = journal.claim(row.key, order_of(row.request), digest_of(row.request))
 
     def _goes_again(self, told: Earlier) -> bool:

@@ -163,3 +163,83 @@ async def test_an_iterable_that_raises_while_a_row_is_settled_costs_no_row() -> 
     rest = await take(batch.run(api.create, items(5), journal=MemoryJournal(journal)))
     assert told(rest) == {str(number): "created" for number in range(5)}
     assert api.repeated == {}
+
+
+class Hangs(Begun):
+    """A journal that does not answer any more once it hangs."""
+
+    hangs = False
+
+    def _end(self, future: asyncio.Future[Any], result: Any, turns: int | None = None) -> None:
+        if not self.hangs:
+            super()._end(future, result, turns)
+
+
+async def test_a_journal_that_hangs_does_not_hold_up_the_end_for_ever() -> None:
+    taken: list[Outcome] = []
+    with virtual_time() as clock:
+        api, journal = Api(), Hangs()
+        api.delay = 0.001
+        run = batch.run(api.create, items(100), concurrency=4, journal=journal)
+
+        async def leave() -> None:
+            async with run as outcomes:
+                async for outcome in outcomes:
+                    taken.append(outcome)
+                    if len(taken) == 10:
+                        journal.hangs = True
+                        break
+
+        leaving = asyncio.create_task(leave())
+        await asyncio.sleep(60)
+        ended, now = leaving.done(), clock.now
+        # Now the disk says what was wrong; nobody listens, and nobody complains of that.
+        for future in journal.asked:
+            if not future.done():
+                future.set_exception(errors.JournalError("the disk was gone"))
+        await leaving
+        assert ended
+        assert now == clock.now
+    taken += [outcome async for outcome in run]
+    assert {outcome.key for outcome in taken if outcome.state is OutcomeState.CREATED} == set(api.sent)
+    assert any(not outcome.recorded for outcome in taken)
+    assert not any(future._log_traceback for future in journal.asked if not future.cancelled())
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("rate", [None, 2000])
+async def test_a_worker_that_is_cancelled_leaves_no_row_in_doubt_that_was_not_sent(
+    seed: int, rate: float | None
+) -> None:
+    rng = random.Random(seed)
+    with virtual_time():
+        api, journal = Api(**trouble(rng)), Begun(seed=seed)
+        run = batch.run(api.create, items(ROWS), concurrency=4, journal=journal, rate=rate, max_doubts=ROWS)
+        taken: list[Outcome] = []
+        with pytest.raises(errors.BatchStopped, match="cancelled"):  # noqa: PT012
+            async with run as outcomes:
+                async for outcome in outcomes:
+                    taken.append(outcome)
+                    if len(taken) == 5:
+                        for _ in range(rng.randrange(6)):
+                            await asyncio.sleep(0)
+                        for worker in run._tasks:
+                            worker.cancel()
+        told_doubts = {each.key for each in taken if each.state is OutcomeState.IN_DOUBT or not each.recorded}
+        doubts = {doubt.key for doubt in await journal.doubts()}
+        assert doubts <= told_doubts
+        assert {each.key for each in taken} >= set(api.made)
+
+
+async def test_a_journal_that_refuses_a_row_at_once_fails_that_row_alone() -> None:
+    class Refuses(Begun):
+        def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> asyncio.Future[Claim]:
+            if key == "3":
+                raise errors.InvalidRequestError("not here")
+            if key == "5" and self.settling:
+                raise LookupError("not now")
+            return super().claim(key, order, digest, again=again)
+
+    outcomes = await take(batch.run(Api().create, items(8), concurrency=1, journal=Refuses()))
+    assert told(outcomes) == {**{str(number): "created" for number in range(8)}, "3": "failed"}
+    assert all(outcome.recorded for outcome in outcomes)

@@ -277,3 +277,21 @@ async def test_left_at_any_moment_every_row_is_accounted_for(seed: int) -> None:
         resumed = await take(batch.run(again.create, items(60), journal=MemoryJournal(journal)))
     assert set(told(resumed).values()) == {"created"}
     assert sorted(api.made + again.made, key=int) == [str(number) for number in range(60)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_create_that_is_cancelled_by_itself_stops_the_run_and_says_so(concurrency: int) -> None:
+    api = Api()
+
+    async def create(request: hpp.CreateSessionRequest) -> hpp.Session:
+        if len(api.sent) == 2:
+            raise asyncio.CancelledError  # of a task of its own that it waited for
+        return await api.create(request)
+
+    taken = []
+    with pytest.raises(errors.BatchStopped, match="cancelled"):  # noqa: PT012
+        async with batch.run(create, items(20), concurrency=concurrency) as outcomes:
+            async for outcome in outcomes:
+                taken.append(outcome)  # noqa: PERF401 - what came before the error counts
+    assert "in_doubt" in told(taken).values()
+    assert set(told(taken)) >= set(api.sent)
