@@ -282,7 +282,10 @@ class Rows:
         if isinstance(failure, OutcomeUnknownError):
             self._switch.stop_if(self._stops.in_doubt(row.wave, failure, now))
             return self._count(await self._settle(row, self._outcome(row, OutcomeState.IN_DOUBT, failure)))
+        careful = self._stops.careful
         self._switch.stop_if(self._stops.failed(row.wave, failure))
+        if careful and not self._stops.careful:
+            self._switch.ring()
         if row.doubt is not None:
             # This time it was refused; the first time it may have been processed nevertheless.
             failure = _still_in_doubt(failure)

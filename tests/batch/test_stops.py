@@ -284,3 +284,16 @@ async def test_without_max_failures_they_go_on() -> None:
     outcomes = await take(batch.run(api.create, items(300)))
     assert list(told(outcomes).values()) == ["failed"] * 300
     assert all(keeps_the_invariant(outcome) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("rows", [8, 40])
+async def test_after_a_pause_a_refused_row_lets_all_workers_go_on(rows: int) -> None:
+    with virtual_time():
+        api = Api(**{str(number): [not_sent, rejected] for number in range(8)})
+        api.delay = 0.01
+        outcomes = await take(batch.run(api.create, items(rows), concurrency=8))
+    refused = {str(number): "failed" for number in range(8)}
+    assert told(outcomes) == {**{str(number): "created" for number in range(rows)}, **refused}
+    # The first eight, one that tries, and then as many at once as before.
+    begun = api.times[9:]
+    assert len([time for time in begun if time == begun[0]]) >= 7
