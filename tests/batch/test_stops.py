@@ -297,3 +297,11 @@ async def test_after_a_pause_a_refused_row_lets_all_workers_go_on(rows: int) -> 
     # The first eight, one that tries, and then as many at once as before.
     begun = api.times[9:]
     assert len([time for time in begun if time == begun[0]]) >= 7
+
+
+async def test_after_a_pause_a_refused_row_lets_all_workers_end_where_the_input_has_ended() -> None:
+    with virtual_time():
+        api = Api(**{str(number): [not_sent, rejected] for number in range(7)})
+        api.delay = 0.01  # the eighth worker finds the end of the input meanwhile
+        outcomes = await take(batch.run(api.create, items(7), concurrency=8))
+    assert told(outcomes) == {str(number): "failed" for number in range(7)}
