@@ -724,8 +724,8 @@ def test_what_a_repr_of_personal_data_shows():
     )
     shown = repr(FULL_SESSION_DETAILS)
     assert "SessionStatus.COMPLETED" in shown
-    assert FULL_SESSION_DETAILS.order_id in shown
-    assert FULL_SESSION_DETAILS.klarna_reference in shown
+    assert f"order_id={FULL_SESSION_DETAILS.order_id!r}" in shown
+    assert f"klarna_reference={FULL_SESSION_DETAILS.klarna_reference!r}" in shown
 
 
 def test_the_secrets_of_a_request_are_its_queries():

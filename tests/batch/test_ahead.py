@@ -31,11 +31,16 @@ class Begun(MemoryJournal):
         self.settling = 0
         self.asked: list[asyncio.Future[Any]] = []
 
-    def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> asyncio.Future[Claim]:
+    # Beneath it are coroutines, which futures are not: the protocol asks for neither, only that they can be awaited.
+    def claim(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, key: str, order: str | None, digest: bytes, *, again: bool = False
+    ) -> asyncio.Future[Claim]:
         self.ahead += self.settling > 0
         return self._later(super().claim(key, order, digest, again=again), key)
 
-    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
+    def settle(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, key: str, outcome: Outcome
+    ) -> asyncio.Future[None]:
         self.settling += 1
         future = self._later(super().settle(key, outcome), key)
         future.add_done_callback(lambda _: setattr(self, "settling", self.settling - 1))
