@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import batch, callbacks, generated, imports, memory, overhead
+from benchmarks import batch, callbacks, generated, imports, memory, overhead, sandbox
 from benchmarks.environment import facts
 from benchmarks.report import Section, table
 from benchmarks.server import Server
@@ -45,6 +45,7 @@ def sections(url: str, size: Size) -> dict[str, Callable[[], Section]]:
         "memory": lambda: memory.measure(url, requests=size.growth),
         "callbacks": lambda: callbacks.measure(rounds=size.rounds, times=size.callbacks),
         "batch": lambda: batch.measure(url, rounds=size.rounds, requests=size.requests, rows=size.rows),
+        "sandbox": lambda: sandbox.measure(rounds=size.rounds, requests=size.requests),
     }
 
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sections",
         nargs="*",
         metavar="section",
-        help="overhead, generated, imports, memory, callbacks, batch; all of them",
+        help="overhead, generated, imports, memory, callbacks, batch, sandbox; all of them",
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test of under a minute: its figures are rough")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")

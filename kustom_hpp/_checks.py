@@ -96,9 +96,9 @@ def check_url(found: Found, at: str, name: str, value: object, *, required: bool
     elif not isinstance(value, str):
         way_out = ": build it as text, so that placeholders stay as they are" if isinstance(value, URL) else ""
         found.append((at + name, f"must be text, got {shape(value)}{way_out}"))
-    elif re.search(_ENCODED_BRACES, value):
+    elif "%7" in value and re.search(_ENCODED_BRACES, value):
         found.append((at + name, "has percent-encoded braces (%7B%7B), which are no placeholder: build it as text"))
-    elif (match := re.fullmatch(URL_PATTERN, value)) is None or re.search(_NOT_IN_URL, value):
+    elif (match := re.fullmatch(URL_PATTERN, value)) is None or (not value.isascii() and re.search(_NOT_IN_URL, value)):
         found.append((at + name, f"must be an absolute http(s) URL without blanks, got {shape(value)}"))
     elif https and match[1] == "http" and not re.fullmatch(LOOPBACK, match[2]):
         found.append((at + name, f"must be https: {https} (http is for loopback)"))

@@ -12,7 +12,20 @@ import pytest
 
 import kustom_hpp as hpp
 from benchmarks import __main__ as command
-from benchmarks import batch, callbacks, clients, generated, imports, measure, memory, overhead, payloads, server
+from benchmarks import (
+    batch,
+    callbacks,
+    clients,
+    generated,
+    imports,
+    measure,
+    memory,
+    overhead,
+    payloads,
+    sandbox,
+    server,
+    serving,
+)
 from benchmarks.report import Figure, Section
 from kustom_hpp import callbacks as hpp_callbacks
 
@@ -150,6 +163,29 @@ def test_a_callback_that_is_read_wrongly_is_no_figure(monkeypatch: pytest.Monkey
     monkeypatch.setattr("kustom_hpp.callbacks.parse", lambda _: hpp_callbacks.StatusUpdate())
     with pytest.raises(measure.CheckFailedError, match="parse does not read 'every field'"):
         asyncio.run(callbacks.task(rounds=1, times=1))
+
+
+def test_sandbox_measures_it_beside_a_bare_handler() -> None:
+    section = sandbox.measure(rounds=2, requests=20)
+    [figure] = section.figures
+    assert figure.value > 0
+    assert figure.at_least == 0.35
+
+
+async def test_a_sandbox_that_creates_nothing_is_no_figure() -> None:
+    class Idle:
+        """Answers as it should, and has created nothing."""
+
+        kind = "idle"
+
+        def told(self) -> dict[str, float]:
+            return {"cpu": 1.0, "created": 0}
+
+    with serving.Process("bare") as bare:
+        idle = Idle()
+        idle.base_url = bare.base_url
+        with pytest.raises(measure.CheckFailedError, match="idle: 3 of 3 created"):
+            await sandbox.take_turns([idle], rounds=1, requests=3)
 
 
 def test_imports_measures_both() -> None:

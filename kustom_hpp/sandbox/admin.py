@@ -229,7 +229,7 @@ def _handler(server: Server, deed: Deed) -> Handler:
 
 
 async def _done(server: Server, deed: Deed, request: web.Request, correlation_id: str) -> Answer:
-    if not server.credentials.fit(request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")):
+    if not server.credentials.fit(request.headers.get("Authorization")):
         raise RefusedError(
             401, "UNAUTHORIZED", "the credentials are missing or wrong: the sandbox told its key at its start"
         )

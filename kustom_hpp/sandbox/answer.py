@@ -54,9 +54,12 @@ def reason(status: int) -> str:
         return ""
 
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def dumps(value: Any) -> bytes:
     """Plain values as JSON bytes, without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _ENCODE(value).encode("utf-8", "surrogatepass")
 
 
 def chunk(data: bytes) -> bytes:
@@ -69,7 +72,12 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 def json_answer(status: int, value: dict[str, Any], correlation_id: str) -> Answer:
     """An answer of the API that has a body."""
-    return Answer(status=status, headers=(_JSON, ("Klarna-Correlation-Id", correlation_id)), body=dumps(value))
+    return json_bytes(status, dumps(value), correlation_id)
+
+
+def json_bytes(status: int, body: bytes, correlation_id: str) -> Answer:
+    """The same, with the body as the JSON that it is."""
+    return Answer(status=status, headers=(_JSON, ("Klarna-Correlation-Id", correlation_id)), body=body)
 
 
 def empty(correlation_id: str) -> Answer:

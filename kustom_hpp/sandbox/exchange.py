@@ -5,7 +5,7 @@ import base64
 import hmac
 
 from aiohttp import web
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from kustom_hpp.models import MAX_BODY
 from kustom_hpp.sandbox.connection import Link
@@ -47,21 +47,32 @@ class Written(web.StreamResponse):
         """Nothing is left to do."""
 
 
+def _forms(username: str, api_key: str) -> tuple[bytes, ...]:
+    """How a key may be sent."""
+    key = api_key.encode()
+    return key, base64.b64encode(username.encode() + b":" + key), base64.b64encode(b":" + key)
+
+
 @frozen(kw_only=True)
 class Credentials:
     """What the sandbox takes as Authorization. Source: docs.kustom.co, authentication."""
 
     username: str
     api_key: str = field(repr=False)
+    _accepted: tuple[bytes, ...] = field(
+        init=False,
+        repr=False,
+        eq=False,
+        default=Factory(lambda self: _forms(self.username, self.api_key), takes_self=True),
+    )
 
-    def fit(self, header: bytes | None) -> bool:
+    def fit(self, header: str | None) -> bool:
         """True for `Basic` with the key as it is, or with base64 of `username:key` or `:key`."""
-        scheme, _, given = (header or b"").partition(b" ")
-        key = self.api_key.encode()
-        accepted = (key, base64.b64encode(self.username.encode() + b":" + key), base64.b64encode(b":" + key))
+        scheme, _, text = (header or "").partition(" ")
+        given = text.strip().encode("utf-8", "surrogateescape")
         # All three are compared, each in constant time: which form came close is nobody's business.
-        matches = [hmac.compare_digest(given.strip(), one) for one in accepted]
-        return scheme.lower() == b"basic" and any(matches)
+        matches = [hmac.compare_digest(given, one) for one in self._accepted]
+        return scheme.lower() == "basic" and any(matches)
 
 
 @define(kw_only=True, eq=False)
@@ -71,7 +82,6 @@ class Exchange:
     request: web.Request
     link: Link
     seen: RequestSeen
-    correlation_id: str
     session: StoredSession | None = None
     """The session that it made or was about, once it is processed."""
     _read: bool = field(default=False, init=False)
@@ -86,17 +96,19 @@ class Exchange:
         """
         if self._read:
             return self.seen.body
-        body = bytearray()
+        content, size = self.request.content, 0
+        parts: list[bytes] = []
         try:
-            async for data in self.request.content.iter_any():
-                body += data
-                if len(body) > MAX_BODY:
+            while size <= MAX_BODY:
+                parts.append(await content.readany())
+                size += len(parts[-1])
+                if content.at_eof():
                     break
         except web.RequestPayloadError as error:
             raise RefusedError(400, "BAD_VALUE", f"the body cannot be read: {error}") from None
         finally:
-            self.seen.body = bytes(body[:MAX_BODY])
-        if len(body) > MAX_BODY:
+            self.seen.body = b"".join(parts)[:MAX_BODY]
+        if size > MAX_BODY:
             raise RefusedError(413, "REQUEST_TOO_LARGE", f"the body is larger than {MAX_BODY:,} bytes")
         self._read = self.seen.complete = True
         return self.seen.body

@@ -7,16 +7,16 @@ and only on a request that a healthy API would have taken: a refused one gets it
 
 import asyncio
 import json
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 from attrs import frozen
+from multidict import CIMultiDict
 
-from kustom_hpp._codec import codec
 from kustom_hpp.sandbox import answer
 from kustom_hpp.sandbox.answer import Answer
+from kustom_hpp.sandbox.asked import Asked
 from kustom_hpp.sandbox.connection import Link
 from kustom_hpp.sandbox.exchange import Credentials, Exchange, RefusedError, Written
 from kustom_hpp.sandbox.faults import Call, Fault, Stage, Then
@@ -25,7 +25,7 @@ from kustom_hpp.sandbox.quota import Bucket
 from kustom_hpp.sandbox.record import Record
 from kustom_hpp.sandbox.script import CREATE, Script
 from kustom_hpp.sandbox.seen import payment_session_url
-from kustom_hpp.sandbox.sessions import StoredSession, new_session
+from kustom_hpp.sandbox.sessions import StoredSession, new_id, new_session
 from kustom_hpp.sandbox.state import State
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,59 +83,77 @@ class Server:
     def handler(self, endpoint: Endpoint) -> Handler:
         """What serves an endpoint."""
 
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return await self._serve(request[_EXCHANGE], endpoint)
+        async def serve(request: web.Request) -> web.StreamResponse:
+            exchange = request[_EXCHANGE]
+            exchange.seen.operation = endpoint.name
+            if self.script.rules:
+                fault = self.script.for_request(await self._url_of(exchange), endpoint.name)
+                if fault is not None:
+                    return await self._faulty(exchange, endpoint, fault)
+            healthy = await self._commit(exchange, endpoint)
+            if self.latency is not None:
+                await self._keep_back(exchange)
+            return self._response(exchange, healthy)
 
-        return handle
+        return serve
 
     @web.middleware
     async def _around(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let the API serve what is below /hpp/, at the sink, and no route at all; the rest is for pages."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker
-        link: Link = request.protocol.link  # type: ignore[attr-defined]
-        for_page = is_page(request) and link.seen.port != "sink"
-        tasks = self.guests if for_page else self.handlers
-        tasks.add(task)
-        try:
-            return await (handler(request) if for_page else self._write_down(request, handler, link))
-        finally:
-            tasks.discard(task)
-            self.record.changed()
+        """Let the API serve what is below /hpp/, at the sink, and no route at all; the rest is for pages.
 
-    async def _write_down(self, request: web.Request, handler: Handler, link: Link) -> web.StreamResponse:
-        """Write the request down, and turn what goes wrong into answers in the API's shape."""
+        Whatever comes to the API is written down, and what goes wrong there is answered in its shape.
+        """
+        link = link_of(request)
+        if link.seen.port == "sink":
+            handler = self._at_sink
+        elif is_page(request):
+            return await self._guest(request, handler)
+        task = current_task()
         seen = self.record.request(link.seen, request.method, request.raw_path, request.raw_headers)
-        exchange = Exchange(request=request, link=link, seen=seen, correlation_id=str(uuid.uuid4()))
-        seen.correlation_id = exchange.correlation_id
-        request[_EXCHANGE] = exchange
+        seen.correlation_id = new_id()
+        exchange = request[_EXCHANGE] = Exchange(request=request, link=link, seen=seen)
+        self.handlers.add(task)
         try:
-            return await self._answer(exchange, request, handler)
+            return await handler(request)
+        except (RefusedError, web.HTTPException) as refused:
+            return await self._refuse(exchange, refused)
         except ConnectionError:
             return Written(Then.CLOSE)
         finally:
             seen.done = True
+            self.handlers.discard(task)
+            self.record.changed()
 
-    async def _answer(self, exchange: Exchange, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _at_sink(self, request: web.Request) -> web.StreamResponse:
+        exchange = request[_EXCHANGE]
+        await exchange.read()
+        return self._refusal(exchange, RefusedError(418, "SINK", "nothing should ever come here"))
+
+    async def _guest(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        task = current_task()
+        self.guests.add(task)
         try:
-            if exchange.link.seen.port == "sink":
-                await exchange.read()
-                return self._refusal(exchange, RefusedError(418, "SINK", "nothing should ever come here"))
             return await handler(request)
-        except RefusedError as error:
-            refused = error
-        except web.HTTPException as error:
-            refused = await self._no_such_route(exchange, error)
-        await self._keep_back(exchange)
-        response = self._refusal(exchange, refused)
-        if exchange.request.content.at_eof():
-            return response
-        # Closing with unread bytes would send RST, and that may destroy the answer on its way: answer first, then let
-        # the rest of the body run out.
-        response.force_close()
-        await response.prepare(request)
-        await response.write_eof()
-        await exchange.discard()
+        finally:
+            self.guests.discard(task)
+            self.record.changed()
+
+    async def _refuse(self, exchange: Exchange, refused: RefusedError | web.HTTPException) -> web.StreamResponse:
+        try:
+            if isinstance(refused, web.HTTPException):
+                refused = await self._no_such_route(exchange, refused)
+            await self._keep_back(exchange)
+            response = self._refusal(exchange, refused)
+            if exchange.request.content.at_eof():
+                return response
+            # Closing with unread bytes would send RST, and that may destroy the answer on its way: answer first, then let
+            # the rest of the body run out.
+            response.force_close()
+            await response.prepare(exchange.request)
+            await response.write_eof()
+            await exchange.discard()
+        except ConnectionError:
+            pass
         return Written(Then.CLOSE)
 
     async def _no_such_route(self, exchange: Exchange, refused: web.HTTPException) -> RefusedError:
@@ -143,21 +161,11 @@ class Server:
             await exchange.read()
         except RefusedError as too_big:
             return too_big
-        if not self.credentials.fit(exchange.seen.header("authorization")):
+        if not self.credentials.fit(exchange.request.headers.get("Authorization")):
             return self._unauthorized()
         code = refused.reason.upper().replace(" ", "_")
         allow = refused.headers.get("Allow")
         return RefusedError(refused.status, code, refused.reason, headers=(("Allow", allow),) if allow else ())
-
-    async def _serve(self, exchange: Exchange, endpoint: Endpoint) -> web.StreamResponse:
-        exchange.seen.operation = endpoint.name
-        if self.script.rules:
-            fault = self.script.for_request(await self._url_of(exchange), endpoint.name)
-            if fault is not None:
-                return await self._faulty(exchange, endpoint, fault)
-        healthy = await self._commit(exchange, endpoint)
-        await self._keep_back(exchange)
-        return self._response(exchange, healthy)
 
     async def _keep_back(self, exchange: Exchange) -> None:
         """Wait as long as the latency says. What was judged and done stays so, also where the peer leaves meanwhile."""
@@ -173,12 +181,12 @@ class Server:
             await exchange.read()
             return payment_session_url(exchange.seen.body) if exchange.seen.complete else None
         session = self.state.sessions.get(session_id)
-        return None if session is None else session.request.payment_session_url
+        return None if session is None else session.payment_session_url
 
     async def _commit(self, exchange: Exchange, endpoint: Endpoint) -> Answer:
         """Do the work; the healthy answer."""
         await exchange.read()
-        if not self.credentials.fit(exchange.seen.header("authorization")):
+        if not self.credentials.fit(exchange.request.headers.get("Authorization")):
             raise self._unauthorized()
         healthy = endpoint.do(self, exchange)
         exchange.seen.processed = True
@@ -199,7 +207,7 @@ class Server:
             path=seen.path,
             body=seen.body,
             headers=seen.headers,
-            correlation_id=exchange.correlation_id,
+            correlation_id=exchange.seen.correlation_id,
             healthy=healthy,
             shown=self._shown(endpoint, exchange, healthy),
             stray=lambda: endpoint.show(self._stray(), self.base_url),
@@ -220,24 +228,40 @@ class Server:
 
     def _stray(self) -> StoredSession:
         """A session that was never made."""
-        request = codec().request_from({"payment_session_url": "https://stray.invalid/checkout/v3/orders/stray"})
-        return new_session(request, self.state.clock.now())
+        return new_session(Asked("https://stray.invalid/checkout/v3/orders/stray", b"{}"), self.state.clock.now())
 
     def _unauthorized(self) -> RefusedError:
         return RefusedError(401, "UNAUTHORIZED", "the credentials are missing or wrong")
 
     def _refusal(self, exchange: Exchange, refused: RefusedError) -> web.Response:
-        what = answer.error(refused.status, refused.code, refused.messages, exchange.correlation_id)
+        what = answer.error(refused.status, refused.code, refused.messages, exchange.seen.correlation_id)
         return self._response(exchange, what.with_headers(*refused.headers))
 
     def _response(self, exchange: Exchange, what: Answer) -> web.Response:
         exchange.answered(what.status)
         if self.quota is not None and exchange.seen.operation == CREATE:
             what = what.with_headers(*self.quota.headers(what.status))
-        return web.Response(status=what.status, reason=what.reason, headers=dict(what.headers), body=what.body or None)
+        return web.Response(
+            status=what.status, reason=what.reason, headers=CIMultiDict(what.headers), body=what.body or None
+        )
+
+
+def link_of(request: web.Request) -> Link:
+    """The connection over which a request came."""
+    link: Link = request.protocol.link  # type: ignore[attr-defined]
+    return link
+
+
+def current_task() -> asyncio.Task[Any]:
+    """The task that serves this request."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - for the type checker
+    return task
 
 
 def is_page(request: web.Request) -> bool:
     """True where the request's route is none of the API's: no credentials, no record, no faults."""
+    if request.raw_path.startswith("/hpp/"):  # nearly always; what the route says is asked for what is left
+        return False
     resource = request.match_info.route.resource
     return resource is not None and not resource.canonical.startswith("/hpp/")

@@ -11,10 +11,10 @@ Where the documents are silent, chosen here:
 """
 
 import datetime as dt
+import os
 import re
 import secrets
 import string
-import uuid
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,14 +22,19 @@ from urllib.parse import quote, unquote
 from attrs import define, field, frozen
 
 from kustom_hpp.models import CreateSessionRequest, MerchantUrls, PlaceOrderMode, SessionStatus
+from kustom_hpp.sandbox.asked import Asked
 
 ORDER_LIFE = dt.timedelta(hours=48)
 """How long a payment session lives. Source: docs.kustom.co, errors in checkout."""
 SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
 """An HPP session ends this long before its payment session. Source: docs.kustom.co, create session."""
+_LIFE = ORDER_LIFE - SESSION_ENDS_BEFORE
 MOST_MOMENTS = 200
 """So many moments a session keeps: its creation and the newest."""
-_BASE62 = string.ascii_letters + string.digits
+_BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
+"""A letter or digit for each byte."""
+_PAGE, _TOKEN = 10, 32
+"""Characters of a page's id and of a token."""
 _REFERENCE = string.ascii_uppercase + string.digits
 _KP_PATH = "/payments/v1/sessions/"
 _PLACEHOLDER = r"\{\{(session_id|order_id|authorization_token)\}\}"
@@ -74,7 +79,7 @@ class StoredSession:
     session_id: str
     page_id: str
     """What stands at the end of `redirect_url`."""
-    request: CreateSessionRequest
+    asked: Asked = field(repr=False)
     created_at: dt.datetime
     expires_at: dt.datetime
     token: str = field(repr=False)
@@ -94,9 +99,19 @@ class StoredSession:
     """What happened to it, oldest first; of very many moments the creation and the newest."""
 
     @property
+    def request(self) -> CreateSessionRequest:
+        """What it was created with."""
+        return self.asked.request
+
+    @property
+    def payment_session_url(self) -> str:
+        """The KCO order or KP session that it hosts."""
+        return self.asked.payment_session_url
+
+    @property
     def is_kp(self) -> bool:
         """True for a KP session, False for a KCO order."""
-        return _KP_PATH in self.request.payment_session_url
+        return _KP_PATH in self.payment_session_url
 
     @property
     def places_order(self) -> bool:
@@ -131,10 +146,14 @@ class StoredSession:
             "expires_at": date_text(self.expires_at),
             "manual_identification_check_url": f"{session_url}/manual-id-check",
             "qr_code_url": f"{page}/payments/{self.session_id}/qr",
-            "redirect_url": f"{page}/payments/{self.page_id}",
+            "redirect_url": self.page_url(base_url),
             "session_id": self.session_id,
             "session_url": session_url,
         }
+
+    def page_url(self, base_url: str) -> str:
+        """Its `redirect_url`."""
+        return f"{base_url}/eu/hpp/payments/{self.page_id}"
 
     def distribution_module(self, base_url: str) -> dict[str, Any]:
         """`distribution_module` of the answer to its creation."""
@@ -174,7 +193,7 @@ class StoredSession:
             return None
         values = {
             "session_id": self.session_id,
-            "order_id": self.order_id or (None if self.is_kp else order_id_of(self.request.payment_session_url)),
+            "order_id": self.order_id or (None if self.is_kp else order_id_of(self.payment_session_url)),
             "authorization_token": self.authorization_token if name == "success" else None,
         }
 
@@ -187,9 +206,9 @@ class StoredSession:
     def complete(self) -> None:
         """Give it what a paid session has beside its status."""
         if not self.places_order:
-            self.authorization_token = str(uuid.uuid4())
+            self.authorization_token = new_id()
             return
-        self.order_id = str(uuid.uuid4()) if self.is_kp else order_id_of(self.request.payment_session_url)
+        self.order_id = new_id() if self.is_kp else order_id_of(self.payment_session_url)
         self.klarna_reference = "".join(secrets.choice(_REFERENCE) for _ in range(8))
 
     def note(self, moment: Moment) -> None:
@@ -207,22 +226,34 @@ def order_id_of(payment_session_url: str) -> str | None:
 
 def date_text(when: dt.datetime) -> str:
     """A time as the API writes it: UTC, milliseconds, Z."""
-    return when.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    utc = when if when.tzinfo is dt.UTC else when.astimezone(dt.UTC)
+    return utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
-def new_token() -> str:
-    """A token of a `distribution_module`."""
-    return secrets.token_urlsafe(24)
+def new_id(chance: bytes | None = None) -> str:
+    """A random UUID (version 4) as text, of these 16 bytes where they are given.
+
+    Implementation note: `str(uuid.uuid4())` takes three times as long, and every request needs one.
+    """
+    digits = (os.urandom(16) if chance is None else chance).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSession:
+def new_token(chance: bytes | None = None) -> str:
+    """A token of a `distribution_module`, of these 32 bytes where they are given."""
+    return (os.urandom(_TOKEN) if chance is None else chance).translate(_BASE62).decode()
+
+
+def new_session(asked: Asked, now: dt.datetime) -> StoredSession:
     """A session with new ids, which nothing remembers yet."""
+    chance = os.urandom(16 + _PAGE + _TOKEN)
     return StoredSession(
-        session_id=str(uuid.uuid4()),
-        page_id="".join(secrets.choice(_BASE62) for _ in range(10)),
-        request=request,
+        session_id=new_id(chance[:16]),
+        page_id=chance[16 : 16 + _PAGE].translate(_BASE62).decode(),
+        asked=asked,
         created_at=now,
         updated_at=now,
-        expires_at=now + ORDER_LIFE - SESSION_ENDS_BEFORE,
-        token=new_token(),
+        expires_at=now + _LIFE,
+        token=new_token(chance[16 + _PAGE :]),
     )

@@ -17,12 +17,13 @@ The lifecycle is that of docs.kustom.co, "Tracking session status". Where the do
 """
 
 import datetime as dt
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from attrs import define, field
 
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
+from kustom_hpp.sandbox.asked import Asked
 from kustom_hpp.sandbox.orders import Orders
 from kustom_hpp.sandbox.sessions import (
     ORDER_LIFE,
@@ -51,7 +52,8 @@ class Clock:
 
     def now(self) -> dt.datetime:
         """The time by this clock, in UTC."""
-        return dt.datetime.now(dt.UTC) + self._ahead
+        now = dt.datetime.now(dt.UTC)
+        return now + self._ahead if self._ahead else now
 
     def advance(self, seconds: float = 0.0, *, hours: float = 0.0) -> None:
         """Move the clock, back where it is negative.
@@ -75,7 +77,7 @@ class PaymentSession:
     expires_at: dt.datetime
     completed: bool = False
     """True once an order was made of it."""
-    session_ids: deque[str] = field(factory=deque)
+    session_ids: list[str] = field(factory=list)
     """Its HPP sessions, oldest first."""
 
 
@@ -89,30 +91,32 @@ class State:
 
     def __init__(self, *, remember: int | None = None) -> None:
         self.clock = Clock()
-        self.sessions: dict[str, StoredSession] = {}
+        # Not plain dicts: to find the first key of one whose first ones were deleted takes ever longer.
+        self.sessions: OrderedDict[str, StoredSession] = OrderedDict()
         """By their ids, oldest first; expired ones too."""
-        self.payment_sessions: dict[str, PaymentSession] = {}
+        self.payment_sessions: OrderedDict[str, PaymentSession] = OrderedDict()
         self.orders = Orders(remember=remember)
         """What the pages show as the orders of payment sessions."""
         self._pages: dict[str, StoredSession] = {}
         self._remember = remember
         self._listeners: list[Listener] = []
 
-    def create(self, request: CreateSessionRequest) -> StoredSession | None:
+    def create(self, request: CreateSessionRequest | Asked) -> StoredSession | None:
         """Make and keep an HPP session; None where its payment session has expired or is completed."""
         now = self.clock.now()
-        url = request.payment_session_url
+        asked = request if isinstance(request, Asked) else Asked.of(request)
+        url = asked.payment_session_url
         known = self.payment_sessions.get(url)
         if known is not None and (known.completed or known.expires_at <= now):
             return None
-        session = new_session(request, now)
+        session = new_session(asked, now)
         self.sessions[session.session_id] = self._pages[session.page_id] = session
         if known is None:
             known = self.payment_sessions[url] = PaymentSession(expires_at=now)
         known.expires_at = now + ORDER_LIFE
         known.session_ids.append(session.session_id)
         self._forget()
-        self.note(session, "created", status=session.status)
+        self._tell(session, Moment(at=now, what="created", status=session.status))
         return session
 
     def find(self, session_id: str) -> StoredSession | None:
@@ -211,7 +215,9 @@ class State:
 
     def note(self, session: StoredSession, what: str, detail: str = "", *, status: SessionStatus | None = None) -> None:
         """Write a moment into a session's timeline and tell those who listen. `detail` must hold no secret."""
-        moment = Moment(at=self.clock.now(), what=what, detail=detail, status=status)
+        self._tell(session, Moment(at=self.clock.now(), what=what, detail=detail, status=status))
+
+    def _tell(self, session: StoredSession, moment: Moment) -> None:
         session.note(moment)
         for listener in tuple(self._listeners):
             listener(session, moment)
@@ -229,7 +235,7 @@ class State:
     def _complete(self, session: StoredSession) -> None:
         session.complete()
         self._move(session, SessionStatus.COMPLETED, "paid")
-        known = self.payment_sessions.get(session.request.payment_session_url)
+        known = self.payment_sessions.get(session.payment_session_url)
         if known is None or session.order_id is None:
             return
         known.completed = True
@@ -253,10 +259,10 @@ class State:
         if self._remember is None:
             return
         while len(self.sessions) > self._remember:
-            gone = self.sessions.pop(next(iter(self.sessions)))
+            _, gone = self.sessions.popitem(last=False)
             del self._pages[gone.page_id]
-            known = self.payment_sessions.get(gone.request.payment_session_url)
+            known = self.payment_sessions.get(gone.payment_session_url)
             if known is not None and known.session_ids and known.session_ids[0] == gone.session_id:
-                known.session_ids.popleft()
+                del known.session_ids[0]
         while len(self.payment_sessions) > self._remember:
-            del self.payment_sessions[next(iter(self.payment_sessions))]
+            self.payment_sessions.popitem(last=False)

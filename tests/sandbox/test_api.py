@@ -7,6 +7,7 @@ import doctest
 import json
 import re
 import socket
+import string
 import subprocess
 import sys
 import uuid
@@ -18,6 +19,9 @@ import kustom_hpp.sandbox.faults
 from kustom_hpp import models
 from kustom_hpp._codec import codec
 from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.api import _created_json
+from kustom_hpp.sandbox.asked import Asked
+from kustom_hpp.sandbox.sessions import new_id, new_session
 from tests.sandbox.support import ORDER, PATH, Wire, ask, basic, order, request
 
 CARD = {
@@ -434,3 +438,23 @@ async def test_other_names_of_this_machine(host: str) -> None:
     async with Sandbox(host) as sandbox:
         assert host in sandbox.base_url
         assert (await ask(sandbox)).status == 201
+
+
+@pytest.mark.parametrize(
+    "base_url", ["http://127.0.0.1:1", "https://[::1]:8443", "http://per%cent", 'http://"quoted"\\']
+)
+def test_the_json_of_a_create_is_that_of_its_session(base_url: str) -> None:
+    for url in (ORDER, order(1)):
+        session = new_session(Asked(url, b""), dt.datetime.now(dt.UTC))
+        assert json.loads(_created_json(session, base_url)) == session.wire(base_url)
+
+
+def test_ids_are_as_random_as_they_look() -> None:
+    ids = {new_id() for _ in range(1_000)}
+    assert len(ids) == 1_000
+    assert {uuid.UUID(text).version for text in ids} == {4}
+    assert {uuid.UUID(text).variant for text in ids} == {uuid.RFC_4122}
+    assert {text[19] for text in ids} == set("89ab")
+    pages = {new_session(Asked(ORDER, b""), dt.datetime.now(dt.UTC)).page_id for _ in range(1_000)}
+    assert len(pages) == 1_000
+    assert {character for page in pages for character in page} == set(string.ascii_letters + string.digits)
