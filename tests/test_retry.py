@@ -234,12 +234,19 @@ SAFE = {"safe": True}
         (hpp.UnexpectedStatusError("x", status=408), True),
         (hpp.UnexpectedStatusError("x", status=303), False),
         (hpp.NotFoundError("x", status=404), False),
+        (hpp.NotFoundError("x", status=404, cause="cut off"), False),  # it said enough
     ],
 )
 async def test_what_is_safe_is_tried_again_where_the_answer_was_cut_off(error, again):
     with virtual_time():
         told = await story(error, "done", repeatable=True, rules=SAFE)
     assert told.value == ("done" if again else None)
+
+
+async def test_what_only_may_be_repeated_is_not_once_it_was_accepted():
+    cut = hpp.DecodeError("x", status=200, cause="cut off")
+    for repeatable in (False, True):
+        assert (await story(cut, "done", repeatable=repeatable)).error is cut
 
 
 @pytest.mark.parametrize(
