@@ -188,6 +188,19 @@ async def test_the_deadline_where_nobody_answered():
     assert error.__cause__ is error.__context__ is None
 
 
+async def test_the_deadline_where_no_read_gets_its_turn():
+    client = client_of(FakeTransport.answer(429, headers={"Retry-After": "60"}))
+    with pytest.raises(hpp.RateLimitError):
+        await client.read_session(SESSION_ID)
+    # All reads of the client wait for that moment, and this one would not see it.
+    with pytest.raises(hpp.DeadlineExceededError) as caught:
+        await client.wait_for_session(SESSION_ID, deadline=5)
+    assert str(caught.value).startswith(
+        "the session had not come to its end within 5 s: no read was answered; the last read"
+    )
+    assert (caught.value.attempts, caught.value.details, len(sent(client))) == (0, None, 1)
+
+
 async def test_a_status_newer_than_this_release_cannot_write_into_a_log():
     error = await Waited(at("X\n\x1b[2Jforged"), deadline=1.0).fail()
     assert str(error).endswith("its status was X\\n\\x1b[2Jforged")
