@@ -83,7 +83,7 @@ class _Distribution:
         """Nothing is odd about most."""
 
 
-@frozen(kw_only=True, slots=True)
+@frozen(slots=True)
 class EmailDistribution(_Distribution):
     """Send the link by e-mail, in the session's language.
 
@@ -96,7 +96,7 @@ class EmailDistribution(_Distribution):
 
     email: str = field(repr=mask)
     """The address; the API looks at it before it answers, and refuses a bad one."""
-    template: DistributionTemplate | None = None
+    template: DistributionTemplate | None = field(default=None, kw_only=True)
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
 
@@ -105,7 +105,7 @@ class EmailDistribution(_Distribution):
             found.append((f"{CONTACT}.email", f"must be an address like name@host, got {shape(self.email)}"))
 
 
-@frozen(kw_only=True, slots=True)
+@frozen(slots=True)
 class SmsDistribution(_Distribution):
     """Send the link by SMS, in the session's language.
 
@@ -120,7 +120,7 @@ class SmsDistribution(_Distribution):
     """The number as it is dialled in `phone_country`, or with + and the country's code."""
     phone_country: str = field(repr=mask)
     """ISO 3166-1 alpha-2, in capitals: "SE"."""
-    template: DistributionTemplate | None = None
+    template: DistributionTemplate | None = field(default=None, kw_only=True)
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
 
@@ -136,7 +136,7 @@ class SmsDistribution(_Distribution):
         found.append(("method", "is sms, which the API's guide names no longer: it may be refused"))
 
 
-@frozen(kw_only=True, slots=True)
+@frozen(slots=True)
 class TokenDistribution(_Distribution):
     """Send the link to the app whose QR code the consumer shows.
 
@@ -148,7 +148,7 @@ class TokenDistribution(_Distribution):
 
     access_id: str = field(repr=mask)
     """What the QR code says, unchanged."""
-    template: DistributionTemplate | None = None
+    template: DistributionTemplate | None = field(default=None, kw_only=True)
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
 

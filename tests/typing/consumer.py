@@ -128,9 +128,9 @@ async def sessions(client: hpp.HPPClient, session: hpp.Session, details: hpp.Ses
 
 def distributions() -> list[hpp.Distribution]:
     return [
-        hpp.EmailDistribution(email="alva@shop.example", template=hpp.DistributionTemplate.INSTORE_PURCHASE),
+        hpp.EmailDistribution("alva@shop.example", template=hpp.DistributionTemplate.INSTORE_PURCHASE),
         hpp.SmsDistribution(phone="0701234567", phone_country="SE", extra={"new": 1}),
-        hpp.TokenDistribution(access_id="123456"),
+        hpp.TokenDistribution("123456"),
     ]
 
 
@@ -294,7 +294,7 @@ async def wrong_of_a_session(client: hpp.HPPClient, request: hpp.CreateSessionRe
     await client.distribute_session(session)  # E: call-arg
     await client.distribute_session(session, "alva@shop.example")  # E: arg-type
     await client.distribute_session(session, {"method": "email"})  # E: arg-type
-    hpp.EmailDistribution("alva@shop.example")  # E: any
+    hpp.EmailDistribution()  # E: call-arg
     hpp.SmsDistribution(phone="0701234567")  # E: call-arg
     hpp.EmailDistribution(email=None)  # E: arg-type
     hpp.with_secret("https://shop.example/", b"0123456789abcdef")  # E: arg-type
