@@ -131,7 +131,7 @@ def test_values_are_frozen_and_take_no_positional_arguments(kind):
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(value, FIELDS[kind][0], "other")
     # Of a contact there is no doubt what it is: that one may stand alone.
-    with pytest.raises(TypeError, match="positional|required"):
+    with pytest.raises(TypeError, match=r"positional|required"):
         kind(*["https://x.example/"] * (len(REQUIRED[kind]) + 2 if kind in CONTACTS else 1))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         value.anything_else = 1
