@@ -278,6 +278,10 @@ except ImportError as error:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_debugger_is_offered_all_names() -> None:
+    assert set(kustom_hpp.__all__) <= set(dir(kustom_hpp))
+
+
 def test_two_threads_may_take_the_first_name_at_once() -> None:
     code = """
 import threading, kustom_hpp

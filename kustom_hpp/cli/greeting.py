@@ -15,7 +15,7 @@ from kustom_hpp.config import VARIABLES, is_loopback
 from kustom_hpp.sandbox import Sandbox
 
 _ORDER = "1001"
-_NOBODY = MappingProxyType({socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)})
+NOBODY = MappingProxyType({socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)})
 """Addresses of no machine (RFC 5737, RFC 3849): the way to them is the way out of this one."""
 _IPV6 = 6
 
@@ -71,7 +71,7 @@ def warn_of_exposure(sandbox: Sandbox) -> None:
     """Say on stderr who can reach it, where that is not this machine alone."""
     if is_loopback(sandbox.host):
         return
-    outside = URL(sandbox.base_url).with_host(_address(sandbox.host))
+    outside = URL(sandbox.base_url).with_host(address(sandbox.host))
     console = stderr()
     if console.is_terminal:
         console.print()
@@ -85,7 +85,7 @@ def warn_of_exposure(sandbox: Sandbox) -> None:
     )
 
 
-def _address(host: str) -> str:
+def address(host: str) -> str:
     """By which other machines know this one, as far as it can tell."""
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == _IPV6 else socket.AF_INET
@@ -95,7 +95,7 @@ def _address(host: str) -> str:
         return host
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         try:
-            sock.connect(_NOBODY[family])  # sends nothing
+            sock.connect(NOBODY[family])  # sends nothing
         except OSError:
             return socket.gethostname()
         return str(sock.getsockname()[0])

@@ -237,8 +237,6 @@ async def _done(server: Server, deed: Deed, request: web.Request, correlation_id
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise RefusedError(413, "REQUEST_TOO_LARGE", "the body is too large") from None
-    except web.RequestPayloadError as error:
-        raise RefusedError(400, "BAD_VALUE", f"the body cannot be read: {error}") from None
     given = _fields(deed, body) if deed.fields else {}
     try:
         told = deed.do(**request.match_info, **given)

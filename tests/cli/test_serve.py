@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kustom_hpp.cli import greeting as greeting_of
 from kustom_hpp.sandbox import FAULTS
 from kustom_hpp.sandbox.faults import GROUPS
 from tests.cli.conftest import Cli, Done, run, start, variables
@@ -217,3 +218,14 @@ def test_who_is_exposed_is_told_and_others_reach_it_by_the_name_they_call(host: 
         rf"warning: other machines can reach this sandbox, at http://\S+:{port}\. Everybody there can ", err
     )
     assert "KUSTOM_HPP_INSECURE_HTTP=1" in err
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", "pay.shop.example"])
+def test_a_host_of_choice_is_what_others_call_it(host: str) -> None:
+    assert greeting_of.address(host) == host
+
+
+def test_a_machine_without_a_network_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greeting_of, "NOBODY", {socket.AF_INET: ("no.such.host.invalid", 9)})
+    monkeypatch.setattr(socket, "gethostname", lambda: "my-desk")
+    assert greeting_of.address("0.0.0.0") == "my-desk"

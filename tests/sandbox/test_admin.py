@@ -291,14 +291,6 @@ async def test_a_body_that_is_too_large(tell: Admin) -> None:
     assert (await tell.refused("POST", "clock", b" " * 5_000_000))[:2] == (413, "REQUEST_TOO_LARGE")
 
 
-async def test_a_body_that_is_none(sandbox: Sandbox) -> None:
-    data = (
-        b"POST /_sandbox/clock HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %b\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"
-        % sandbox.api_key.encode()
-    )
-    assert (await ask(sandbox, data)).status == 400
-
-
 def test_the_documentation_names_every_deed() -> None:
     told = {(method, path) for methods, path in _told(admin.__doc__ or "") for method in methods}
     assert told == {(deed.method, admin.ROOT + deed.path) for deed in admin.table(admin.Admin(None))}

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
@@ -76,6 +77,15 @@ def test_what_runs_in_it_gives_its_result_or_its_error(thread: LoopThread) -> No
         thread.call(lambda: 1 / 0)
 
 
+def test_what_cancels_itself_is_cancelled_and_no_end(thread: LoopThread) -> None:
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(CancelledError):
+        thread.run(give_up())
+    assert thread.call(lambda: "goes on") == "goes on"
+
+
 def test_many_may_ask_at_once(thread: LoopThread) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(lambda number: thread.call(lambda: number), range(500))) == list(range(500))
@@ -144,6 +154,29 @@ def test_a_thread_that_dies_tells_everyone() -> None:
                 ask()
             assert isinstance(caught.value.__cause__, SystemExit)
     assert life.left is not None
+
+
+def test_what_was_asked_in_the_moment_of_its_death_is_answered() -> None:
+    thread = LoopThread("the thing", Life())
+    thread.start()
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def wait_and_leave() -> None:
+        blocked.set()
+        go_on.wait()
+        raise SystemExit("out")
+
+    thread._loop.call_soon_threadsafe(wait_and_leave)
+    blocked.wait()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(thread.run, asyncio.sleep(1000))
+        while not thread._waiting:
+            time.sleep(0)
+        go_on.set()
+        with pytest.raises(RuntimeError, match="the thread of the thing has died"):
+            asked.result(5)
+    with pytest.raises(RuntimeError, match="has died"):
+        thread.stop()
 
 
 def test_a_life_that_ends_badly_is_told() -> None:
