@@ -23,7 +23,7 @@ from kustom_hpp.models import Session
 from kustom_hpp.sandbox.exchange import Credentials
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
 from kustom_hpp.sandbox.latency import Given, Latency, latency_of
-from kustom_hpp.sandbox.listener import Listener
+from kustom_hpp.sandbox.listener import HERE, Listener
 from kustom_hpp.sandbox.orders import Order, OrderLine
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
 from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
@@ -50,7 +50,7 @@ class Sandbox:
     """The sandbox: `async with Sandbox() as sandbox`.
 
     Args:
-        host: where it listens.
+        host: where it listens; on 0.0.0.0 or :: the URLs in its answers are as the client called it.
         port: 0 for any free one.
         api_key: the key that it takes; None makes a new one.
         username: goes with the key where a client sends both.
@@ -275,6 +275,7 @@ class Sandbox:
             raise RuntimeError("the sandbox is open already")
         self._runner = web.AppRunner(application(self._server), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
+        self._server.is_everywhere = self.host in HERE
         self.base_url = self._server.base_url = await self._listen("api", self._port, self._tls)
         self._updates.open()
         return self

@@ -54,9 +54,10 @@ def _create(server: Server, exchange: Exchange) -> Answer:
     if session is None:
         raise RefusedError(404, "NOT_FOUND", "the payment session has expired or is completed: make a new one")
     exchange.session = session
-    page = session.page_url(server.base_url)
+    base_url = server.base_url_for(exchange.request)
+    page = session.page_url(base_url)
     server.record.session(exchange.seen, session.session_id, asked.payment_session_url, page)
-    return answer.json_bytes(201, _created_json(session, server.base_url), exchange.seen.correlation_id)
+    return answer.json_bytes(201, _created_json(session, base_url), exchange.seen.correlation_id)
 
 
 def _created_json(session: StoredSession, base_url: str) -> bytes:
@@ -121,7 +122,8 @@ def _renew_token(server: Server, exchange: Exchange) -> Answer:
     if session.status.is_final:
         raise RefusedError(400, "SESSION_CLOSED", f"the session is {session.status}")
     server.state.renew_token(session)
-    return answer.json_answer(201, session.distribution_module(server.base_url), exchange.seen.correlation_id)
+    module = session.distribution_module(server.base_url_for(exchange.request))
+    return answer.json_answer(201, module, exchange.seen.correlation_id)
 
 
 def _session(server: Server, exchange: Exchange) -> StoredSession:

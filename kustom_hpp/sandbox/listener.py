@@ -18,7 +18,8 @@ from kustom_hpp.sandbox.script import Script
 
 _MAX_SEGMENT = 2_800
 """Bytes of a TCP segment: twice those of a real network, so that a usual request comes in one."""
-_HERE = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # noqa: S104 - where it listens is the caller's to say
+HERE = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # noqa: S104 - the caller says so
+"""Hosts that stand for every address of this machine, and the address by which it calls itself."""
 _HANDSHAKE = 5.0
 """Seconds that a TLS handshake may take."""
 
@@ -63,7 +64,7 @@ def listening(host: str, port: int) -> ListeningSocket:
 
 def url_of(sock: socket.socket, host: str, *, tls: bool = False) -> str:
     """The base URL that leads to a listening socket; this machine's own where it listens on every address."""
-    host = _HERE.get(host, host)
+    host = HERE.get(host, host)
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{sock.getsockname()[1]}"
 

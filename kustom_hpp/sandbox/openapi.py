@@ -337,7 +337,7 @@ def description(base_url: str) -> dict[str, Any]:
 def add_routes(app: web.Application, server: Server) -> None:
     """Serve the description."""
 
-    async def described(_: web.Request) -> web.Response:
-        return web.Response(body=dumps(description(server.base_url)), content_type="application/json")
+    async def described(request: web.Request) -> web.Response:
+        return web.Response(body=dumps(description(server.base_url_for(request))), content_type="application/json")
 
     app.router.add_get("/openapi.json", described)

@@ -23,7 +23,7 @@ def add_routes(app: web.Application, server: Server) -> None:
         if session is None:
             return web.Response(status=404, text="There is no such session, or it has expired.\n")
         try:
-            image = _png(session.wire(server.base_url)["redirect_url"])
+            image = _png(session.wire(server.base_url_for(request))["redirect_url"])
         except ImportError:
             sentence = "QR codes need the library segno: install the extra with pip install 'kustom_hpp[sandbox]'\n"
             return web.Response(status=501, text=sentence)

@@ -70,11 +70,17 @@ class Server:
         self.record = record
         self.script = script
         self.base_url = ""
+        self.is_everywhere = False
+        """True where it listens on every address of the machine."""
         self.open_sink: Callable[[], Awaitable[str]]
         self.handlers: set[asyncio.Task[Any]] = set()
         """Requests of the API that are being served."""
         self.guests: set[asyncio.Task[Any]] = set()
         """Requests of pages that are being served: some of them last as long as their browser window."""
+
+    def base_url_for(self, request: web.Request) -> str:
+        """What the URLs in an answer begin with: where it listens everywhere, the name by which the client called it."""
+        return f"{request.scheme}://{request.host}" if self.is_everywhere else self.base_url
 
     def app(self) -> web.Application:
         """An application without routes. Whatever is no route gets a 404 or 405 in the API's error shape."""
@@ -202,6 +208,7 @@ class Server:
             await self._keep_back(exchange)
         if exchange.session is not None:
             self.state.note(exchange.session, "fault", f"{endpoint.name} met {fault}")
+        base_url = self.base_url_for(exchange.request)
         call = Call(
             link=link,
             path=seen.path,
@@ -210,8 +217,8 @@ class Server:
             correlation_id=exchange.seen.correlation_id,
             healthy=healthy,
             shown=self._shown(endpoint, exchange, healthy),
-            stray=lambda: endpoint.show(self._stray(), self.base_url),
-            base_url=self.base_url,
+            stray=lambda: endpoint.show(self._stray(), base_url),
+            base_url=base_url,
             sink=self.open_sink,
             discard=exchange.discard,
             answered=exchange.answered,
@@ -224,7 +231,7 @@ class Server:
         if healthy.body:
             body: dict[str, Any] = json.loads(healthy.body)
             return body
-        return endpoint.show(exchange.session, self.base_url)
+        return endpoint.show(exchange.session, self.base_url_for(exchange.request))
 
     def _stray(self) -> StoredSession:
         """A session that was never made."""
