@@ -57,6 +57,11 @@ def reason(status: int) -> str:
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+def code(status: int) -> str:
+    """An `error_code` for a status that has no code of its own."""
+    return reason(status).upper().replace(" ", "_") or f"STATUS_{status}"
+
+
 def dumps(value: Any) -> bytes:
     """Plain values as JSON bytes, without blanks."""
     return _ENCODE(value).encode("utf-8", "surrogatepass")

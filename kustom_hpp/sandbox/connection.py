@@ -9,8 +9,11 @@ from typing import Any, Protocol, cast
 
 from aiohttp import web
 
+from kustom_hpp.sandbox import answer
 from kustom_hpp.sandbox.seen import RAW_CAP, ConnectionSeen
+from kustom_hpp.sandbox.sessions import new_id
 
+_NO_HTTP = 400
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -160,6 +163,23 @@ class TappedHandler(web.RequestHandler):
         self.link.writable(yes=True)
         if self._served:
             super().resume_writing()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, and a failure of our own, in the API's shape. Only the latter is logged.
+
+        What came is not told: it may hold a key.
+        """
+        if status == _NO_HTTP:
+            why = "this is no HTTP/1.1 request that can be read"
+        else:
+            super().handle_error(request, status, exc, message)
+            why = "the sandbox failed: its log has more"
+        refusal = answer.error(status, answer.code(status), [why], new_id())
+        response = web.Response(status=status, headers=dict(refusal.headers), body=refusal.body)
+        response.force_close()
+        return response
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell everyone who waits for this connection."""

@@ -122,10 +122,10 @@ class Wire:
             await self.writer.wait_closed()
 
     async def answer(self) -> Reply:
-        """One well-formed answer with a Content-Length or in chunks, or a 204; the connection stays."""
+        """One well-formed answer with a Content-Length or in chunks, or a 100 or 204; the connection stays."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         reply = Reply(head, "open")
-        if reply.status == 204:
+        if reply.status in {100, 204}:
             return reply
         if (length := reply.header("content-length")) is not None:
             reply.data += await self.reader.readexactly(int(length))

@@ -76,8 +76,7 @@ class Call:
 
     def error(self, status: int, message: str = "as scripted") -> Answer:
         """A refusal in the API's shape."""
-        code = answer.reason(status).upper().replace(" ", "_") or f"STATUS_{status}"
-        return answer.error(status, code, [message], self.correlation_id)
+        return answer.error(status, answer.code(status), [message], self.correlation_id)
 
     async def send(self, data: Answer | bytes) -> None:
         """Write an answer, whole or in its bytes, and write its status down where it has one."""
