@@ -19,13 +19,15 @@ from kustom_hpp.events import Event
 from kustom_hpp.sandbox import FAULTS, Fault, RequestSeen, Sandbox, Stage, StoredSession
 from tests.faults import certificates
 from tests.faults.judge import SLACK, leaks, travels
-from tests.faults.play import PATIENT, QUICK, SHORT, Site, Variant, base64_of, lent, site
+from tests.faults.play import PATIENT, QUICK, Site, Variant, base64_of, lent, site
 from tests.faults.table import LOST, MAX_ATTEMPTS, ODD, ROWS, SERVER, SESSION, THROTTLED, UNREADABLE, Ending, Place, Row
 
 Done = Ending(None, None)
 
 READ, DISABLE, DISTRIBUTE = "read_session", "disable_session", "distribute_session"
 OPERATIONS = (READ, DISABLE, DISTRIBUTE)
+_SHORT = hpp.Timeouts(connect=2.0, read=2.0)
+"""For what only the client's own clock ends. All such rows run at once: a healthy answer among them takes its time, too."""
 
 _CUT_OFF = frozenset(
     "half_body_close half_body_reset headers_then_hang half_body_hang drip_body length_too_long chunk_cut gzip_corrupt "
@@ -196,7 +198,7 @@ async def play(operation: str, row: Row, variant: Variant) -> Facts:
     """One call that meets a row; what came of it, once the server has come to rest."""
     tls = {Place.TLS: row.told, Place.TUNNEL: "good"}.get(row.place)
     secret, events = secrets.token_hex(16), []
-    timeouts = SHORT if row.silent else PATIENT
+    timeouts = _SHORT if row.silent else PATIENT
     async with contextlib.AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(Sandbox(ssl=certificates.serving(tls) if tls else None))
         stored = _stored(sandbox)

@@ -230,7 +230,7 @@ def test_the_marker_gives_the_sandbox_its_options(pytester: pytest.Pytester) -> 
     result.assert_outcomes(passed=3, errors=3)
     result.stdout.fnmatch_lines(
         [
-            "@pytest.mark.kustom_sandbox: *unexpected keyword argument 'qouta'",
+            "@pytest.mark.kustom_sandbox: *unexpected keyword argument 'qouta'*",
             "@pytest.mark.kustom_sandbox: no fault is called 'hnag'; did you mean hang?",
             "@pytest.mark.kustom_sandbox takes its options by name, got (2,)",
         ]
