@@ -172,7 +172,12 @@ async def endless(request: web.Request) -> web.StreamResponse:
     return response
 
 
-@pytest.mark.parametrize("reaction", [500, 404, 304, cut, redirect], ids=str)
+def name_of(reaction: object) -> str:
+    """The same in every process that collects the tests."""
+    return getattr(reaction, "__name__", str(reaction))
+
+
+@pytest.mark.parametrize("reaction", [500, 404, 304, cut, redirect], ids=name_of)
 async def test_what_is_not_taken_is_repeated_three_times(hasty: Sandbox, shop: Shop, reaction: int | Reaction) -> None:
     shop.reactions = [reaction] * 9
     session_id = await made(hasty, shop.url)
@@ -195,7 +200,7 @@ async def test_silence_is_not_waited_for(shop: Shop) -> None:
     assert {(one.status, one.error) for one in made_calls} == {(None, "no answer within 0.5 s")}
 
 
-@pytest.mark.parametrize("reaction", [200, 201, 204, 299, endless], ids=str)
+@pytest.mark.parametrize("reaction", [200, 201, 204, 299, endless], ids=name_of)
 async def test_any_2xx_takes_it(hasty: Sandbox, shop: Shop, reaction: int | Reaction) -> None:
     shop.reactions = [500, reaction]
     hasty.act(await made(hasty, shop.url), "open")
