@@ -342,7 +342,7 @@ def test_enums_are_closed_in_requests(name):
         ({"KLARNA"}, None),
         (iter(["KLARNA"]), None),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 def test_the_list_of_categories(categories, expected):
     path = "options.payment_method_categories"
@@ -443,7 +443,7 @@ DEEP = functools.reduce(lambda inner, _: [inner], range(32), [])
         ([("a", 1)], "extra"),
         ("a", "extra"),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=lambda value: repr(value).partition(" at 0x")[0][:40],
 )
 @pytest.mark.parametrize("where", ["", "merchant_urls.", "options.", "options.background_images[0]."])
 def test_extra_fields(extra, path, where):
