@@ -293,7 +293,9 @@ async def test_a_429_of_one_client_slows_another_down_that_shares_its_pace():
         await first
 
 
-@pytest.mark.parametrize("options", [{}, {"hooks": [lambda event: None]}, {"pace": hpp.Pace(40)}], ids=["alone", "hooks", "pace"])
+@pytest.mark.parametrize(
+    "options", [{}, {"hooks": [lambda event: None]}, {"pace": hpp.Pace(40)}], ids=["alone", "hooks", "pace"]
+)
 async def test_a_throttled_attempt_does_not_wait_twice(options):
     client = client_of(throttled(Retry_After="2"), ANSWER, **options)
     with virtual_time() as clock:
