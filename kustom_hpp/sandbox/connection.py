@@ -148,7 +148,8 @@ class TappedHandler(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Write the bytes down, then let aiohttp parse them."""
-        self.link.received(data)
+        if data:  # aiohttp calls with none when it goes on parsing what it has
+            self.link.received(data)
         if self._served:
             super().data_received(data)
 
