@@ -20,6 +20,8 @@ _MAX_SEGMENT = 2_800
 """Bytes of a TCP segment: twice those of a real network, so that a usual request comes in one."""
 HERE = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # noqa: S104 - the caller says so
 """Hosts that stand for every address of this machine, and the address by which it calls itself."""
+_PATIENCE = 1.0
+"""Seconds that a connection which is on its way in or out may hold up the closing."""
 _HANDSHAKE = 5.0
 """Seconds that a TLS handshake may take."""
 
@@ -45,8 +47,12 @@ class ListeningSocket(socket.socket):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         # A few turns: the loop sees the end of each at once, and closes it.
-        while any(sock.fileno() >= 0 for sock in self.accepted):  # noqa: ASYNC110 - a transport tells nobody else
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _PATIENCE
+        while any(sock.fileno() >= 0 for sock in self.accepted) and loop.time() < end:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
+        for sock in list(self.accepted):
+            sock.close()  # one whose accepting was cancelled belongs to nobody
 
 
 def listening(host: str, port: int) -> ListeningSocket:
@@ -132,7 +138,10 @@ class Listener:
             return
         # What was accepted gets its protocol and its transport a turn later, and asyncio forgets it where the server is
         # closed by then.
-        while self._protocols < self._sock.count:  # noqa: ASYNC110 - nobody tells
+        # Where that turn was cancelled, as by a loop that is being closed, there will never be one.
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _PATIENCE
+        while self._protocols < self._sock.count and loop.time() < end:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         self._listening.close()
         links = list(self._links)

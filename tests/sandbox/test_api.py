@@ -14,6 +14,7 @@ import uuid
 
 import aiohttp
 import pytest
+import yarl
 
 import kustom_hpp.sandbox.faults
 from kustom_hpp import models
@@ -458,3 +459,19 @@ def test_ids_are_as_random_as_they_look() -> None:
     pages = {new_session(Asked(ORDER, b""), dt.datetime.now(dt.UTC)).page_id for _ in range(1_000)}
     assert len(pages) == 1_000
     assert {character for page in pages for character in page} == set(string.ascii_letters + string.digits)
+
+
+async def test_an_accepting_that_was_cancelled_does_not_hold_up_the_closing():
+    sandbox = await Sandbox().open()
+    url = yarl.URL(sandbox.base_url)
+    before = asyncio.all_tasks()
+    with socket.create_connection((url.host, url.port)):
+        # A loop that is being closed cancels every task, that one too in which asyncio makes the transport.
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if cut := asyncio.all_tasks() - before:
+                break
+        for task in cut:
+            task.cancel()
+        await asyncio.wait_for(sandbox.aclose(), 10)
+    assert asyncio.all_tasks() - before == set()
