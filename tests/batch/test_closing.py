@@ -88,11 +88,12 @@ async def test_a_cancelled_run_lets_what_flies_end_and_passes_the_cancellation_o
             async for _ in outcomes:
                 pass
 
-    task = asyncio.create_task(consume())
-    await asyncio.sleep(0.07)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    with virtual_time():
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(0.07)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert len(api.sent) == 8
     assert await journal.doubts() == []
 
@@ -136,12 +137,13 @@ async def test_a_drained_run_hands_out_what_flies_and_ends() -> None:
 async def test_a_drained_run_that_is_closed_hands_out_what_it_cut_off() -> None:
     api = Api()
     api.gate = asyncio.Event()
-    async with batch.run(api.create, items(1000), concurrency=3) as outcomes:
-        await asyncio.sleep(0.01)
-        outcomes.drain()
-        closing = asyncio.create_task(outcomes.aclose(grace=0))
-        taken = [outcome async for outcome in outcomes]
-        await closing
+    with virtual_time():
+        async with batch.run(api.create, items(1000), concurrency=3) as outcomes:
+            await asyncio.sleep(0.01)
+            outcomes.drain()
+            closing = asyncio.create_task(outcomes.aclose(grace=0))
+            taken = [outcome async for outcome in outcomes]
+            await closing
     assert told(taken) == dict.fromkeys("012", "in_doubt")
 
 
@@ -243,15 +245,16 @@ async def test_a_run_that_was_never_entered_leaves_nothing() -> None:
 async def test_a_worker_that_is_cancelled_from_outside_ends_the_run_with_a_word() -> None:
     api = Api()
     api.gate = asyncio.Event()
-    async with batch.run(api.create, items(10), concurrency=2) as outcomes:
-        await asyncio.sleep(0.01)
-        for task in asyncio.all_tasks():
-            if task.get_name().startswith("kustom_hpp batch worker"):
-                task.cancel()
-        taken = []
-        with pytest.raises(errors.BatchStopped, match="cancelled from outside"):  # noqa: PT012
-            async for outcome in outcomes:
-                taken.append(outcome)  # noqa: PERF401
+    taken = []
+    with virtual_time():
+        async with batch.run(api.create, items(10), concurrency=2) as outcomes:
+            await asyncio.sleep(0.01)
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("kustom_hpp batch worker"):
+                    task.cancel()
+            with pytest.raises(errors.BatchStopped, match="cancelled from outside"):  # noqa: PT012
+                async for outcome in outcomes:
+                    taken.append(outcome)  # noqa: PERF401
     assert told(taken) == {"0": "in_doubt", "1": "in_doubt"}
 
 

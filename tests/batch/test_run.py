@@ -187,14 +187,15 @@ async def test_in_order_they_come_in_the_order_of_the_items_and_pulling_stops_wh
             await slow.wait()
         return await api.create(request)
 
-    async with batch.run(create, items(200), concurrency=4, ordered=True) as outcomes:
-        taking = asyncio.create_task(anext(outcomes))
-        await asyncio.sleep(0.05)
-        assert not taking.done()
-        # 8 x 4 outcomes wait, and no more than those who were flying then came after them.
-        assert 32 <= len(api.sent) <= 32 + 4
-        slow.set()
-        keys = [(await taking).key, *[outcome.key async for outcome in outcomes]]
+    with virtual_time():
+        async with batch.run(create, items(200), concurrency=4, ordered=True) as outcomes:
+            taking = asyncio.create_task(anext(outcomes))
+            await asyncio.sleep(0.05)
+            assert not taking.done()
+            # 8 x 4 outcomes wait, and no more than those who were flying then came after them.
+            assert 32 <= len(api.sent) <= 32 + 4
+            slow.set()
+            keys = [(await taking).key, *[outcome.key async for outcome in outcomes]]
     assert keys == [str(number) for number in range(200)]
 
 
@@ -208,13 +209,14 @@ async def test_in_order_a_row_that_went_back_to_the_line_is_not_waited_for_for_e
 
 async def test_a_taker_who_is_slow_slows_the_sending() -> None:
     api = Api()
-    async with batch.run(api.create, items(1000), concurrency=8) as outcomes:
-        await asyncio.sleep(0.05)
-        assert len(api.sent) <= 16  # eight wait to be taken, and eight more were on their way
-        for taken in range(1, 101):
-            await anext(outcomes)
-            assert len(api.sent) <= 16 + taken
-            assert outcomes.counts.pulled <= 16 + taken
+    with virtual_time():
+        async with batch.run(api.create, items(1000), concurrency=8) as outcomes:
+            await asyncio.sleep(0.05)
+            assert len(api.sent) <= 16  # eight wait to be taken, and eight more were on their way
+            for taken in range(1, 101):
+                await anext(outcomes)
+                assert len(api.sent) <= 16 + taken
+                assert outcomes.counts.pulled <= 16 + taken
 
 
 async def test_the_first_outcome_does_not_wait_for_the_input() -> None:
@@ -254,13 +256,14 @@ async def test_rate_does_not_hold_up_the_end() -> None:
 async def test_counts_tell_how_far_it_is() -> None:
     api = Api(**{"1": [rejected]})
     api.gate = asyncio.Event()
-    async with batch.run(api.create, items(10), concurrency=4) as outcomes:
-        await asyncio.sleep(0.01)
-        assert outcomes.counts == batch.Counts(pulled=4, created=0, failed=0, in_doubt=0, earlier=0, in_flight=4)
-        api.gate.set()
-        async for _ in outcomes:
-            pass
-        assert outcomes.counts == batch.Counts(pulled=10, created=9, failed=1, in_doubt=0, earlier=0, in_flight=0)
+    with virtual_time():
+        async with batch.run(api.create, items(10), concurrency=4) as outcomes:
+            await asyncio.sleep(0.01)
+            assert outcomes.counts == batch.Counts(pulled=4, created=0, failed=0, in_doubt=0, earlier=0, in_flight=4)
+            api.gate.set()
+            async for _ in outcomes:
+                pass
+            assert outcomes.counts == batch.Counts(pulled=10, created=9, failed=1, in_doubt=0, earlier=0, in_flight=0)
 
 
 # Without a journal, ids that come twice.
