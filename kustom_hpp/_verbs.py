@@ -227,14 +227,10 @@ class Verbs:
     def _call(
         self, operation: Operation, request: Any, deadline: float | None, on_unknown: OnUnknown | None
     ) -> Coroutine[Any, Any, Any]:
-        parts = self._parts
-        if deadline is None and on_unknown is None:
-            rules, until = self._rules[operation.name], None
-        else:
-            until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
-            settings = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
-            rules = Rules(settings=settings, repeatable=operation.repeatable, deadline=until)
-        return run(parts, operation, request, parts.protocol.build(operation, request, until), rules)
+        rules, parts = self._rules[operation.name], self._parts
+        if deadline is not None or on_unknown is not None:
+            rules = self._with_options(rules, deadline, on_unknown)
+        return run(parts, operation, request, parts.protocol.build(operation, request, rules.deadline), rules)
 
     def _call_for(
         self,
@@ -247,8 +243,11 @@ class Verbs:
     ) -> Coroutine[Any, Any, Any]:
         rules, parts = self._rules[operation.name], self._session_parts
         if deadline is not None or on_unknown is not None:
-            until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
-            settings = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
-            rules = attrs.evolve(rules, settings=settings, deadline=until)
+            rules = self._with_options(rules, deadline, on_unknown)
         target = target_of(operation, session, request)
         return run(parts, operation, target, parts.protocol.build(operation, target, rules.deadline), rules)
+
+    def _with_options(self, rules: Rules, deadline: float | None, on_unknown: OnUnknown | None) -> Rules:
+        until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
+        settings = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
+        return attrs.evolve(rules, settings=settings, deadline=until)

@@ -70,9 +70,8 @@ async def wait(
         except HPPError as error:
             if not retry.worth_repeating(error, rules):
                 raise
-            last = error.with_traceback(
-                None
-            )  # or it would hold this frame, and the frame it, until the collector comes
+            # With its traceback it would hold this frame, and the frame it, until the collector comes.
+            last = error.with_traceback(None)
             attempts += error.attempts
             pause = max(poll, (error.retry_after or 0.0) if isinstance(error, ApiError) else 0.0)
         else:

@@ -49,7 +49,7 @@ class Writer:
         return self._thread is not None and not self._closed
 
     def do(self, work: Callable[[Table], T]) -> "asyncio.Future[T]":
-        """Have something done in the thread, in the order of the calls. It is done even if nobody waits for it.
+        """Have something done in the thread. It is done even if nobody waits for it.
 
         Returns:
             A future that is done when the work is durable; of the running loop. It ends with an HPPError as `work` raises it

@@ -106,4 +106,4 @@ def add_faults(sandbox: Sandbox, spelled: Iterable[str]) -> None:
 
 
 def _usage(problem: str, way_out: str = "'kustom-hpp sandbox --help' tells how to use it.") -> CommandError:
-    return CommandError(f"{problem}. {way_out}", Exit.USAGE)
+    return CommandError(f"{problem}{'' if problem.endswith('?') else '.'} {way_out}", Exit.USAGE)

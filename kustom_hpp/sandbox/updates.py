@@ -21,7 +21,7 @@ import aiohttp
 from attrs import field, frozen
 from yarl import URL
 
-from kustom_hpp._checks import mask_url
+from kustom_hpp._checks import masked_url
 from kustom_hpp.sandbox.answer import dumps
 from kustom_hpp.sandbox.record import Record
 from kustom_hpp.sandbox.sessions import Moment, StoredSession
@@ -145,7 +145,7 @@ class Updates:
             event.session.session_id, event.event_id, attempt, event.url, event.body, status=status, error=error or None
         )
         outcome = error or f"answered {status}"
-        detail = f"{event.status} to {mask_url(event.url)[1:-1]}: {outcome} (call {attempt} of at most {ATTEMPTS})"
+        detail = f"{event.status} to {masked_url(event.url)}: {outcome} (call {attempt} of at most {ATTEMPTS})"
         self._state.note(event.session, "callback", detail)
         return status is not None and 200 <= status < 300  # noqa: PLR2004
 

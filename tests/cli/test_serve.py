@@ -124,7 +124,10 @@ def test_a_key_that_cannot_be_taken(cli: Cli, environment: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--fault hnag", "--fault hnag: no fault is called 'hnag'; did you mean hang?"),
+        (
+            "--fault hnag",
+            "--fault hnag: no fault is called 'hnag'; did you mean hang? 'kustom-hpp sandbox --list-faults'",
+        ),
         (
             "--fault hang --fault garbage~x=1 --fault =",
             "--fault garbage~x=1: garbage has no parameter 'x'; it has: none",
