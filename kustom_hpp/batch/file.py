@@ -25,6 +25,8 @@ _LEAST_BYTES: Final = 512
 """The smallest page that SQLite knows."""
 _WAL_BYTES: Final = 4 * 1024 * 1024
 """The write-ahead log is put into the file and emptied when it is longer."""
+_LOOK_AFTER: Final = 256
+"""Changes of rows until its length is looked at again: each call of the system may cost the thread its turn."""
 
 
 class JournalFile:
@@ -45,6 +47,8 @@ class JournalFile:
         self._wal, self._seal_path = Path(f"{self._path}-wal"), Path(f"{self._path}-seal")
         self._seal = Seal(self._seal_path)
         self._turn = 0
+        self._looked = 0
+        """The changes of rows up to which the log's length is known."""
         told: JournalError | None = None
         try:
             self._refuse_leftovers()
@@ -177,6 +181,10 @@ class JournalFile:
 
         Implementation note: not left to SQLite, which keeps quiet about a checkpoint that fails, and tries it again.
         """
+        changes = self._db.total_changes
+        if changes - self._looked < _LOOK_AFTER:
+            return
+        self._looked = changes
         if self._wal.stat().st_size > _WAL_BYTES:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 

@@ -171,7 +171,7 @@ class Rows:
         try:
             begun, row.asked = row.asked, None
             asked = begun or self._journal.claim(row.key, order_of(row.request), digest, again=again)
-            if isinstance(asked, asyncio.Future):
+            if isinstance(asked, asyncio.Future) and not asked.done():
                 # The worker may be cancelled, and what the journal says then decides whether the row is given back.
                 row.asked, asked = asked, asyncio.shield(asked)
             told = await asked

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +123,16 @@ async def test_a_journal_that_was_forgotten_says_so_and_lets_go(path: Path) -> N
 
 async def test_a_long_log_is_put_into_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_file, "_WAL_BYTES", 50_000)
+    monkeypatch.setattr(journal_file, "_LOOK_AFTER", 5)
     async with SqliteJournal(path, scope="here") as journal:
-        longest = 0
+        lengths = []
         for number in range(100):
             await journal.claim(str(number), None, PAYLOAD)
-            longest = max(longest, Path(f"{path}-wal").stat().st_size)
+            lengths.append(Path(f"{path}-wal").stat().st_size)
         copy = crashed(path, path.parent / "copy")
-    assert 50_000 < longest < 80_000
+    # Looked at after every fifth row, each of which takes a few pages.
+    assert 50_000 < max(lengths) < 50_000 + 5 * 30_000
+    assert sum(after < before for before, after in pairwise(lengths)) == 19
     assert len(await keys_in(copy)) == 100
 
 
