@@ -1,12 +1,21 @@
 """The clients that `kustom_client` makes, and what becomes of one that a test left open."""
 
+import asyncio
+import contextlib
 import gc
+import threading
+import time
 import warnings
 from typing import Any
 
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import RetrySettings
 from kustom_hpp.transport import HTTPSessionManager
+
+_PATIENCE = 5.0
+"""Seconds that the attempts of a forgotten client may take to end."""
+_STUCK = 1.0
+"""Seconds more after which the loop of another thread is taken for one that does not turn."""
 
 
 class Clients:
@@ -42,7 +51,8 @@ class Clients:
         """The end of the test; what to tell of clients that it left open, empty where there are none.
 
         Implementation note: where the loop of such a client is gone, as it mostly is by now, nobody can close it any more.
-        It is collected here, and its warnings with it: later they would hit a test that has nothing to do with it.
+        It is collected here, and its warnings with it: later they would hit a test that has nothing to do with it. Where
+        another thread runs its loop, as that of a live server, it is closed there.
         """
         left_open = 0
         with warnings.catch_warnings():
@@ -59,9 +69,47 @@ class Clients:
 
 
 def _end(client: HPPClient) -> bool:
-    """Close a client, as far as its loop is there; True where it was open."""
+    """Close a client, as far as its loop lets us; True where it was open."""
     transport = client._parts.transport  # noqa: SLF001 - of our own package; a shop has no use for it
     loop = transport.open_in if isinstance(transport, HTTPSessionManager) else None
-    if loop is not None and not loop.is_closed():
-        loop.run_until_complete(client.aclose())
-    return loop is not None
+    if loop is None:
+        return False
+    # Whatever goes wrong here, the client is counted, and the next one gets its turn. A loop may end while we ask it.
+    with contextlib.suppress(Exception):
+        if loop.is_running():
+            _close_elsewhere(client, loop)
+        elif not loop.is_closed() and not _in_a_loop():
+            loop.run_until_complete(_close(client))
+    return True
+
+
+async def _close(client: HPPClient) -> None:
+    """Close it; attempts that are still in flight after some seconds are cut."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE):
+            await client.aclose()
+
+
+def _close_elsewhere(client: HPPClient, loop: asyncio.AbstractEventLoop) -> None:
+    """Close it in its loop, which another thread runs, as that of a shop's server does."""
+    ended = threading.Event()
+
+    def begin() -> None:
+        # The coroutine is made where it is run: a loop that never comes to this leaves none behind.
+        loop.create_task(_close(client)).add_done_callback(lambda _: ended.set())
+
+    if _in_a_loop() and loop is asyncio.get_running_loop():
+        return  # our own thread runs it: it would wait for itself
+    loop.call_soon_threadsafe(begin)
+    late = time.monotonic() + _PATIENCE + _STUCK
+    while not ended.wait(0.05) and not loop.is_closed() and time.monotonic() < late:
+        pass
+
+
+def _in_a_loop() -> bool:
+    """True where this thread runs an event loop, and so cannot run another one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -169,6 +169,119 @@ def test_sync_tests(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*ResourceWarning*")
 
 
+LIVE_SERVER = """
+    import asyncio, gc, threading
+    from kustom_hpp.testing import clients
+
+    class Live:
+        def __init__(self, main):
+            self.up, self.down = threading.Event(), threading.Event()
+            self.thread = threading.Thread(target=asyncio.run, args=(self.serve(main),))
+            self.thread.start()
+            assert self.up.wait(10)
+
+        async def serve(self, main):
+            leave = await main()
+            self.up.set()
+            while not self.down.is_set():
+                await leave()
+
+        def stop(self):
+            self.down.set()
+            self.thread.join(10)
+            assert not self.thread.is_alive()
+
+    @pytest.fixture
+    def live():
+        lives = []
+        yield lambda main: lives.append(Live(main))
+        for one in lives:
+            one.stop()
+"""
+
+
+def test_a_client_in_the_loop_of_another_thread(pytester: pytest.Pytester) -> None:
+    """As with a live server for a browser: that loop runs on while the test ends."""
+    result = run(
+        pytester,
+        STRICT,
+        LIVE_SERVER
+        + """
+    open_ones = []
+
+    def test_forgets(live, kustom_client):
+        async def main():
+            for client in (kustom_client(), kustom_client()):
+                await payment_page(client)
+                open_ones.append(client)
+            return lambda: asyncio.sleep(0.01)
+
+        live(main)
+
+    def test_closes(live, kustom_client):
+        async def main():
+            async with kustom_client() as client:
+                await payment_page(client)
+            return lambda: asyncio.sleep(0.01)
+
+        live(main)
+
+    def test_innocent():
+        assert [client._parts.transport.open_in for client in open_ones] == [None, None]
+        open_ones.clear()
+        gc.collect()
+    """,
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["2 client(s) of kustom_client were left open*"])
+    assert "Unclosed" not in result.stderr.str()
+
+
+def test_a_client_in_a_loop_that_does_not_turn(pytester: pytest.Pytester) -> None:
+    """It is told, and closed when its loop turns again; the one beside it is closed at once."""
+    result = run(
+        pytester,
+        STRICT,
+        LIVE_SERVER
+        + """
+    stuck, free, made = threading.Event(), threading.Event(), []
+
+    @pytest.fixture
+    def frees(live):
+        yield
+        assert [client._parts.transport.open_in is None for client in made] == [False, True]
+        free.set()
+
+    def test_forgets(frees, live, kustom_client, monkeypatch):
+        monkeypatch.setattr(clients, "_PATIENCE", 0.1)
+        monkeypatch.setattr(clients, "_STUCK", 0.1)
+
+        async def main():
+            made.append(kustom_client())
+            await payment_page(made[-1])
+            return sticks if len(made) == 1 else lambda: asyncio.sleep(0.01)
+
+        async def sticks():
+            stuck.set()
+            assert free.wait(10)
+            while made[0]._parts.transport.open_in is not None:
+                await asyncio.sleep(0.01)
+
+        live(main)
+        live(main)
+        assert stuck.wait(10)
+
+    def test_innocent():
+        made.clear()
+        gc.collect()
+    """,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["2 client(s) of kustom_client were left open*"])
+    result.stdout.no_fnmatch_line("*never awaited*")
+    assert "Unclosed" not in result.stderr.str()
+
+
 def test_each_test_has_a_sandbox_of_its_own_and_nothing_stays(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
