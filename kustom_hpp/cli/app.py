@@ -1,7 +1,10 @@
 """The commands by their names, and the one place where what went wrong becomes an exit code."""
 
+import errno
+import io
 import platform
 import re
+import sys
 
 from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
@@ -11,7 +14,7 @@ from kustom_hpp.cli.check import check
 from kustom_hpp.cli.create import create
 from kustom_hpp.cli.demo import demo
 from kustom_hpp.cli.journal import build_journal_app
-from kustom_hpp.cli.output import CommandError, Exit, drop_stdout, note, tell
+from kustom_hpp.cli.output import CommandError, Exit, drop, note, tell
 from kustom_hpp.cli.serve import sandbox
 from kustom_hpp.cli.sessions import disable, distribute, read, wait
 from kustom_hpp.cli.source import STDIN
@@ -26,6 +29,9 @@ KUSTOM_HPP_PASSWORD. KUSTOM_HPP_ENVIRONMENT (live or playground) or KUSTOM_HPP_B
 the key's prefix does. KUSTOM_HPP_INSECURE_HTTP and KUSTOM_HPP_APP_INFO are the rest. `kustom-hpp check` shows what came
 of them.
 """
+
+_FULL = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""How stdout fails."""
 
 _EXIT_CODES = """Exit codes: 0 all well, 1 something failed, 2 usage or bad input, 3 configuration or authentication,
 4 an outcome is unknown (of create and batch, the session may exist: make a new order, do not repeat; of distribute, the
@@ -72,6 +78,9 @@ def _usage(error: CycloptsError) -> str:
 
 def run(arguments: list[str]) -> int:
     """Run one command; its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a narrow encoding has no character for is shown by its number: better than half a table and a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # cyclopts takes a lone "-" for an option, or with `allow_leading_hyphen` every mistyped option for a file.
         words = [STDIN if argument == "-" else argument for argument in arguments]
@@ -86,6 +95,10 @@ def run(arguments: list[str]) -> int:
         return error.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        drop_stdout()  # whoever read us has read enough
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        drop(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # else whoever read us has read enough
+            note("error", f"stdout did not take the result ({error.strerror}).", "bold red")
         return Exit.FAILED

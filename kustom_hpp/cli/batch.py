@@ -57,7 +57,7 @@ def batch(
     after an interruption: what was created is told from the journal, what was not begun is sent, and what may have been
     created is never sent again by itself.
 
-    Ctrl-C or SIGTERM takes no more rows and lets those end that are on their way; a second one cuts them off.
+    Ctrl-C, SIGTERM or SIGHUP takes no more rows and lets those end that are on their way; a second one cuts them off.
 
     Args:
         input: The rows' file, or - for stdin.

@@ -145,7 +145,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _signals(self, outcomes: BatchRun) -> Iterator[None]:
-        """SIGINT and SIGTERM drain the run; the second of them cuts it off."""
+        """SIGINT, SIGTERM and SIGHUP (a terminal that is closed) drain the run; the second of them cuts it off."""
         loop = asyncio.get_running_loop()
         closing: list[asyncio.Task[None]] = []
 
@@ -163,7 +163,7 @@ class _Run:
         caught = []
         # Windows has no signal handlers in its loop: there Ctrl-C ends the run at once.
         with contextlib.suppress(NotImplementedError):
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _endings():
                 loop.add_signal_handler(number, stop)
                 caught.append(number)
         try:
@@ -191,6 +191,13 @@ class _Run:
         if tally.in_doubt or code is Exit.UNKNOWN:
             return Exit.UNKNOWN
         return Exit.FAILED if tally.failed or tally.conflicts or error is not None else Exit.OK
+
+
+def _endings() -> Iterator[signal.Signals]:
+    yield from (signal.SIGINT, signal.SIGTERM)
+    # Windows has none; and under nohup a closed terminal is meant to end nothing.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        yield signal.SIGHUP
 
 
 class _Lines:

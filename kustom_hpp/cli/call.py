@@ -9,7 +9,7 @@ from typing import Any
 from cyclopts import Parameter
 
 from kustom_hpp._codec import codec
-from kustom_hpp.cli.output import CommandError, Exit, note
+from kustom_hpp.cli.output import CommandError, Exit, given, note
 from kustom_hpp.cli.source import STDIN
 from kustom_hpp.events import Event, Finished, Hook, Retrying
 
@@ -66,9 +66,10 @@ def load_document(file: str) -> Any:
 
 
 def _read_stdin() -> bytes:
-    if sys.stdin.isatty():
+    stream = given(sys.stdin)
+    if stream.isatty():
         note("reading", "a request as JSON from the keyboard; end it with Ctrl-D.", "dim")
-    return sys.stdin.buffer.read()
+    return stream.buffer.read()
 
 
 def _where(body: bytes) -> str | None:

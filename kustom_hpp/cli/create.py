@@ -1,11 +1,12 @@
 """`kustom-hpp create`: one request as JSON in, one session as JSON out."""
 
 import asyncio
+import sys
 from typing import Annotated
 
 from kustom_hpp._codec import codec
 from kustom_hpp.cli.call import SECONDS, load_document, telling
-from kustom_hpp.cli.output import CommandError, Exit, drop_stdout, note, write_line
+from kustom_hpp.cli.output import CommandError, Exit, drop, given, note, write_line
 from kustom_hpp.cli.target import Target
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
@@ -49,11 +50,12 @@ def create(
     request = read_request(file)
     for path, sentence in request.warnings():
         note("warning", f"{path}: {sentence}", "yellow")
+    given(sys.stdout)  # or nobody would hear of the session
     session = asyncio.run(_create(client, request, on_unknown, deadline))
     try:
         write_line(codec().dumps(session))
     except OSError as error:
-        drop_stdout()
+        drop(sys.stdout)
         # Silence here would make a script run it again, and that would be a second session.
         msg = (
             f"session {session.session_id} was created, but stdout did not take it ({error.strerror}). Do not send this "

@@ -3,8 +3,9 @@
 import sys
 import time
 from collections.abc import Iterable
+from typing import TextIO
 
-from kustom_hpp.cli.output import Exit, note
+from kustom_hpp.cli.output import Exit, given, note
 from kustom_hpp.cli.rows import LONGEST_PATH, Row
 from kustom_hpp.errors import clean_text
 
@@ -20,7 +21,7 @@ def dry_run(name: str, rows: Iterable[Row]) -> int:
         The exit code: 2 where a row has a problem or there is no row.
 
     """
-    began = time.monotonic()
+    out, began = given(sys.stdout), time.monotonic()
     checked = broken = problems = warnings = 0
     for row in rows:
         checked += 1
@@ -28,9 +29,9 @@ def dry_run(name: str, rows: Iterable[Row]) -> int:
         problems += len(row.problems)
         odd = row.request.warnings() if row.request is not None else ()
         warnings += len(odd)
-        _list(name, row.line, "error", row.problems)
-        _list(name, row.line, "warning", odd)
-    sys.stdout.flush()
+        _list(out, f"{name}:{row.line}: error", row.problems)
+        _list(out, f"{name}:{row.line}: warning", odd)
+    out.flush()
     took = f"{checked:,} rows checked in {time.monotonic() - began:.1f} s, nothing was sent"
     if not checked:
         note("error", f"{name} has no rows.", "bold red")
@@ -45,6 +46,5 @@ def dry_run(name: str, rows: Iterable[Row]) -> int:
     return Exit.OK
 
 
-def _list(name: str, line: int, kind: str, found: Iterable[tuple[str, str]]) -> None:
-    for path, sentence in found:
-        sys.stdout.write(f"{name}:{line}: {kind}: {clean_text(path, LONGEST_PATH)}: {sentence}\n")
+def _list(out: TextIO, where: str, found: Iterable[tuple[str, str]]) -> None:
+    out.writelines(f"{where}: {clean_text(path, LONGEST_PATH)}: {sentence}\n" for path, sentence in found)

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Self
 
 from kustom_hpp._codec import codec
 from kustom_hpp.batch import Outcome, OutcomeState
-from kustom_hpp.cli.output import CommandError, Exit, drop_stdout
+from kustom_hpp.cli.output import CommandError, Exit, drop, given
 from kustom_hpp.cli.rows import Row, told
 from kustom_hpp.errors import HPPError
 
@@ -70,12 +70,13 @@ class Output:
         self._broken = False
         try:
             if name == STDOUT:
-                sys.stdout.flush()
-                self._file = sys.stdout.buffer
+                stream = given(sys.stdout)
+                stream.flush()
+                self._file = stream.buffer
             else:
                 self._file = Path(name).open("wb")  # noqa: SIM115 - closed below
         except OSError as error:
-            msg = f"{name} cannot be written: {error.strerror}. Nothing was sent."
+            msg = f"{self.name} cannot be written: {error.strerror}. Nothing was sent."
             raise CommandError(msg, Exit.USAGE) from None
 
     def write(self, line: bytes) -> None:
@@ -89,7 +90,7 @@ class Output:
     def _full(self, error: OSError) -> CommandError:
         self._broken = True
         if self.name == "stdout":
-            drop_stdout()
+            drop(sys.stdout)
         msg = (
             f"{self.name} does not take more lines ({error.strerror}), so the batch stopped. The journal holds every "
             "outcome: run the same command again, and they are all written."

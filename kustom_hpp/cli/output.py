@@ -1,10 +1,11 @@
 """What the commands say, and where: results on stdout, everything else on stderr; and how they end."""
 
 import contextlib
+import errno
 import os
 import sys
 from enum import IntEnum
-from typing import Any
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -62,24 +63,77 @@ def stderr() -> Console:
     return _console(stderr=True)
 
 
+class _NeverInTheWay:
+    """stderr, for those who have something better to do than to be heard: what it does not take is lost, and no error.
+
+    A reader that went away (Ctrl-C ends `tee` first), a full disk or a closed terminal must end no batch and change no exit
+    code.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(ValueError):  # closed
+            try:
+                return self._stream.write(text)
+            except OSError:
+                drop(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(ValueError):
+            try:
+                self._stream.flush()
+            except OSError:
+                drop(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _console(*, stderr: bool) -> Console:
-    settings: dict[str, Any] = {"stderr": stderr, "highlight": False, "markup": False, "emoji": False}
+    # Where stderr is closed from the start there is none, and rich writes nowhere by itself.
+    file = cast("IO[str]", _NeverInTheWay(sys.stderr)) if stderr and sys.stderr is not None else None
+    settings: dict[str, Any] = {
+        "file": file, "stderr": stderr, "highlight": False, "markup": False, "emoji": False,
+    }  # fmt: skip
     console = Console(**settings)
     return console if console.is_terminal else Console(**settings, width=_NO_TERMINAL)
 
 
 def write_line(line: bytes) -> None:
-    """One line of machine-readable output on stdout, as these bytes whatever the terminal's encoding, and at once."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+    """One line of machine-readable output on stdout, as these bytes whatever the terminal's encoding, and at once.
+
+    Raises:
+        OSError: stdout does not take it.
+
+    """
+    stream = given(sys.stdout)
+    stream.flush()
+    stream.buffer.write(line + b"\n")
+    stream.buffer.flush()
 
 
-def drop_stdout() -> None:
-    """After stdout has failed: Python would try, fail and complain once more when it flushes at its end."""
+def given(stream: TextIO | None) -> TextIO:
+    """A standard stream, which is None where the process was started with it closed.
+
+    Raises:
+        OSError: it is.
+
+    """
+    if stream is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return stream
+
+
+def drop(stream: IO[str] | None) -> None:
+    """After stdout or stderr has failed: Python would try, fail and complain once more when it flushes at its end."""
     with contextlib.suppress(OSError, ValueError):
-        descriptor = sys.stdout.fileno()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        if stream is not None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def note(label: str, text: str, style: str, console: Console | None = None) -> None:

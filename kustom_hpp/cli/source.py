@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from kustom_hpp.cli.output import CommandError, Exit, note
+from kustom_hpp.cli.output import CommandError, Exit, given, note
 
 STDIN = "<stdin>"
 """How a command is told to read stdin: what its "-" becomes."""
@@ -99,13 +99,14 @@ class Source:
 def _open(name: str) -> io.BufferedReader:
     if name != STDIN:
         return Path(name).open("rb")
-    if sys.stdin.isatty():
+    stream = given(sys.stdin)
+    if stream.isatty():
         note("reading", "rows from the keyboard; end them with Ctrl-D.", "dim")
     try:
         # A buffer of our own: a thread that still waits in that of sys.stdin makes Python's own end a fatal error.
-        raw = io.FileIO(sys.stdin.fileno(), closefd=False)
+        raw = io.FileIO(stream.fileno(), closefd=False)
     except (OSError, ValueError):  # somebody put another stream in its place
-        return io.BufferedReader(cast("io.RawIOBase", sys.stdin.buffer))
+        return io.BufferedReader(cast("io.RawIOBase", stream.buffer))
     return io.BufferedReader(raw)
 
 
