@@ -4,9 +4,24 @@ import math
 import time
 from typing import Literal, TypeAlias
 
-from attrs import field, frozen, validators
+from attrs import Attribute, field, frozen, validators
 
 Tell: TypeAlias = Literal["headers", "retry_after", "bare"]
+
+_SLOWEST, _MOST = 0.00001, 1_000_000_000
+
+
+def _rate(instance: object, attribute: "Attribute[float]", rate: float) -> None:  # noqa: ARG001 - attrs' shape
+    # Times that follow from it are told in whole seconds: without a floor they would be endless.
+    if not _SLOWEST <= rate <= _MOST:
+        raise ValueError(
+            f"rate must be from 0.00001 (one create in a day or so) to {_MOST:,} a second, got {rate!r:.40}"
+        )
+
+
+def _burst(instance: object, attribute: "Attribute[int | None]", burst: int | None) -> None:  # noqa: ARG001 - the same
+    if burst is not None and not 1 <= burst <= _MOST:
+        raise ValueError(f"burst must be from 1 to {_MOST:,} creates, got {burst!r:.40}")
 
 
 @frozen
@@ -16,9 +31,9 @@ class Quota:
     Source of the default: docs.klarna.com/api-reference/rate-limit, 40 a second and `x-ratelimit-limit: 40, 40;w=1`.
     """
 
-    rate: float = field(default=40.0, validator=(validators.gt(0.0), validators.lt(math.inf)))
-    """Creates per second."""
-    burst: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    rate: float = field(default=40.0, validator=_rate)
+    """Creates per second, from 0.00001 on."""
+    burst: int | None = field(default=None, validator=_burst)
     """Creates that may come at once after a pause; None for one second's worth, at least 1."""
     tell: Tell = field(default="headers", validator=validators.in_(("headers", "retry_after", "bare")))
     """`headers`: x-ratelimit-limit, -remaining and -reset on every answer to a create; `retry_after`: that header on each 429;

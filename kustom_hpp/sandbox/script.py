@@ -120,7 +120,8 @@ class Script:
                 alone.
 
         Raises:
-            ValueError: an unknown fault, parameter or operation, or a connection fault where there are requests to tell apart.
+            ValueError: an unknown fault, parameter or operation, a sequence without a fault, or a connection fault where
+                there are requests to tell apart.
 
         """
         if isinstance(what, (str, Fault)):
@@ -128,6 +129,10 @@ class Script:
             rule = Rule(faults=(fault,), where=_where(more | where))
         else:
             faults = tuple(None if one is None else _plain(one) for one in what)
+            if not any(faults):
+                raise ValueError(
+                    "a sequence needs at least one fault: None stands for a normal answer before it or after"
+                )
             rule = Rule(faults=faults, where=_where(where), in_order=True)
         return self._keep(rule)
 
@@ -205,5 +210,5 @@ def _where(settings: dict[str, Any]) -> Where:
 def _typed(key: str, value: Any, wanted: type | None) -> Any:
     try:
         return value if wanted is None else wanted(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{key} must be of type {wanted.__name__ if wanted else ''}, got {value!r}") from None

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import attrs
 import pytest
 
 from kustom_hpp.sandbox import Bucket, Quota, Sandbox
@@ -103,12 +104,25 @@ async def test_a_bare_quota_tells_nothing():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rate": 0}, {"rate": -1}, {"rate": float("nan")}, {"rate": float("inf")}, {"burst": 0}, {"tell": "all"}],
-    ids=str,
+    "wrong",
+    [
+        {"rate": 0}, {"rate": -1}, {"rate": float("nan")}, {"rate": float("inf")}, {"rate": 1e-320}, {"rate": 0.000009},
+        {"rate": 2e9}, {"burst": 0}, {"burst": 10**400}, {"tell": "all"},
+    ],
+    ids=lambda wrong: str(wrong)[:20],
 )  # fmt: skip
 def test_a_quota_that_is_none(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Quota(**wrong)
+
+
+@pytest.mark.parametrize("tell", ["headers", "retry_after"])
+@pytest.mark.parametrize("quota", [Quota(0.00001), Quota(0.00001, 10**9), Quota(1e9)], ids=str)
+async def test_the_ends_of_what_a_quota_may_be_can_be_told(quota, tell):
+    with virtual_time():
+        bucket = Bucket(attrs.evolve(quota, tell=tell))
+        assert bucket.take()
+        assert all(len(value) < 30 for _, value in bucket.headers(429))
 
 
 # ------------------------------------------------------------------------------------------------------- over the wire

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import math
 import pickle
 from collections import Counter
 
@@ -64,6 +65,38 @@ def test_what_is_misspelled_is_told(text: str, told: str) -> None:
         Fault.parse(text)
     with pytest.raises(ValueError, match=told):
         Sandbox(faults=[text])
+
+
+FLOATS = [(name, key) for name in FAULTS for key, value in FAULTS[name].defaults.items() if isinstance(value, float)]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e10", "-1e10"])
+@pytest.mark.parametrize(("name", "key"), FLOATS)
+def test_a_number_that_no_clock_can_work_with_is_refused(name: str, key: str, value: str) -> None:
+    for given in (value, float(value)):
+        with pytest.raises(ValueError, match=f"{name}: {key} must be a number"):
+            Fault.of(name, **{key: given})
+
+
+def test_numbers_of_faults_and_rules_that_are_none() -> None:
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="error_huge: mib must be of type int"):
+            Fault.of("error_huge", mib=value)
+        for name in ("nth", "skip", "times", "seed"):
+            with pytest.raises(ValueError, match=f"{name} must be of type int"):
+                Script().add("hang", **{name: value})
+        with pytest.raises(ValueError, match="'probability' must be"):
+            Script().add("hang", probability=value)
+        with pytest.raises(ValueError, match="'probability' must be"):
+            Script().chaos(["hang"], value, 1)
+
+
+@pytest.mark.parametrize("what", [[], [None], (None, None)], ids=str)
+def test_a_sequence_without_a_fault_is_refused(what: list[None]) -> None:
+    sandbox = Sandbox()
+    with pytest.raises(ValueError, match="at least one fault: None stands for a normal answer"):
+        sandbox.fault(what)
+    assert sandbox.faults.rules == []
 
 
 @pytest.mark.parametrize("where", [{"skpi": 1}, {"often": 2}])

@@ -34,6 +34,9 @@ FAULTS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kinds in GROU
 """Every fault by its name. Those of ports and of the proxy stand in `ports` and `proxy`."""
 
 
+_MOST = 1_000_000_000
+
+
 def _check_name(instance: object, attribute: object, name: str) -> None:  # noqa: ARG001 - attrs' shape of a validator
     if name not in FAULTS:
         close = difflib.get_close_matches(name, FAULTS, n=1)
@@ -53,7 +56,8 @@ class Fault:
         """A fault by its name.
 
         Raises:
-            ValueError: there is no fault of this name, or it has no such parameter, or a value of another type.
+            ValueError: there is no fault of this name, or it has no such parameter, or a value of another type; nan,
+                infinity and times of many decades are none.
 
         """
         fault = cls(name)
@@ -96,9 +100,13 @@ class Fault:
             raise ValueError(f"{self.name} has no parameter {key!r}; it has: {known}")
         wanted = type(self.kind.defaults[key])
         try:
-            return wanted(value)
-        except (TypeError, ValueError):
+            typed = wanted(value)
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{self.name}: {key} must be of type {wanted.__name__}, got {value!r}") from None
+        # No clock and no calendar can work with nan, or with times beyond some decades.
+        if wanted is float and not -_MOST <= typed <= _MOST:
+            raise ValueError(f"{self.name}: {key} must be a number of at most {_MOST:,}, got {value!r}")
+        return typed
 
     def __str__(self) -> str:
         parameters = ",".join(
