@@ -65,8 +65,9 @@ async def wait(
             error.details = details
             raise
         except DeadlineExceededError as error:
+            # All reads share a pace, which refuses at once the turn that, as things stand, comes after the deadline. It
+            # does so after a single 429 that another session's read was answered, and that may pass sooner.
             last = last or error.with_traceback(None)
-            break
         except HPPError as error:
             if not retry.worth_repeating(error, rules):
                 raise
@@ -88,7 +89,7 @@ def _too_late(
     details: SessionDetails | None, last: HPPError | None, deadline: float, attempts: int
 ) -> DeadlineExceededError:
     status = clean_text(str(details.status or "not told")) if details is not None else ""
-    stood = f"its status was {status}" if status else "no read was answered"
+    stood = f"its status was {status}" if status else "no read told its status"
     failed = "" if last is None else f"; the last read failed: {last}"
     error = DeadlineExceededError(
         f"the session had not come to its end within {deadline:g} s: {stood}{failed}",

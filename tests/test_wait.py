@@ -181,7 +181,7 @@ async def test_the_deadline_where_nobody_answered():
     error = await waited.fail()
     assert isinstance(error, hpp.DeadlineExceededError)
     assert str(error) == (
-        "the session had not come to its end within 10 s: no read was answered; the last read failed: lost"
+        "the session had not come to its end within 10 s: no read told its status; the last read failed: lost"
     )
     assert (error.details, error.cause, error.correlation_id) == (None, "ClientOSError", "c-1")
     assert error.attempts == len(waited.reads)
@@ -193,12 +193,54 @@ async def test_the_deadline_where_no_read_gets_its_turn():
     with pytest.raises(hpp.RateLimitError):
         await client.read_session(SESSION_ID)
     # All reads of the client wait for that moment, and this one would not see it.
-    with pytest.raises(hpp.DeadlineExceededError) as caught:
+    with virtual_time() as clock, pytest.raises(hpp.DeadlineExceededError) as caught:
+        began = clock.now
         await client.wait_for_session(SESSION_ID, deadline=5)
     assert str(caught.value).startswith(
-        "the session had not come to its end within 5 s: no read was answered; the last read"
+        "the session had not come to its end within 5 s: no read told its status; the last read"
     )
     assert (caught.value.attempts, caught.value.details, len(sent(client))) == (0, None, 1)
+    # The deadline alone ends it: nobody knows that the pace stays as slow as it looks.
+    assert clock.now - began == pytest.approx(5.0)
+
+
+async def test_a_turn_that_looks_too_late_is_asked_for_again():
+    """The reads share a pace: what one of them was answered makes the others' turns look late, for a while."""
+    refused = iter([hpp.DeadlineExceededError("the deadline comes before this call's turn")] * 3)
+    waited = Waited(at("WAITING"), lost(), *refused, at("IN_PROGRESS"), at("COMPLETED"), deadline=60.0)
+    assert (await waited.run()).status == "COMPLETED"
+    pauses = [later - sooner for sooner, later in zip(waited.reads, waited.reads[1:], strict=False)]
+    assert len(pauses) == 6
+    assert min(pauses) >= 2.0  # and never at once
+
+
+async def test_a_turn_that_looked_too_late_hides_no_failure():
+    waited = Waited(lost(), hpp.DeadlineExceededError("too late"), deadline=10.0)
+    error = await waited.fail()
+    assert str(error).endswith("no read told its status; the last read failed: " + str(lost()))
+    assert waited.elapsed == pytest.approx(10.0)
+    assert len(waited.reads) in {5, 6}
+
+
+async def test_one_429_ends_no_other_wait():
+    """It makes the pace slow, and the line before it long: everybody is told of the payment all the same."""
+    began, throttling = 0.0, [throttled()]
+
+    def answer(request):
+        elapsed = asyncio.get_running_loop().time() - began
+        if elapsed >= 1.0 and throttling:
+            return throttling.pop()
+        status = "COMPLETED" if elapsed >= 6.0 else "WAITING"
+        return FakeTransport.answer(200, {"session_id": request.url.path.rpartition("/")[2], "status": status})
+
+    client = client_of(answer)
+    with virtual_time() as clock:
+        began = clock.now
+        waits = (client.wait_for_session(f"s-{number}", deadline=30.0) for number in range(400))
+        ends = await asyncio.gather(*waits, return_exceptions=True)
+    assert not throttling
+    assert {getattr(end, "status", end) for end in ends} == {hpp.SessionStatus.COMPLETED}
+    assert len(sent(client)) < 400 * 4
 
 
 async def test_a_status_newer_than_this_release_cannot_write_into_a_log():
