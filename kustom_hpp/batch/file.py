@@ -82,6 +82,8 @@ class JournalFile:
 
     def _make(self, scope: str) -> None:
         """Make a file that is whole from the moment that it has its name: a cut or empty one is never ours."""
+        if not self._path.parent.is_dir():
+            raise JournalError(f"the journal {self._path} cannot be made: there is no folder {self._path.parent}")
         # With mode 0600, and the files that SQLite puts beside it get the same.
         handle, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         new = Path(name)
@@ -242,7 +244,9 @@ def _sync_folder(folder: Path) -> None:
 def why(error: BaseException) -> str:
     """What went wrong below, as text."""
     name = getattr(error, "sqlite_errorname", None) or getattr(error, "errno", None)
-    return f"{type(error).__name__}{f' {name}' if name else ''}: {error}"
+    # A file that it names stands beside it already, or is one that nobody knows of.
+    text = error.strerror if isinstance(error, OSError) and error.filename else error
+    return f"{type(error).__name__}{f' {name}' if name else ''}: {text}"
 
 
 def _refusal(path: Path, error: BaseException) -> JournalError:

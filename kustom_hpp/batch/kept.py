@@ -78,7 +78,7 @@ def judge(row: Kept | None, digest: bytes, run: str, *, again: bool) -> Claim:
     if row.state == OutcomeState.CREATED:
         fresh = False
     elif row.state == OutcomeState.FAILED:
-        refused = row.delivery not in (None, Delivery.NOT_SENT) and _is_about_the_row(row)
+        refused = _refused(row.delivery, json.loads(row.error).get("status") if row.error else None)
         fresh = changed or again or not refused
     else:
         # In doubt. Sent at most once per run, and never with another payload: which of the two would the session be for?
@@ -86,8 +86,16 @@ def judge(row: Kept | None, digest: bytes, run: str, *, again: bool) -> Claim:
     return Fresh() if fresh else Earlier(outcome_of(row), changed)
 
 
-def _is_about_the_row(row: Kept) -> bool:
-    return row.error is None or json.loads(row.error).get("status") not in _NOT_ABOUT_THE_ROW
+def is_refusal(error: HPPError | None) -> bool:
+    """True for a no of the API that is about the row: a FAILED row that ended so is sent again where that is asked for.
+
+    Every other FAILED row that a journal keeps was not sent, or was turned away for now: the next run sends it.
+    """
+    return error is not None and _refused(error.delivery, getattr(error, "status", None))
+
+
+def _refused(delivery: str | None, status: int | None) -> bool:
+    return delivery not in (None, Delivery.NOT_SENT) and status not in _NOT_ABOUT_THE_ROW
 
 
 def outcome_of(row: Kept) -> Outcome:

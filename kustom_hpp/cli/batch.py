@@ -1,7 +1,9 @@
 """`kustom-hpp batch`: a file of requests in, a line for each row out, and a journal in between."""
 
 import asyncio
+import errno
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,6 +120,24 @@ def _check_files(**files: str | None) -> None:
         if other != name:
             msg = f"{other} and {name} are the same file ({file}). Nothing was sent: give each a file of its own."
             raise CommandError(msg, Exit.USAGE)
+    output = files["--output"]
+    if output is not None and output != STDIN:
+        _check_output(output)
     if files["--journal"] == STDIN:
         msg = "--journal must be a file: it is what the next run remembers this one by."
+        raise CommandError(msg, Exit.USAGE)
+
+
+def _check_output(name: str) -> None:
+    """Find out, without making it, whether the output can be made: the journal is made first."""
+    path = Path(name).resolve()
+    place = path if path.exists() else path.parent
+    if not path.parent.is_dir():
+        fault = errno.ENOENT
+    elif path.is_dir():
+        fault = errno.EISDIR
+    else:
+        fault = 0 if os.access(place, os.W_OK) else errno.EACCES
+    if fault:
+        msg = f"{name} cannot be written: {os.strerror(fault)}. Nothing was sent."
         raise CommandError(msg, Exit.USAGE)

@@ -17,7 +17,7 @@ from kustom_hpp.cli.out_lines import STDOUT, Output, bad_row_line, out_line
 from kustom_hpp.cli.output import CommandError, Exit, exit_code, note, stderr, stdout
 from kustom_hpp.cli.progress import Progress, Tally, Trouble
 from kustom_hpp.cli.reader import Reader
-from kustom_hpp.cli.rows import Format, Row, open_rows
+from kustom_hpp.cli.rows import Format, Row, Rows, open_rows, unread_lines
 from kustom_hpp.cli.source import Source, count_rows
 from kustom_hpp.cli.summary import summary
 from kustom_hpp.cli.target import Target
@@ -66,7 +66,7 @@ async def run_job(job: Job) -> int:
         total = None if job.quiet else count_rows(job.input, quoted=job.form == "csv")
         async with client, open_journal(job.journal, _scope_of(client, job.target)) as journal:
             with Output(job.output) as output:
-                return await _Run(job, Reader(rows, source), output, trouble).run(client, journal, total)
+                return await _Run(job, rows, Reader(rows, source), output, trouble).run(client, journal, total)
 
 
 def open_client(job: Job, hooks: Iterable[Hook] = ()) -> HPPClient:
@@ -96,8 +96,8 @@ def _scope_of(client: HPPClient, target: Target) -> Scope:
 class _Run:
     """The state of one run."""
 
-    def __init__(self, job: Job, reader: Reader, output: Output, trouble: Trouble) -> None:
-        self._job, self._reader, self._trouble = job, reader, trouble
+    def __init__(self, job: Job, rows: Rows, reader: Reader, output: Output, trouble: Trouble) -> None:
+        self._job, self._rows, self._reader, self._trouble = job, rows, reader, trouble
         self._tally = Tally()
         self._console = stderr()
         self._lines = _Lines(output, self._tally, ordered=job.ordered)
@@ -125,14 +125,26 @@ class _Run:
                 with self._signals(outcomes):
                     async for outcome in outcomes:
                         self._lines.outcome(outcome)
-                self._lines.flush()
         except (HPPError, CommandError) as caught:
             error = caught
         finally:
             self._reader.stop()
-        if not job.quiet:
+        error = await self._rest(outcomes, error)
+        nothing = error is None and not self._interrupted and not self._tally.done
+        if not job.quiet and not nothing:
             summary(self._console, self._tally, journal=job.journal, interrupted=self._interrupted)
         return self._verdict(error)
+
+    async def _rest(self, outcomes: BatchRun, error: HPPError | CommandError | None) -> HPPError | CommandError | None:
+        """What nobody waits for any more: counted, and written where the output takes it; the error, this one's or that."""
+        async for outcome in outcomes:  # none, unless the output failed
+            self._tally.add(outcome)
+        try:
+            self._lines.flush()
+        except CommandError as failed:
+            error = error or failed
+            self._lines.drop()
+        return error
 
     async def _items(self) -> AsyncIterator[BatchItem]:
         """The rows that can be sent; the others end here."""
@@ -184,13 +196,20 @@ class _Run:
             text = error.message if isinstance(error, CommandError) else f"{str(error).rstrip('.')}."
             way_out = " 'kustom-hpp check' shows what is set." if code is Exit.CONFIG else ""
             note("error", text + way_out, "bold red")
+        if self._rows.unread is not None:
+            text = f"{self._job.input} has a row that does not end.{unread_lines(self._rows)} Mend it and run it again."
+            note("error", text, "bold red")
         if self._interrupted:
             return Exit.INTERRUPTED
+        if error is None and not tally.done:  # an input that holds nothing is no success of whoever wrote it
+            note("error", f"{self._job.input} has no rows.", "bold red")
+            return Exit.USAGE
         if code in (Exit.CONFIG, Exit.USAGE):
             return code
         if tally.in_doubt or code is Exit.UNKNOWN:
             return Exit.UNKNOWN
-        return Exit.FAILED if tally.failed or tally.conflicts or error is not None else Exit.OK
+        lacking = tally.failed or tally.conflicts or self._rows.unread is not None or error is not None
+        return Exit.FAILED if lacking else Exit.OK
 
 
 def _endings() -> Iterator[signal.Signals]:
@@ -234,6 +253,12 @@ class _Lines:
         while self._waiting and self._waiting[0][0] <= position:
             self._bad(self._waiting.popleft()[1])
         self._room.set()
+
+    def drop(self) -> None:
+        """Count the bad rows whose lines no output takes."""
+        self._tally.failed += len(self._waiting)
+        self._tally.bad += len(self._waiting)
+        self._waiting.clear()
 
     def _bad(self, line: bytes) -> None:
         self._tally.failed += 1

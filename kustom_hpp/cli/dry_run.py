@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from kustom_hpp.cli.output import Exit, given, note
-from kustom_hpp.cli.rows import LONGEST_PATH, Row
+from kustom_hpp.cli.rows import LINE, LONGEST_PATH, Rows, unread_lines
 from kustom_hpp.errors import clean_text
 
 
-def dry_run(name: str, rows: Iterable[Row]) -> int:
+def dry_run(name: str, rows: Rows) -> int:
     """List the problems and warnings of all rows on stdout, as `file:line: error|warning: field: sentence`.
 
     Args:
@@ -27,7 +27,9 @@ def dry_run(name: str, rows: Iterable[Row]) -> int:
         checked += 1
         broken += bool(row.problems)
         problems += len(row.problems)
-        odd = row.request.warnings() if row.request is not None else ()
+        odd = list(row.request.warnings() if row.request is not None else ())
+        if row.end:  # it may be meant; or a quote was not closed, and the next one closed it, rows later
+            odd.append((LINE, f"lines {row.line} to {row.end} are one row: a quoted cell goes over them"))
         warnings += len(odd)
         _list(out, f"{name}:{row.line}: error", row.problems)
         _list(out, f"{name}:{row.line}: warning", odd)
@@ -39,6 +41,7 @@ def dry_run(name: str, rows: Iterable[Row]) -> int:
     if problems:
         text = (
             f"{took}: {problems:,} problems in {broken:,} rows, {warnings:,} warnings. In a run those rows would fail."
+            f"{unread_lines(rows)}"
         )
         note("error", text, "bold red")
         return Exit.USAGE

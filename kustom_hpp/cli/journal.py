@@ -13,6 +13,7 @@ from rich.text import Text
 
 from kustom_hpp._checks import check_url
 from kustom_hpp.batch import Outcome, OutcomeState, Record, Scope, SqliteJournal, Verdict
+from kustom_hpp.batch.kept import is_refusal
 from kustom_hpp.batch.peek import recorded_scope
 from kustom_hpp.cli.out_lines import out_line
 from kustom_hpp.cli.output import CommandError, Exit, note, stdout, write_line
@@ -128,8 +129,12 @@ async def _existing(path: str) -> AsyncIterator[SqliteJournal]:
 async def _show(path: str) -> int:
     counts: Counter[OutcomeState] = Counter()
     doubts: list[Record] = []
+    again = 0
     async with _existing(path) as journal:
         async for record in journal.rows():
+            if record.outcome.state is OutcomeState.FAILED and not is_refusal(record.outcome.error):
+                again += 1
+                continue
             counts[record.outcome.state] += 1
             if record.outcome.state is OutcomeState.IN_DOUBT and len(doubts) < _SHOWN:
                 doubts.append(record)
@@ -139,6 +144,10 @@ async def _show(path: str) -> int:
     table.add_column(justify="right")
     for state in OutcomeState:
         table.add_row(Text(state.replace("_", " ")), Text(f"{counts[state]:,}"))
+    if again:
+        table.add_row(
+            Text("to send"), Text(f"{again:,}"), Text("not sent, or not taken for now: the next run sends them")
+        )
     console.print(table)
     if doubts:
         console.print(_doubts(doubts, plain=not console.is_terminal))

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp.batch import Outcome, OutcomeState
+from kustom_hpp.batch.kept import is_refusal
 from kustom_hpp.errors import RateLimitError
 from kustom_hpp.events import Event, Finished, Retrying
 
@@ -37,6 +38,8 @@ class Tally:
         self.failed = 0
         self.bad = 0
         """Failed rows that could not be sent: something is wrong with the input."""
+        self.refused = 0
+        """Failed rows that the API refused: no later run sends them again by itself."""
         self.in_doubt = 0
         self.sent = 0
         """Rows that this run sent, however they ended."""
@@ -56,6 +59,7 @@ class Tally:
             self.conflicts += outcome.error is not None
         elif outcome.state is OutcomeState.FAILED:
             self.failed += 1
+            self.refused += is_refusal(outcome.error)
         else:
             self.in_doubt += 1
 

@@ -34,7 +34,7 @@ def summary(console: Console, tally: Tally, *, journal: str, interrupted: bool) 
         note("conflict", text, "bold yellow", console)
     if tally.failed:
         bad = f" {tally.bad:,} of them could not be sent: --dry-run lists what is wrong." if tally.bad else ""
-        again = " --retry-failed sends again what the API refused." if tally.failed > tally.bad else ""
+        again = " --retry-failed sends again what the API refused." if tally.refused else ""
         text = f"{_rows(tally.failed)} without a session; the output tells why.{bad}{again}"
         note("failed", text, "bold red", console)
     if tally.unrecorded:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -249,7 +251,15 @@ async def test_what_is_no_journal_is_refused(path: Path, tmp_path: Path) -> None
     await refused(path, "rollback journal")
     folder = tmp_path / "folder.db"
     folder.mkdir()
-    await refused(folder / "missing" / "journal.db", "cannot be made")
+    await refused(folder / "missing" / "journal.db", "cannot be made: there is no folder .*folder.db/missing$")
+
+
+async def test_a_refusal_names_no_file_but_the_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(**_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path.parent / ".journal.db.x1"))
+
+    monkeypatch.setattr(tempfile, "mkstemp", forbidden)
+    await refused(path, r"cannot be made or opened \(PermissionError 13: Permission denied\)$")
 
 
 async def test_what_is_left_of_a_journal_is_not_taken_for_none(path: Path) -> None:

@@ -1,6 +1,7 @@
 """`kustom-hpp batch`: rows in, lines out, and the sandbox's record as the judge."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,37 @@ def test_csv_with_a_template_from_stdin_to_stdout(at_sandbox: ThreadedSandbox, t
     assert {body["merchant_urls"]["success"] for body in bodies} == {"https://shop.example/ø?hpp={{session_id}}"}
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_quote_that_is_not_closed_is_told_and_nothing_behind_it_is_guessed(  # noqa: PLR0917
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], ordered: bool, quiet: bool
+) -> None:
+    table = [f"n{number},{order(number)}" for number in range(1000)]
+    table[10] = f'n10,"{order(10)}'
+    (tmp_path / "in.csv").write_text("\n".join(["key,payment_session_url", *table]))
+    options = ["--ordered"] * ordered + ["--quiet"] * quiet
+    done = cli("batch", str(tmp_path / "in.csv"), *paths, *options)
+    assert (done.code, len(at_sandbox.record.created)) == (1, 10)
+    rows = read(tmp_path / "out.jsonl")
+    [bad] = [row for row in rows if row["state"] == "failed"]
+    assert (len(rows), bad["error"]["line"]) == (11, 12)
+    assert "a quote opened on line 12 is not closed" in bad["error"]["message"]
+    assert done.err.splitlines()[-1] == (
+        f"error: {tmp_path / 'in.csv'} has a row that does not end. 990 lines were not read as rows: 12 to 1001. "
+        "Mend it and run it again."
+    )
+
+
+def test_bad_rows_that_wait_for_their_turn_are_told_when_the_run_stops(
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
+) -> None:
+    at_sandbox.fault("status_401")
+    (tmp_path / "in").write_text("\n".join([line(1), line(2), line(3), "{"]))
+    done = cli("batch", str(tmp_path / "in"), *paths, "--ordered", "--concurrency", "8")
+    assert done.code == 3
+    assert [row["error"]["line"] for row in read(tmp_path / "out.jsonl") if row["key"] is None] == [4]
+
+
 # What ends a run
 
 
@@ -188,7 +220,10 @@ USAGE = [
     ("in --output o --journal ./o", "--output and --journal are the same file"),
     ("in --output o --journal -", "--journal must be a file"),
     ("in --output none/o --journal j", "none/o cannot be written: No such file or directory. Nothing was sent."),
-    ("in --output o --journal none/j", "cannot be made"),
+    ("in --output . --journal j", ". cannot be written: Is a directory. Nothing was sent."),
+    ("in --output o --journal none/j", "none/j cannot be made: there is no folder "),
+    ("empty --output o --journal k", "empty has no rows."),
+    ("head.csv --output o --journal k", "head.csv has no rows."),
     ("in --output o --journal in", "INPUT and --journal are the same file"),
     ("in --output o --journal t", "t is not a journal"),
     ("in --output o --journal j --rate 0", "It must be a finite number of requests per second above 0."),
@@ -204,10 +239,13 @@ def test_wrong_usage_exits_2_and_leaves_everything_alone(  # noqa: PLR0917
     environment.chdir(tmp_path)
     write(tmp_path / "in", 1)
     (tmp_path / "t").write_text("text")
+    (tmp_path / "empty").touch()
+    (tmp_path / "head.csv").write_text("key,payment_session_url\n")
     done = cli("batch", *arguments.split())
     assert (done.code, done.out) == (2, "")
     [paragraph] = done.err.splitlines()
     assert due in paragraph
+    assert not list(tmp_path.glob("j*"))
     assert (tmp_path / "in").read_text() == line(0) + "\n"
     assert not at_sandbox.record.requests
 
@@ -233,6 +271,8 @@ def test_an_output_that_takes_no_more_stops_the_run_and_loses_nothing(
     assert "/dev/full does not take more lines (No space left on device)" in done.err
     created = len(at_sandbox.record.created)
     assert 0 < created < 40
+    assert re.search(rf"^created +{created} *$", done.err, re.MULTILINE)
+    assert re.search(rf" {created} sent, ", done.err)
     done = cli("batch", path, "--output", str(tmp_path / "out.jsonl"), "--journal", journal)
     assert (done.code, set(made(at_sandbox).values()), len(made(at_sandbox))) == (0, {1}, 40)
     assert [row["earlier_run"] for row in read(tmp_path / "out.jsonl")].count(True) == created

@@ -181,7 +181,12 @@ def test_unknown_columns_are_all_named_at_once(cli: Cli, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("content", "due"),
-    [(b"", "in.csv is empty"), (b"\xff\n", "in.csv, line 1: not UTF-8"), (b'"key\n', "in.csv, line 1: ")],
+    [
+        (b"", "in.csv is empty"),
+        (b"\xff\n", "in.csv, line 1: not UTF-8"),
+        (b'"key\n', "in.csv, line 1: a quote is not closed."),
+        (b"key,payment_session_url\ra,b\r", "in.csv, line 1: it has a CR that ends no line: lines must end with LF"),
+    ],
 )
 def test_a_table_without_a_header(cli: Cli, tmp_path: Path, content: bytes, due: str) -> None:
     (tmp_path / "in.csv").write_bytes(content)

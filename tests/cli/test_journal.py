@@ -33,6 +33,26 @@ def test_show_counts_and_lists_the_doubts(cli: Cli, doubtful: list[str], tmp_pat
     assert "is not a journal of this library" in done.err
 
 
+def test_what_the_next_run_sends_is_told_apart_from_what_was_refused(
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path
+) -> None:
+    at_sandbox.fault("status_404", only=order(0), times=1)
+    at_sandbox.fault("status_401", only=order(5), times=1)
+    journal = str(tmp_path / "j.db")
+    words = ["batch", write(tmp_path / "in", 30), "--output", str(tmp_path / "out"), "--journal", journal]
+    assert cli(*words, "--concurrency", "1").code == 3
+    shown = [text.split()[:2] for text in cli("journal", "show", journal).out.splitlines()]
+    rows = [json.loads(text) for text in cli("journal", "export", journal).out.splitlines()]
+    assert shown == [["created", "4"], ["failed", "1"], ["in", "doubt"], ["to", "send"]]
+    assert {row["state"] for row in rows if row["key"] not in {"row 0", "row 1"}} >= {"created", "failed"}
+    [refused] = [row for row in rows if row["key"] == "row 0"]
+    [stopped] = [row for row in rows if row["key"] == "row 5"]
+    assert (refused["error"]["delivery"], refused["error"]["status"]) == ("rejected", 404)
+    assert (stopped["error"]["delivery"], stopped["error"]["status"]) == ("rejected", 401)
+    assert cli(*words).code == 1
+    assert cli("journal", "show", journal).out.split() == ["created", "29", "failed", "1", "in", "doubt", "0"]
+
+
 def test_export_gives_the_lines_of_the_batch(cli: Cli, doubtful: list[str], tmp_path: Path) -> None:
     done = cli("journal", "export", doubtful[-1])
     assert (done.code, done.err) == (0, "")

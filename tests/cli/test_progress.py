@@ -12,8 +12,16 @@ from kustom_hpp.batch import Outcome, OutcomeState
 from kustom_hpp.cli import progress
 from kustom_hpp.cli.progress import Progress, Tally, Trouble, duration
 from kustom_hpp.cli.summary import summary
-from kustom_hpp.errors import ConnectError, NotFoundError, RateLimitError
+from kustom_hpp.errors import (
+    AuthenticationError,
+    ConnectError,
+    HPPError,
+    InvalidRequestError,
+    NotFoundError,
+    RateLimitError,
+)
 from kustom_hpp.events import Finished, Retrying
+from kustom_hpp.wire import Delivery
 
 
 def terminal(width: int = 80, **settings: bool) -> Console:
@@ -150,7 +158,7 @@ async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
 def test_the_summary_says_what_to_do(environment: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), width=400)
     tally = tally_of(20, 3, 2, earlier=5)
-    tally.bad, tally.conflicts, tally.unrecorded, tally.sent, tally.now = 1, 1, 1, 20, 10.0
+    tally.bad, tally.refused, tally.conflicts, tally.unrecorded, tally.sent, tally.now = 1, 1, 1, 1, 20, 10.0
     summary(console, tally, journal="j.db", interrupted=True)
     text = shown(console)
     assert re.search(r"created +20  5 of them by earlier runs", text)
@@ -165,3 +173,22 @@ def test_the_summary_says_what_to_do(environment: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), width=400)
     summary(console, tally_of(3, 0, 0), journal="j.db", interrupted=False)
     assert len(shown(console).splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (NotFoundError("no", status=404, delivery=Delivery.REJECTED), 1),
+        # These are sent again by the next run, with or without the option.
+        (AuthenticationError("no", status=401, delivery=Delivery.REJECTED), 0),
+        (RateLimitError("slower", status=429, delivery=Delivery.REJECTED), 0),
+        (ConnectError("no connection", delivery=Delivery.NOT_SENT), 0),
+        (InvalidRequestError("a key that was there"), 0),
+    ],
+)
+def test_the_option_that_sends_again_is_named_where_it_does(error: HPPError, refused: int) -> None:
+    console, tally = Console(file=io.StringIO(), width=400), Tally()
+    tally.add(Outcome(key="a", state=OutcomeState.FAILED, error=error))
+    assert (tally.failed, tally.refused) == (1, refused)
+    summary(console, tally, journal="j.db", interrupted=False)
+    assert ("--retry-failed" in shown(console)) is bool(refused)
