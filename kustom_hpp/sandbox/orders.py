@@ -96,9 +96,9 @@ class Orders:
 
 
 def money(amount: int, currency: str) -> str:
-    """An amount in minor units for people: `SEK 1,249.00`, with a minus sign where it is negative."""
+    """An amount in minor units for people: `SEK 1,249.00`, with a minus sign before it where it is negative."""
     sign, whole, minor = "\N{MINUS SIGN}" if amount < 0 else "", *divmod(abs(amount), 100)
-    return f"{currency}\u00a0{sign}{whole:,}.{minor:02}"
+    return f"{sign}{currency}\u00a0{whole:,}.{minor:02}"
 
 
 def percent(rate: int) -> str:

@@ -64,6 +64,12 @@ class Rule:
         return any(fault is not None and fault.stage is Stage.CONNECTION for fault in self.faults)
 
     @property
+    def spent(self) -> bool:
+        """True where it has bitten as often as it may."""
+        times = self.where.times
+        return (times is not None and self.bitten >= times) or (self.in_order and self.bitten >= len(self.faults))
+
+    @property
     def asks_for_url(self) -> bool:
         """True where it has to know the request's payment session."""
         where = self.where
@@ -83,7 +89,7 @@ class Rule:
         nth = self._earlier[url]
         if draws:
             self._earlier[url] = nth + 1
-        if self.seen <= where.skip or (where.times is not None and self.bitten >= where.times):
+        if self.seen <= where.skip or self.spent:
             return ()
         if self.in_order:
             return self.faults[self.bitten : self.bitten + 1]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kustom_hpp.models import BackgroundImage, CreateSessionRequest, MerchantUrls, Options, PaymentMethodCategory
-from kustom_hpp.sandbox import Action, OrderLine, Sandbox
+from kustom_hpp.sandbox import Action, Bucket, OrderLine, Quota, Sandbox
 from kustom_hpp.sandbox.sessions import StoredSession
 from tests.browser.driver import DESK, PHONE, Browser, start
 from tests.browser.shop import Shop
@@ -124,6 +124,29 @@ async def hostile(sandbox: Sandbox, shop: Shop) -> str:
     return page_of(sandbox, made)
 
 
+async def large(sandbox: Sandbox, shop: Shop) -> str:
+    """The page of an order with large numbers, and with a discount."""
+    made = session(sandbox, success=shop.url("/thanks"))
+    sandbox.order(
+        made.request.payment_session_url,
+        OrderLine(name="Gold bar, 1 kg, with its certificate", quantity=12_500, unit_price=799_992_000),
+        OrderLine(name="Screw, 4 mm", quantity=1_250_000, unit_price=5),
+        OrderLine(name="Mug", quantity=2, unit_price=1_900),
+        OrderLine(name="Discount", unit_price=-5_000),
+        currency="JPY",
+    )
+    return page_of(sandbox, made)
+
+
+async def unloaded(sandbox: Sandbox, shop: Shop) -> str:
+    """The page of a session whose images cannot be had, as on a desk without a network. The browser's console says so."""
+    nowhere = "http://127.0.0.1:9/"
+    options = Options(
+        background_images=[BackgroundImage(url=f"{nowhere}back.png", width=1280)], logo_url=f"{nowhere}logo.png"
+    )
+    return page_of(sandbox, session(sandbox, "1", options, success="https://shop.example/thanks"))
+
+
 async def hostile_console(sandbox: Sandbox, shop: Shop) -> str:
     """The console with a session that holds nothing but hostile texts, open."""
     await hostile(sandbox, shop)
@@ -148,6 +171,19 @@ async def console(sandbox: Sandbox, shop: Shop) -> str:
     sandbox.fault("hang~seconds=5", probability=0.0)
     await ask(sandbox)
     await ask(sandbox, request(sandbox, authorization="Basic nonsense"))
+    return sandbox.base_url + "/"
+
+
+async def ruled_console(sandbox: Sandbox, shop: Shop) -> str:
+    """The console with rules of every kind, two of them spent."""
+    sandbox.quota = Bucket(Quota(5))
+    sandbox.fault("status_503", nth=1)
+    sandbox.fault("retry_after_seconds~seconds=2", operation="read_session", skip=2, times=3)
+    sandbox.fault(["status_429", None, "hang"], skip=50)
+    sandbox.faults.chaos(["status_500", "status_503"], 0.1, 1)
+    sandbox.fault("hang~seconds=5", only=f"{_HOST}9a3f0010-7a78-46a5-8f68-c56fe52dc4af", operation="any")
+    sandbox.fault("hang", times=0)
+    await ask(sandbox)
     return sandbox.base_url + "/"
 
 
@@ -177,8 +213,10 @@ STATES: dict[str, State] = {
     "expired": expired,
     "unknown": unknown,
     "hostile": hostile,
+    "large": large,
     "console-empty": empty_console,
     "console": console,
+    "console-rules": ruled_console,
     "console-open": open_console,
     "console-without": console_without,
     "console-hostile": hostile_console,
@@ -208,7 +246,7 @@ async def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as profile:
         browser = Browser(start(Path(profile)))
         try:
-            for name, state in STATES.items():
+            for name, state in {**STATES, "unloaded": unloaded}.items():
                 for screen, dark in SCREENS:
                     async with Sandbox() as sandbox, Shop() as shop:
                         await browser.look(screen, dark=dark)

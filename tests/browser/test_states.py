@@ -6,7 +6,7 @@ from kustom_hpp.sandbox import Sandbox
 from tests.browser import axe
 from tests.browser.driver import DESK, PHONE, Browser, skip_or_fail
 from tests.browser.shop import Shop
-from tests.browser.states import SCREENS, STATES, visit
+from tests.browser.states import SCREENS, STATES, unloaded, visit
 
 EVERY = pytest.mark.parametrize("state", STATES)
 SMALL = """
@@ -21,6 +21,29 @@ return [...document.querySelectorAll("body *")]
   .filter((part) => part.checkVisibility() && part.getBoundingClientRect().right > arguments[0] + 1)
   .filter((part) => !part.matches(".backdrop") && !within(part.parentElement))
   .map((part) => part.outerHTML.slice(0, 200));
+"""
+
+
+BROKEN_NUMBERS = """
+const lines = (part) => {
+  const range = document.createRange();
+  range.selectNodeContents(part);
+  return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size;
+};
+return [...document.querySelectorAll(".amount, .quantity")].filter((part) => lines(part) !== 1).map((part) => part.innerText);
+"""
+TILES = """
+return [...document.querySelectorAll(".tile")].map((tile) => tile.getBoundingClientRect())
+  .map((box) => [Math.round(box.top), Math.round(box.width)]);
+"""
+WITHOUT_IMAGES = """
+// A text in the logo's place has its room, which on a dark ground is larger than the text.
+const logo = document.querySelector(".logo");
+const shop = Object.assign(document.createElement("p"), {className: "shop", textContent: logo.alt});
+shop.style.paddingBlock = getComputedStyle(logo).paddingBlock;
+logo.replaceWith(shop);
+const plain = Object.assign(document.createElement("div"), {className: "backdrop"});
+document.querySelector(".backdrop").replaceWith(plain);
 """
 
 
@@ -47,12 +70,71 @@ async def test_a_page_keeps_nobody_out(state: str, sandbox: Sandbox, shop: Shop,
         assert await axe.violations(browser) == []
 
 
+async def picture(browser: Browser) -> str:
+    """What is on the screen."""
+    shot: dict[str, str] = await browser.cdp("Page.captureScreenshot", format="png")
+    return shot["data"]
+
+
 async def test_a_flood_of_text_leaves_the_way_to_pay_in_sight(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
     url = await STATES["hostile"](sandbox, shop)
     for screen in (PHONE, DESK):
         await browser.look(screen)
         await browser.open(url)
         assert await browser.script("return document.querySelector('.primary').getBoundingClientRect().top") < screen[1]
+
+
+@pytest.mark.parametrize("state", ["large", "hostile"])
+async def test_a_number_stands_in_one_line_and_leaves_the_name_its_room(
+    state: str, sandbox: Sandbox, shop: Shop, browser: Browser
+) -> None:
+    url = await STATES[state](sandbox, shop)
+    for screen in (PHONE, DESK):
+        await browser.look(screen)
+        await browser.open(url)
+        assert await browser.script(BROKEN_NUMBERS) == []
+        names = await browser.script("return [...document.querySelectorAll('.name')].map((name) => name.offsetWidth)")
+        assert min(names) >= 100
+
+
+async def test_a_link_is_not_broken(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+    url = await STATES["payment"](sandbox, shop)
+    for screen in (PHONE, DESK):
+        await browser.look(screen)
+        await browser.open(url)
+        await browser.script("document.querySelector('details').open = true")
+        assert await browser.script("return document.querySelector('.sandbox a').getBoundingClientRect().height") < 30
+
+
+async def test_the_numbers_of_the_console_are_even(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+    """On a phone the sum above its parts, two and two; on a desk all in one row."""
+    url = await STATES["console"](sandbox, shop)
+    for screen, rows in ((PHONE, [1, 2, 2]), (DESK, [5])):
+        await browser.look(screen)
+        await visit(browser, url)
+        places = await browser.script(TILES)
+        assert [[top for top, _ in places].count(top) for top in sorted({top for top, _ in places})] == rows
+        assert len({width for top, width in places if rows == [5] or top != places[0][0]}) == 1
+
+
+@pytest.mark.parametrize("screen", [PHONE, DESK], ids=["phone", "desk"])
+async def test_of_an_image_that_cannot_be_had_nothing_is_seen(
+    sandbox: Sandbox, shop: Shop, browser: Browser, screen: tuple[int, int]
+) -> None:
+    """No sign of a broken image, no frame: the page looks as if there were none, and has the shop's name for a logo."""
+    if (reason := axe.missing()) is not None:
+        skip_or_fail(reason)
+    url = await unloaded(sandbox, shop)
+    for dark in (False, True):
+        await browser.look(screen, dark=dark)
+        await browser.open(url)
+        assert await browser.script("return [...document.images].map((image) => image.naturalWidth)") == [0, 0]
+        assert await axe.violations(browser) == []
+        await browser.script("document.querySelector('.sheet').style.boxShadow = 'none'")  # rounded by what lies below
+        seen = await picture(browser)
+        await browser.script(WITHOUT_IMAGES)
+        assert (seen == await picture(browser)) is True  # without the pictures in the complaint
+    assert all("net::ERR_" in complaint for complaint in await browser.complaints())
 
 
 @pytest.mark.parametrize("state", ["hostile", "console-hostile"])

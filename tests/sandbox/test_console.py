@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox import Sandbox, Script
 from kustom_hpp.sandbox.pages import console, log
 from kustom_hpp.sandbox.seen import RequestSeen
 from tests.sandbox.pages import HOSTILE, KP, Page, browse, create
@@ -166,22 +166,68 @@ def _asked(number: int) -> Any:
 async def test_faults_quota_and_refusals_are_told() -> None:
     async with Sandbox(quota=5) as sandbox:
         sandbox.fault("status_503", times=1)
-        for _ in range(8):
+        for _ in range(9):
             sandbox.fault(["hang", None], skip=50)
         assert (await ask(sandbox)).status == 503
         assert (await ask(sandbox, request(sandbox, authorization="Basic nonsense"))).status == 401
         page = await look(sandbox)
     start = page.texts.index("In force")
-    assert page.texts[start + 1 : start + 4] == [
-        "quota: 5 creates a second, 5 at once",
-        "status_503: met 1 of 2",
-        "hang, none: met 0 of 2",
-    ]
-    assert page.texts[start + 9] == "and 2 more"
+    sequence = ["hang, then none", "met 0 of 2", "create_session, from number 51 on"]
+    assert page.texts[start + 1 : start + 28] == [
+        "quota", "5 creates a second, 5 at once", *sequence * log.MOST_RULES, "and 2 more",
+    ]  # fmt: skip
     start = page.texts.index("Refused, or met by a fault")
     assert [text for text in page.texts[start + 1 : start + 7] if ":" not in text or "/" in text] == [
         "POST /hpp/v1/sessions", "answered 401", "POST /hpp/v1/sessions", "met status_503, answered 503",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("what", "where", "told"),
+    [
+        ("hang", {}, "create_session"),
+        ("hang", {"nth": 3}, "create_session, from number 3 on, once"),
+        ("hang", {"skip": 1000, "times": 2}, "create_session, from number 1,001 on, twice"),
+        ("hang", {"times": 3, "operation": "read_session"}, "read_session, 3 times"),
+        ("hang", {"times": 0, "operation": "any"}, "any operation, 0 times"),
+        ("hang~probability=0.25", {}, "create_session, with probability 0.25"),
+        ("hang", {"only": f"{ORDER}?token=secret"}, f"create_session, for {ORDER.rpartition('/')[2]}"),
+        ("hang", {"only": "https://me:secret@shop.example?token=secret"}, "create_session, for ***@shop.example"),
+        ("accept_rst", {"nth": 2}, "connections, from number 2 on, once"),
+    ],
+)
+def test_a_rule_tells_when_it_applies(what: str, where: dict[str, Any], told: str) -> None:
+    script = Script()
+    script.add(what, **where)
+    [shown] = log.rules_view(script.rules, None)
+    assert (shown.what, shown.when, shown.met) == (what.partition("~")[0], told, "met 0 of 0")
+
+
+def test_a_rule_that_draws_and_one_without_end_are_told() -> None:
+    script = Script()
+    script.chaos(["status_500", "hang~seconds=2"], 0.1, 1)
+    script.add(["hang", None] * 5_000)
+    drawn, endless = log.rules_view(script.rules, None)
+    assert drawn.what == "status_500 or hang~seconds=2"
+    assert endless.what.startswith("hang, then none, then hang, ")
+    assert len(endless.what) == 201
+
+
+async def test_rules_that_are_spent_come_last_and_say_so(sandbox: Sandbox) -> None:
+    sandbox.fault("status_503", nth=1)
+    sandbox.fault(["status_429", None])
+    sandbox.fault("status_500", skip=9)
+    assert [rule.spent for rule in sandbox.faults.rules] == [False, False, False]
+    assert [(await ask(sandbox)).status for _ in range(3)] == [503, 429, 201]
+    assert [rule.spent for rule in sandbox.faults.rules] == [True, True, False]
+    got = await browse(sandbox.base_url + "/")
+    start = got.page.texts.index("In force")
+    assert got.page.texts[start + 1 : start + 10] == [
+        "status_500", "met 0 of 3", "create_session, from number 10 on",
+        "status_503", "spent, met 1 of 3", "create_session, once",
+        "status_429, then none", "spent, met 2 of 3", "create_session",
+    ]  # fmt: skip
+    assert [row.get("class") for row in got.page.all("li")].count("spent") == 2
 
 
 async def test_a_fault_that_met_a_session_stands_in_its_timeline(sandbox: Sandbox) -> None:

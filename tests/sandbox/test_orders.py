@@ -37,7 +37,7 @@ def test_an_order_sums_its_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "shown"), [(0, "SEK 0.00"), (5, "SEK 0.05"), (124_900, "SEK 1,249.00"), (-1_050, "SEK −10.50")]
+    ("amount", "shown"), [(0, "SEK 0.00"), (5, "SEK 0.05"), (124_900, "SEK 1,249.00"), (-1_050, "−SEK 10.50")]
 )
 def test_money_for_people(amount: int, shown: str) -> None:
     assert money(amount, "SEK") == shown.replace(" ", "\u00a0")

@@ -19,7 +19,7 @@ from kustom_hpp._checks import masked_url
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox.pages.view import path_of
 from kustom_hpp.sandbox.quota import Bucket
-from kustom_hpp.sandbox.script import Rule
+from kustom_hpp.sandbox.script import ANY, Rule
 from kustom_hpp.sandbox.seen import RequestSeen
 from kustom_hpp.sandbox.sessions import Moment, StoredSession
 
@@ -32,6 +32,7 @@ _LOOKED_AT = 500
 _LONGEST_REQUEST = 20_000
 _LONGEST_DETAIL = 500
 _LONGEST_QUERY = 200
+_LONGEST_RULE = 200
 _BAD_REQUEST = 400
 
 # Characters that turn the direction of what follows them: shown as what they are.
@@ -96,6 +97,18 @@ class Tile:
     count: int
     href: str
     chosen: bool
+
+
+@frozen(kw_only=True)
+class RuleView:
+    """A rule, or the quota."""
+
+    what: str
+    when: str
+    """To which requests it applies."""
+    met: str
+    spent: bool = False
+    """True where it has bitten as often as it may."""
 
 
 @frozen(kw_only=True)
@@ -179,7 +192,7 @@ def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
         session_id=session.session_id,
         group=group_of(session, now),
         status=_status(session, now),
-        title=_title(session),
+        title=_id_of(session.request.payment_session_url),
         kind="KP" if session.is_kp else "KCO",
         created=moments[0],
         last=moments[-1],
@@ -191,16 +204,40 @@ def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
     )
 
 
-def rules_view(rules: Iterable[Rule], quota: Bucket | None) -> tuple[str, ...]:
-    """The faults and the quota in force, a sentence for each."""
-    told = []
-    for rule in rules:
-        names = ", ".join("none" if fault is None else str(fault) for fault in rule.faults)
-        told.append(f"{names}: met {rule.bitten} of {rule.seen}")
+def rules_view(rules: Iterable[Rule], quota: Bucket | None) -> tuple[RuleView, ...]:
+    """The quota and the faults in force, in a few words each; those that are spent come last."""
+    ordered = sorted(rules, key=lambda rule: rule.spent)
+    told = [_rule(rule) for rule in ordered[:MOST_RULES]]
+    more = len(ordered) - len(told)
     if quota is not None:
-        told.insert(0, f"quota: {quota.quota.rate:g} creates a second, {quota.quota.size} at once")
-    more = len(told) - MOST_RULES
-    return tuple(told) if more <= 0 else (*told[:MOST_RULES], f"and {more} more")
+        size = f"{quota.quota.rate:g} creates a second, {quota.quota.size:,} at once"
+        told.insert(0, RuleView(what="quota", when=size, met=""))
+    return (*told, RuleView(what=f"and {more} more", when="", met="")) if more else tuple(told)
+
+
+def _rule(rule: Rule) -> RuleView:
+    names = ["none" if fault is None else str(fault) for fault in rule.faults[:_LONGEST_RULE]]
+    what = (", then " if rule.in_order else " or ").join(names)
+    return RuleView(
+        what=what if len(what) <= _LONGEST_RULE else what[:_LONGEST_RULE] + "…",
+        when=", ".join(_when(rule)),
+        met=f"met {rule.bitten:,} of {rule.seen:,}",
+        spent=rule.spent,
+    )
+
+
+def _when(rule: Rule) -> Iterator[str]:
+    """When a rule applies, in pieces: `read_session`, `from number 3 on`, `twice`, `with probability 0.1`."""
+    where = rule.where
+    yield "connections" if rule.on_connection else "any operation" if where.operation == ANY else where.operation
+    if where.only is not None:
+        yield f"for {_id_of(where.only)}"
+    if where.skip:
+        yield f"from number {where.skip + 1:,} on"
+    if where.times is not None:
+        yield {1: "once", 2: "twice"}.get(where.times, f"{where.times:,} times")
+    if where.probability < 1:
+        yield f"with probability {where.probability:g}"
 
 
 def troubles(requests: Iterable[RequestSeen], when: Callable[[float], dt.datetime]) -> tuple[Trouble, ...]:
@@ -242,8 +279,9 @@ def _status(session: StoredSession, now: dt.datetime) -> str:
     return "EXPIRED" if session.is_expired(now) and not session.status.is_final else str(session.status)
 
 
-def _title(session: StoredSession) -> str:
-    path = masked_url(session.request.payment_session_url).partition("?")[0].partition("#")[0]
+def _id_of(payment_session_url: str) -> str:
+    """The id of a payment session: how people call it."""
+    path = masked_url(payment_session_url).partition("?")[0].partition("#")[0]
     return path.rstrip("/").rpartition("/")[2][:_LONGEST_QUERY]
 
 

@@ -28,6 +28,8 @@ DEFAULT_TITLE = "Complete your purchase"
 """Source: docs.klarna.com, HPP customization."""
 MOST_IMAGES = 20
 _LONGEST_ADDRESS = 120
+_SHORT, _LONG = 15, 22
+"""Letters of a total in the largest figures, and in the next smaller ones."""
 _NO_NAME = r"[\d.]+|.*:.*|.*\.localhost"
 
 
@@ -43,7 +45,7 @@ class Row:
 class LineView:
     """A line of the order."""
 
-    quantity: int
+    quantity: str
     name: str
     amount: str
 
@@ -84,6 +86,8 @@ class PageView:
     subtotals: tuple[Row, ...]
     """Empty where `show_subtotal_detail` is HIDE."""
     total: str
+    total_size: str
+    """`long` or `longer` where it needs smaller figures to stand in one line, else empty."""
     button: str
     categories: tuple[Row, ...]
     """The payment methods to choose from: value and name. Empty for a KCO order, which has a choice of its own."""
@@ -230,15 +234,17 @@ def page(session: StoredSession, order: Order) -> PageView:
     """The page of an open session, as it is before it is opened."""
     options = session.request.options or Options()
     hidden = options.show_subtotal_detail is ShowSubtotalDetail.HIDE
+    total = money(order.order_amount, order.currency)
     return PageView(
         path=path_of(session),
         session_id=session.session_id,
         lines=tuple(
-            LineView(quantity=line.quantity, name=line.name, amount=money(line.total_amount, order.currency))
+            LineView(quantity=f"{line.quantity:,}", name=line.name, amount=money(line.total_amount, order.currency))
             for line in order.lines
         ),
         subtotals=() if hidden else tuple(_subtotals(order)),
-        total=money(order.order_amount, order.currency),
+        total=total,
+        total_size="" if len(total) <= _SHORT else "long" if len(total) <= _LONG else "longer",
         button=_BUTTONS[options.purchase_type or PurchaseType.BUY],
         categories=_categories(options) if session.is_kp else (),
         notice=_NOTICES.get(session.status, ""),
