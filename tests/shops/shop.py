@@ -11,6 +11,7 @@ import os
 import secrets
 import sqlite3
 import uuid
+from collections.abc import Awaitable
 
 from attrs import frozen
 
@@ -28,7 +29,8 @@ class Order:
     """What the API must bring when it calls back about this order."""
     session_id: str | None
     status: str
-    """`open` until its session comes to an end; then `COMPLETED`, which is paid, `CANCELLED`, `DISABLED` or `gone`."""
+    """`open` until its session comes to an end; then `COMPLETED`, which is paid, `CANCELLED` or `DISABLED`. `unknown` where
+    the session was gone before its end was seen: it may be paid."""
 
 
 class Orders:
@@ -73,13 +75,13 @@ class Orders:
         return found.fetchone() is not None
 
     def settle(self, order_id: str, status: str, event_id: str | None = None) -> None:
-        """Write down how an order ended, once, and the event that told of it, both or neither."""
+        """Write down how an order ended, once, and the event that told of it, both or neither. `unknown` is no end."""
         self._database.execute("BEGIN IMMEDIATE")
         with self._database:
             if event_id is not None:
                 self._database.execute("INSERT OR IGNORE INTO events VALUES (?)", (event_id,))
-            update = "UPDATE orders SET status = ? WHERE id = ? AND status = 'open'"
-            first = self._database.execute(update, (status, order_id)).rowcount == 1
+            update = "UPDATE orders SET status = ? WHERE id = ? AND status IN ('open', 'unknown') AND status <> ?"
+            first = self._database.execute(update, (status, order_id, status)).rowcount == 1
         if first:  # the callback and the poll both come here: what happens once, happens once
             log.info("order %s: %s", order_id, status)
 
@@ -135,20 +137,28 @@ class Shop:
         order = self.orders.find(order_id)
         if order is None or order.session_id is None or self.orders.is_known(event_id):
             return
-        details = await client.read_session(order.session_id, deadline=30)
-        if details.is_final:
-            self.orders.settle(order_id, str(details.status), event_id)
+        await self._settle(order_id, client.read_session(order.session_id, deadline=30), event_id)
 
     async def follow(self, client: hpp.HPPClient, order_id: str) -> None:
         """The back-up for lost callbacks: look from time to time until the session comes to its end."""
         order = self.orders.find(order_id)
         if order is None or order.session_id is None:
             return
+        await self._settle(
+            order_id, client.wait_for_session(order.session_id, deadline=48 * 3600, poll=self.poll), event_id=None
+        )
+
+    async def _settle(self, order_id: str, reading: Awaitable[hpp.SessionDetails], event_id: str | None) -> None:
         try:
-            details = await client.wait_for_session(order.session_id, deadline=48 * 3600, poll=self.poll)
-            self.orders.settle(order_id, str(details.status))
+            details = await reading
         except hpp.NotFoundError:
-            self.orders.settle(order_id, "gone")
+            # The session is gone, and nobody can say from here whether it was paid before. A real shop reads the order now:
+            # GET /checkout/v3/orders/{id} at the Checkout API, where checkout_complete is paid; where it is gone there too,
+            # /ordermanagement/v1/orders/{id} has it only if it was paid.
+            self.orders.settle(order_id, "unknown")
+            return
+        if details.is_final:
+            self.orders.settle(order_id, str(details.status), event_id)
 
     def page(self, order: Order | None = None) -> str:
         """The shop's one page: the button, or how an order stands; that one looks again by itself."""
@@ -157,7 +167,9 @@ class Shop:
         if order.status == "open":
             wait = '<p id="status">Waiting for your payment ...</p>'
             return _html(wait, head='<meta http-equiv="refresh" content="1">')
-        told = "paid, thank you!" if order.status == "COMPLETED" else f"not paid ({html.escape(order.status)})"
+        told = {"COMPLETED": "paid, thank you!", "unknown": "not known here: the order at Kustom tells"}.get(
+            order.status, f"not paid ({html.escape(order.status)})"
+        )
         return _html(f'<p id="status">Order {html.escape(order.id)}: {told}</p><p><a href="/">Back to the shop</a></p>')
 
     def sorry(self) -> str:

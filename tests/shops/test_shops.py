@@ -107,12 +107,49 @@ async def test_what_was_paid_while_the_shop_was_down_is_found_at_its_start(kind,
         await until_told(browser, f"{url}/orders/{success.rpartition('/')[2]}", "paid, thank you!")
 
 
-async def test_an_order_whose_session_is_gone_is_not_paid(kind, browser, sandbox, orders):
+NOT_KNOWN = "not known here: the order at Kustom tells"
+
+
+async def test_of_an_order_whose_session_is_gone_nothing_is_said_though_nobody_paid(kind, browser, sandbox, orders):
     async with serving(kind, sandbox, orders, poll=0.5) as url:
         await buy(browser, url, sandbox)
-        payment_session_url = sandbox.record.created[-1].payment_session_url
+        order_id = sandbox.record.created[-1].payment_session_url.rpartition("/")[2]
         sandbox.clock.advance(hours=48)
-        await until_told(browser, f"{url}/orders/{payment_session_url.rpartition('/')[2]}", "not paid (gone)")
+        await until_told(browser, f"{url}/orders/{order_id}", f"Order {order_id}: {NOT_KNOWN}")
+    assert orders.find(order_id).status == "unknown"
+
+
+async def test_an_order_that_was_paid_before_its_session_was_gone_is_not_called_unpaid(kind, browser, sandbox, orders):
+    """Paid while the shop was down, and no callback came through: the sandbox knows, the shop cannot."""
+    async with serving(kind, sandbox, orders) as url:
+        session_id = await buy(browser, url, sandbox)
+    order_id = sandbox.act(session_id, "pay").rpartition("/")[2]
+    await sandbox.record.wait_for(lambda record: len(record.callbacks) >= 4)
+    sandbox.clock.advance(hours=48)
+    async with serving(kind, sandbox, orders) as url:
+        await until_told(browser, f"{url}/orders/{order_id}", f"Order {order_id}: {NOT_KNOWN}")
+    assert orders.find(order_id).status == "unknown"
+
+
+async def test_a_callback_after_the_session_is_gone_says_nothing_either(kind, browser, sandbox, orders, caplog):
+    async with serving(kind, sandbox, orders) as url:
+        await buy(browser, url, sandbox)
+        order_id = sandbox.record.created[-1].payment_session_url.rpartition("/")[2]
+        sandbox.clock.advance(hours=48)
+        async with browser.post(f"{url}/status/{order_id}?secret={orders.find(order_id).secret}") as answer:
+            assert answer.status == 204
+        await until_told(browser, f"{url}/orders/{order_id}", NOT_KNOWN)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_callback_corrects_what_was_not_known(kind, browser, sandbox, orders):
+    async with serving(kind, sandbox, orders) as url:
+        session_id = await buy(browser, url, sandbox)
+        order_id = sandbox.record.created[-1].payment_session_url.rpartition("/")[2]
+        orders.settle(order_id, "unknown")
+        assert await told(browser, f"{url}/orders/{order_id}") == f"Order {order_id}: {NOT_KNOWN}"
+        sandbox.act(session_id, "pay")
+        await until_told(browser, f"{url}/orders/{order_id}", f"Order {order_id}: paid, thank you!")
 
 
 async def test_a_disabled_session_is_not_paid(kind, browser, sandbox, orders):
@@ -177,12 +214,16 @@ def test_what_happens_once_happens_once(orders, caplog):
     orders.has_session(order.id, "s-1")
     assert orders.unsettled() == [order.id]
     assert not orders.is_known("e-1")
+    orders.settle(order.id, "unknown")
+    orders.settle(order.id, "unknown")
+    assert orders.unsettled() == []
     for event_id in ("e-1", "e-1", None, "e-2"):
         orders.settle(order.id, "COMPLETED", event_id)
-    orders.settle(order.id, "gone")
+    orders.settle(order.id, "unknown")
+    orders.settle(order.id, "CANCELLED")
     assert orders.find(order.id).status == "COMPLETED"
     assert [orders.is_known(event_id) for event_id in ("e-1", "e-2", "e-3", None)] == [True, True, False, False]
-    assert caplog.messages == [f"order {order.id}: COMPLETED"]
+    assert caplog.messages == [f"order {order.id}: unknown", f"order {order.id}: COMPLETED"]
 
 
 @pytest.mark.parametrize("name", ["aiohttp_shop", "fastapi_shop"])
