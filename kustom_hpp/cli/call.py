@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from kustom_hpp._codec import codec
 from kustom_hpp.cli.output import CommandError, Exit, given, note
 from kustom_hpp.cli.source import STDIN
+from kustom_hpp.config.values import LONGEST
 from kustom_hpp.events import Event, Finished, Hook, Retrying
 
 
@@ -18,6 +19,9 @@ def check_seconds(_: Any, value: float | None) -> None:
     """For cyclopts: a ValueError is a usage error."""
     if value is not None and not (math.isfinite(value) and value > 0):
         msg = "It must be a finite number of seconds above 0."
+        raise ValueError(msg)
+    if value is not None and value > LONGEST:
+        msg = f"It must be at most {LONGEST:,.0f} seconds."
         raise ValueError(msg)
 
 

@@ -32,10 +32,11 @@ def _positive(name: str, value: object, *, zero: bool = False) -> None:
 
 def _is_number(value: object) -> TypeGuard[float]:
     """A number of seconds that a clock can add: neither NaN nor beyond thirty years."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LONGEST <= value <= _LONGEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -LONGEST <= value <= LONGEST
 
 
-_LONGEST = 1e9
+LONGEST = 1e9
+"""Seconds that a wait can be told to take."""
 
 
 def _whole(name: str, value: object) -> None:

@@ -307,6 +307,11 @@ def test_no_credentials(cli: Cli, name: str) -> None:
     [
         ("wait x", "--deadline"),
         ("wait x --deadline 0", "It must be a finite number of seconds above 0."),
+        ("wait x --deadline 1e10", "It must be at most 1,000,000,000 seconds."),
+        ("read x --deadline 1e10", "It must be at most 1,000,000,000 seconds."),
+        ("disable x --deadline 1e10", "It must be at most 1,000,000,000 seconds."),
+        ("distribute x - --deadline 1e10", "It must be at most 1,000,000,000 seconds."),
+        ("create - --deadline 1e10", "It must be at most 1,000,000,000 seconds."),
         ("wait x --deadline 1 --poll 0.1", "It must be a finite number of seconds from 0.5."),
         ("wait x --deadline 1 --poll nan", "It must be a finite number of seconds from 0.5."),
         ("read", 'Command "read" parameter SESSION requires an argument.'),
