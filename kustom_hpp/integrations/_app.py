@@ -18,7 +18,8 @@ from kustom_hpp.errors import CallbackError, ConfigError
 Request = TypeVar("Request")
 
 OnUpdate = Callable[[Request, callbacks.StatusUpdate], Coroutine[Any, Any, None]]
-"""What takes a status update: the request that brought it, and the update. It runs after the answer has gone out."""
+"""What takes a status update: the request that brought it, and the update. It is begun when the answer is made, which may be
+before the answer goes out, and holds it up only where it blocks the event loop."""
 Secret = str | Callable[[Request], str | Awaitable[str | None] | None]
 """The secret that a callback must bring, or what finds it for a request: None where there is none, as for an order that
 nobody knows."""
@@ -67,13 +68,20 @@ class Running:
             for task in self._others:
                 task.cancel()
             if self._updates:
-                _, late = await asyncio.wait(self._updates, timeout=self._grace)
-                for task in late:
-                    _log.warning("a status update was not worked off within %g s of the app's stop", self._grace)
-                    task.cancel()
-            await asyncio.gather(*self._updates, *self._others, return_exceptions=True)
+                await asyncio.wait(self._updates, timeout=self._grace)
         finally:
-            await self.client.aclose()
+            # The grace is over, or the stop itself was cancelled within it: nothing outlives the client either way.
+            try:
+                await self._end()
+            finally:
+                await self.client.aclose()
+
+    async def _end(self) -> None:
+        for task in self._updates:
+            if not task.done():
+                _log.warning("a status update was not worked off when the app stopped, with %g s of grace", self._grace)
+                task.cancel()
+        await asyncio.gather(*self._updates, *self._others, return_exceptions=True)
 
 
 async def _watched(work: Coroutine[Any, Any, None], what: str) -> None:
@@ -133,7 +141,11 @@ class StatusEndpoint(Generic[Request]):
         self._max_size = max_size
 
     async def answer(self, running: Running, request: Request, incoming: Incoming) -> Answer:
-        """Judge a request, hand the update on, and say what to answer; the update is worked on after that."""
+        """Judge a request, hand the update on, and say what to answer.
+
+        Implementation note: the update is begun here, and not once the answer has gone out. What was judged good is then
+        worked off whatever becomes of its connection, and a stop that comes right now gives it the grace.
+        """
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 update = await self._judge(request, incoming)

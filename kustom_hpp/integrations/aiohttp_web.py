@@ -67,7 +67,7 @@ def client_from(where: web.Request | web.Application) -> HPPClient:
 
 
 def run_in_background(where: web.Request | web.Application, work: Coroutine[Any, Any, None]) -> None:
-    """Do something after the answer, such as to wait for the session; what it raises is logged.
+    """Do something that the answer does not wait for, such as to wait for the session; what it raises is logged.
 
     It is cancelled when the app stops, so it must be such that the next start finds what is left to do.
 
@@ -92,13 +92,14 @@ def status_endpoint(
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     """The handler for `MerchantUrls.status_update`, to be added with `app.router.add_post`.
 
-    It answers 204 and works on the update after that; 403 for a wrong secret, before the body is read; 413, 400 and 405
-    for what is no callback; 503 where the secret was not found in time, so that the API comes again.
+    It answers 204 and does not wait for the work on the update; 403 for a wrong secret, before the body is read; 413, 400
+    and 405 for what is no callback; 503 where the secret was not found in time, so that the API comes again.
 
     Args:
-        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. The
-            API was answered already: what it raises is logged, and does not make the API come again. It gets repeated
-            calls too: de-duplicate by `update.event_id`.
+        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It is
+            begun when the answer is made, which middleware may still hold back: do nothing in it that blocks the event
+            loop. What it raises is logged, and does not make the API come again. It gets repeated calls too: de-duplicate
+            by `update.event_id`.
         secret: the one to expect, or a function, async or not, that finds it for a request by what the URL says, and
             gives None where there is none.
         parameter: the secret's name in the query, as `with_secret` put it there.

@@ -87,7 +87,7 @@ def client_from(where: Where) -> HPPClient:
 
 
 def run_in_background(where: Mapping[str, Any], work: Coroutine[Any, Any, None]) -> None:
-    """Do something after the answer, such as to wait for the session; what it raises is logged.
+    """Do something that the answer does not wait for, such as to wait for the session; what it raises is logged.
 
     It is cancelled when the app stops, so it must be such that the next start finds what is left to do.
 
@@ -112,13 +112,14 @@ def status_endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint for `MerchantUrls.status_update`, to be added with `app.add_route(..., methods=["POST"])`.
 
-    It answers 204 and works on the update after that; 403 for a wrong secret, before the body is read; 413, 400 and 405
-    for what is no callback; 503 where the secret was not found in time, so that the API comes again.
+    It answers 204 and does not wait for the work on the update; 403 for a wrong secret, before the body is read; 413, 400
+    and 405 for what is no callback; 503 where the secret was not found in time, so that the API comes again.
 
     Args:
-        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. The
-            API was answered already: what it raises is logged, and does not make the API come again. It gets repeated
-            calls too: de-duplicate by `update.event_id`.
+        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It is
+            begun when the answer is made, which middleware may still hold back: do nothing in it that blocks the event
+            loop. What it raises is logged, and does not make the API come again. It gets repeated calls too: de-duplicate
+            by `update.event_id`.
         secret: the one to expect, or a function, async or not, that finds it for a request by what the URL says, and
             gives None where there is none.
         parameter: the secret's name in the query, as `with_secret` put it there.
@@ -131,11 +132,10 @@ def status_endpoint(
     endpoint = StatusEndpoint(on_update, secret, max_size)
 
     async def take(request: Request) -> Response:
-        length = request.headers.get("content-length", "")
         incoming = Incoming(
             method=request.method,
             secrets=request.query_params.getlist(parameter),
-            length=int(length) if length.isdecimal() else None,
+            length=_length(request.headers.get("content-length", "")),
             body=_body(request),
         )
         answer = await endpoint.answer(_running(request), request, incoming)
@@ -148,12 +148,20 @@ def status_endpoint(
 
 
 def _running(where: Mapping[str, Any]) -> Running:
-    # A request is a mapping too, its scope. The lifespan's state and not the app's: a mounted app sees it too.
-    running = where.get("state", where).get(_STATE)
+    # A request is a mapping too, its scope. The lifespan's state and not the app's: a mounted app sees it too. What was given
+    # is looked at first: it may be a state that has a "state" of its own.
+    state = where if _STATE in where else where.get("state")
+    running = state.get(_STATE) if isinstance(state, Mapping) else None
     if not isinstance(running, Running):
         msg = "the app has no client: give it lifespan=client_context(), or let your own lifespan yield its state on"
         raise ConfigError(msg)
     return running
+
+
+def _length(told: str) -> int | None:
+    # Not every server judges it. The first digits of a number that is too long for any body tell as much as all of them,
+    # and int() takes no more than some thousands.
+    return int(told[:18]) if told.isdecimal() else None
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

@@ -9,10 +9,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
+from starlette.applications import Starlette
+from starlette.requests import Request
 
 import kustom_hpp as hpp
 from kustom_hpp.callbacks import StatusUpdate
-from kustom_hpp.integrations import _app
+from kustom_hpp.integrations import _app, starlette
 from kustom_hpp.sandbox import Sandbox
 from tests.golden import FULL_DETAILS, FULL_SESSION_DETAILS
 from tests.integrations.web import APPS, App
@@ -472,7 +475,7 @@ async def test_stopping_finishes_updates_and_cancels_all_else(kind, browser, cap
     assert ended == {"forever": False, "finished": False, "cut": False}
     assert clients[0]._parts.transport.closed
     (record,) = [record for record in caplog.records if record.name == "kustom_hpp"]
-    assert record.message == "a status update was not worked off within 0.3 s of the app's stop"
+    assert record.message == "a status update was not worked off when the app stopped, with 0.3 s of grace"
 
 
 async def test_nothing_is_begun_once_the_app_stops(kind):
@@ -501,8 +504,104 @@ async def test_a_client_is_closed_though_the_stop_itself_is_cancelled():
     with pytest.raises(asyncio.CancelledError):
         await stop
     assert running.client._parts.transport.closed
-    for task in tuple(running._updates):
-        task.cancel()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_nothing_outlives_a_stop_that_is_cancelled(times, caplog):
+    """Within its grace, and then once more while the updates clean up; each still has its client when it ends."""
+    ended = []
+    held = asyncio.Event()
+
+    async def work(name):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if name == "update" and times == 2:
+                held.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(10)
+            ended.append((name, running.client._parts.transport.closed))
+
+    before = asyncio.all_tasks()
+    running = _app.Running(no_client(), 60.0)
+    running.take(work("update"))
+    running.run(work("other"))
+    await asyncio.sleep(0)
+    stop = asyncio.create_task(running.aclose())
+    await asyncio.sleep(0)
+    for _ in range(times - 1):
+        stop.cancel()
+        await asyncio.wait_for(held.wait(), 5)
+    stop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stop
+    assert sorted(ended) == [("other", False), ("update", False)]
+    assert asyncio.all_tasks() == before
+    assert running.client._parts.transport.closed
+    assert [record.message for record in caplog.records if record.name == "kustom_hpp"] == [
+        "a status update was not worked off when the app stopped, with 60 s of grace"
+    ]
+
+
+async def test_what_was_judged_good_is_worked_off_though_the_answer_never_goes_out():
+    """The update belongs to the app from the moment that its answer is made."""
+
+    async def body():
+        yield BODY
+
+    taken = Taken()
+    running = _app.Running(no_client(), 5.0)
+    incoming = _app.Incoming(method="POST", secrets=[SECRET], length=None, body=body())
+    request = make_mocked_request("POST", "/status/7")
+    answer = await _app.StatusEndpoint(taken, SECRET, 65_536).answer(running, request, incoming)
+    assert answer == _app.Answer(status=204)
+    await running.aclose()
+    assert taken.updates == [UPDATE]
+
+
+# ------------------------------------------------------------------------------------------------------------ Starlette only
+
+
+@pytest.mark.parametrize(
+    ("query", "length", "status"),
+    [
+        (f"secret={SECRET}", "9" * 5000, 413),
+        (f"secret={SECRET}", "9" * 19, 413),
+        (f"secret={SECRET}", "0" * 5000 + "2", 204),
+        (f"secret={SECRET}", "two", 204),
+        ("secret=wrong", "9" * 5000, 403),
+    ],
+)  # fmt: skip
+async def test_a_content_length_that_the_server_did_not_judge(query, length, status):
+    """Some servers hand on whatever stands there: what counts is the secret, then how much comes."""
+    app = Starlette()
+    app.add_route("/status", starlette.status_endpoint(Taken(), secret=SECRET), methods=["POST"])
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    async with starlette.client_context(no_client)(app) as state:
+        scope = {
+            "type": "http", "method": "POST", "path": "/status", "root_path": "", "query_string": query.encode(),
+            "headers": [(b"content-length", length.encode())], "state": dict(state),
+        }  # fmt: skip
+        await app(scope, receive, send)
+    assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize("own", [{"x": 1}, object(), None], ids=repr)
+async def test_a_state_may_have_a_state_of_its_own(own):
+    async with starlette.client_context(no_client)(Starlette()) as state:
+        given = {"state": own, **state}
+        client = starlette.client_from(state)
+        assert starlette.client_from(given) is client
+        assert starlette.client_from(Request({"type": "http", "state": given})) is client
+    with pytest.raises(hpp.ConfigError, match="the app has no client"):
+        starlette.client_from({"state": own})
 
 
 # ------------------------------------------------------------------------------------------------------------ other libraries
