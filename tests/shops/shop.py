@@ -153,8 +153,8 @@ class Shop:
             details = await reading
         except hpp.NotFoundError:
             # The session is gone, and nobody can say from here whether it was paid before. A real shop reads the order now:
-            # GET /checkout/v3/orders/{id} at the Checkout API, where checkout_complete is paid; where it is gone there too,
-            # /ordermanagement/v1/orders/{id} has it only if it was paid.
+            # GET /checkout/v3/orders/{id} at the Checkout API, where checkout_complete is paid; where it has expired there
+            # too, GET /ordermanagement/v1/orders/{id}, the API for orders that are completed.
             self.orders.settle(order_id, "unknown")
             return
         if details.is_final:
