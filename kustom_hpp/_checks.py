@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
+from urllib.parse import unquote
 
 import attrs
 from yarl import URL
@@ -215,11 +216,23 @@ def url_secrets(url: str) -> Iterator[str]:
     """The parts of a URL that must not show up in an error: its query, and the values in it."""
     query = url.partition("?")[2]
     if query:
-        yield query
+        # A few characters alone would be found in every other word.
+        yield query if len(query) >= _SECRET_LENGTH else f"?{query}"
     for pair in query.partition("#")[0].split("&"):
         value = pair.partition("=")[2]
         if len(value) >= _SECRET_LENGTH and not re.fullmatch(_PLACEHOLDER, value):
             yield value
+
+
+def link_secrets(url: str) -> Iterator[str]:
+    """The same of a URL that the API gave: its query, and the user info and the fragment that it should not have."""
+    rest, _, fragment = url.partition("#")
+    for secret in url_secrets(rest):
+        yield secret
+        if (plain := unquote(secret)) != secret:
+            yield plain
+    user = re.split("[/?]", rest.partition("://")[2], maxsplit=1)[0].rpartition("@")[0]
+    yield from (part for part in (user, user.partition(":")[2], fragment) if len(part) >= _SECRET_LENGTH)
 
 
 def extra_secrets(value: object) -> Iterator[str]:

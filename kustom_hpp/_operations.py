@@ -81,9 +81,9 @@ DISTRIBUTE_SESSION = Operation(
 )
 """Source: docs.kustom.co, "Distribute an HPP session" (503: internal error, please try again). Each one sends a message.
 
-A 503 in the API's own words is that documented one, and is tried again as it says. One without an `error_code` is some
-gateway's, which sends it after the API behind it did the work too. How far an internal error came nobody knows, so that
-either is of unknown outcome in the end.
+A 503 in the API's own words is that documented one, and is tried again as it says. One without an `error_code` of the
+API's form is some gateway's, which sends it after the API behind it did the work too. How far an internal error came nobody
+knows, so that either is of unknown outcome in the end.
 """
 
 OPERATIONS = (CREATE_SESSION, READ_SESSION, DISABLE_SESSION, DISTRIBUTE_SESSION)

@@ -211,20 +211,33 @@ class Protocol:
 
 def _redacted(body: bytes, secrets: list[Secret]) -> bytes:
     """A body without our secrets, as JSON spells them too: with "/" or what is not ASCII escaped."""
+    shown = body.decode(errors="surrogateescape")
     for secret in secrets:
-        spelled = {secret, *(Secret(json.dumps(secret, ensure_ascii=ascii_only)[1:-1]) for ascii_only in (True, False))}
+        spelled = {secret}
+        if not secret.isascii():
+            spelled |= {Secret(secret.lower()), Secret(secret.upper())}  # whose escapes are others
+        spelled |= {
+            Secret(json.dumps(one, ensure_ascii=ascii_only)[1:-1]) for one in spelled for ascii_only in (True, False)
+        }
         spelled |= {Secret(spelling.replace("/", "\\/")) for spelling in spelled}
         for spelling in sorted(spelled, key=len, reverse=True):
-            body = body.replace(spelling.encode(errors="surrogatepass"), b"***")
-    return body
+            # What is no UTF-8, here or there, comes out as it went in.
+            shown = _without(shown, spelling.encode(errors="surrogatepass").decode(errors="surrogateescape"))
+    return shown.encode(errors="surrogateescape")
 
 
 def hidden(text: str | None, secrets: list[Secret]) -> str:
     """A text without our secrets: whatever way they were escaped in the body, here they would be plain."""
     shown = text or ""
     for secret in secrets:
-        shown = shown.replace(secret, "***")
+        shown = _without(shown, secret)
     return shown
+
+
+def _without(text: str, secret: str) -> str:
+    """A text without a secret, in small letters or large: servers normalise an e-mail address before they echo it."""
+    # The quick look first: nearly always there is nothing to hide.
+    return re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE) if secret.casefold() in text.casefold() else text
 
 
 def _environment_of(url: str) -> Environment | None:

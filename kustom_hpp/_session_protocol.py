@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 from attrs import field, frozen
 from yarl import URL
 
-from kustom_hpp._checks import mask_url, shape
+from kustom_hpp._checks import link_secrets, mask_url, shape
 from kustom_hpp._operations import Operation
 from kustom_hpp._protocol import Protocol, correlation_id, hidden
 from kustom_hpp.config import Settings
@@ -77,8 +78,8 @@ class SessionProtocol(Protocol):
     def build(self, operation: Operation, request: Target, deadline: float | None) -> HttpRequest:
         """The HTTP request for an operation on a session.
 
-        Goes to the URL that the API gave with the session, where that is on this client's own origin (scheme, host and
-        port), and else to the path with the id. Credentials go nowhere else, whatever an answer says.
+        Goes to the URL that the API gave with the session, where that is below this client's own base URL (scheme, host,
+        port and path), and else to the path with the id. Credentials go nowhere else, whatever an answer says.
 
         Args:
             operation: the row.
@@ -134,7 +135,7 @@ class SessionProtocol(Protocol):
     def _url(self, operation: Operation, target: Target) -> URL:
         base = self._settings.base_url
         match = re.fullmatch(_URL, target.url) if isinstance(target.url, str) else None
-        if match is not None and _is_origin(match[1], base):
+        if match is not None and _is_origin(match[1], base) and _is_below(match[2], base):
             # Our own origin with their path, so that no other reading of their authority can count.
             return URL(f"{base.origin()}{match[2]}", encoded=True)
         if not re.fullmatch(_ID, target.session_id):
@@ -153,6 +154,8 @@ class SessionProtocol(Protocol):
         return self._codec.dumps(request)
 
     def _sent(self, request: Target) -> Iterator[str]:
+        if isinstance(request.url, str):
+            yield from link_secrets(request.url)
         if request.request is not None:
             yield from secrets_of_distribution(request.request)
 
@@ -165,3 +168,14 @@ def _is_origin(url: str, base: URL) -> bool:
     except ValueError:
         return False
     return origin == (base.scheme, base.host, base.port)
+
+
+def _is_below(path_and_query: str, base: URL) -> bool:
+    """Whether a path stands below the base URL's, with no way up in it: an API behind a gateway may know itself without.
+
+    There is a way up in what a server may take for one too: `%2e%2e`, `..%2f` and `..;x`.
+    """
+    path = path_and_query.partition("?")[0]
+    if not path.startswith(base.raw_path.rstrip("/") + "/"):
+        return False
+    return not re.search(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|$)", unquote(path))

@@ -8,6 +8,7 @@ The first attempt runs bare. Only a failure wakes tenacity, which is fed that fa
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,6 +38,8 @@ T = TypeVar("T")
 
 _NO_ATTEMPT = (ClientClosedError, ConfigError, DeadlineExceededError, WrongLoopError)
 """Errors of a turn that came to no request."""
+_CODE = r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*"
+"""The form of the API's own codes. Source: docs.kustom.co, errors in checkout and "Distribute an HPP session"."""
 
 
 class Quota:
@@ -112,8 +115,10 @@ def worth_repeating(error: BaseException, rules: Rules) -> bool:
 
 
 def _is_documented(error: HPPError, rules: Rules) -> bool:
-    """Whether the API itself asks to try again; a status alone may be some gateway's."""
-    return isinstance(error, ApiError) and error.status in rules.try_again and error.code is not None
+    """Whether the API itself asks to try again; a status alone, or a code of another form, may be some gateway's."""
+    if not isinstance(error, ApiError) or error.status not in rules.try_again:
+        return False
+    return re.fullmatch(_CODE, error.code or "") is not None
 
 
 async def call(  # noqa: PLR0917 - what one call is made of

@@ -196,6 +196,8 @@ def of_the_api(status: int, code: str | None = "INTERNAL_ERROR") -> hpp.HPPError
     [
         (of_the_api(503), True),
         (of_the_api(503, code=None), False),  # some gateway's, after the work perhaps
+        *((of_the_api(503, code=code), False) for code in ("", "\\x00", "503", "unavailable", "A B", "_", "***", "É")),
+        *((of_the_api(503, code=code), True) for code in ("UNKNOWN", "TRY_AGAIN", "E2")),
         (of_the_api(500), False),
         (of_the_api(504), False),
         (hpp.ServerError("x", status=503, code="X", delivery=A), False),

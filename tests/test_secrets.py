@@ -418,6 +418,12 @@ ODD_SESSIONS = [
         distribution_url=f"https://evil.example/?s={planted.extra}",
         extra={"newer": planted.extra},
     ),
+    lambda planted: hpp.Session(
+        session_id=SESSION_ID,
+        redirect_url="https://pay.example/",
+        session_url=f"https://api.playground.kustom.co/hpp/v1/sessions/{SESSION_ID}?token={planted.extra}#x",
+        distribution_url=f"https://api.playground.kustom.co/distribution?token={planted.extra}",
+    ),
     lambda planted: hpp.SessionDetails(session_id=SESSION_ID, authorization_token=planted.customer),
     lambda planted: f"https://evil.example/{SESSION_ID}",
 ]

@@ -104,10 +104,11 @@ FOLLOWED = [
     (BASE, f"{BASE}:443/hpp/v2/s-1", f"{BASE}/hpp/v2/s-1"),
     (BASE, "HTTPS://API.PLAYGROUND.KUSTOM.CO/hpp/v2/S-1", f"{BASE}/hpp/v2/S-1"),
     (BASE, f"{BASE}/hpp/v2/s-1?region=eu&x=%7Ba%7D#part", f"{BASE}/hpp/v2/s-1?region=eu&x=%7Ba%7D"),
-    (BASE, f"{BASE}/a%2Fb/..;/x", f"{BASE}/a%2Fb/..;/x"),
+    (BASE, f"{BASE}/a%2Fb/..b/.c/x?a=/../x", f"{BASE}/a%2Fb/..b/.c/x?a=/../x"),
     ("http://127.0.0.1:8080", "http://127.0.0.1:8080/s", "http://127.0.0.1:8080/s"),
     ("http://[::1]:8080", "http://[::1]:8080/s", "http://[::1]:8080/s"),
-    ("https://gateway.example/kustom", "https://gateway.example/other", "https://gateway.example/other"),
+    ("https://gateway.example/kustom", "https://gateway.example/kustom/a", "https://gateway.example/kustom/a"),
+    ("https://gateway.example/a/b/", "https://gateway.example/a/b/?c=d", "https://gateway.example/a/b/?c=d"),
 ]
 
 
@@ -141,6 +142,24 @@ NOT_FOLLOWED = [
 def test_any_other_returned_url_is_data(operation, url):
     expected = f"{BASE}{operation.path.replace('{session_id}', 's-1')}"
     assert url_of(with_urls(url), operation) == expected
+
+
+@by_operation
+@pytest.mark.parametrize(
+    "path",
+    [
+        # An API that does not know of the gateway's path builds its links without it: another application answers there.
+        "/hpp/v1/sessions/s-1", "/", "/kustom", "/kustom?x", "/kustomer/x", "/Kustom/x", "//kustom/x", "/other/kustom/x",
+        "/kustom/../x", "/kustom/..", "/kustom/./x", "/kustom/a/.?x", "/kustom/%2e%2e/x", "/kustom/.%2E/x", "/kustom/..%2fx",
+        "/kustom/a%2f..%2f..%2fx", "/kustom/..;/x", "/kustom/..;a=b/x", "/kustom/%2e%2e%3b/x", "/kustom/%2E",
+    ],
+)  # fmt: skip
+def test_a_returned_url_above_the_base_urls_path_is_data(operation, path):
+    base = "https://gateway.example/kustom"
+    expected = f"{base}{operation.path.replace('{session_id}', 's-1')}"
+    assert url_of(with_urls(f"https://gateway.example{path}"), operation, base_url=base) == expected
+    if "/." in path or "%2" in path:
+        assert url_of(with_urls(f"{BASE}{path}"), operation) == f"{BASE}{expected.removeprefix(base)}"
 
 
 @given(st.text(max_size=40) | st.builds("{}{}".format, st.just(BASE), st.text(max_size=20)))
@@ -356,6 +375,62 @@ def test_a_contact_that_a_server_echoes_is_not_passed_on(secret, digits, status,
         hidden = digits if method == "sms" else secret
         assert hidden not in told
         assert KEY not in told
+
+
+ADDRESS = "Alva.Ek@Shop.Example"
+
+
+@pytest.mark.parametrize("spelling", [str.lower, str.upper, str.casefold, str.swapcase, str.title])
+@pytest.mark.parametrize("address", [ADDRESS, "Änne.Öst@Shop.Example"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_contact_that_a_server_normalises_is_not_passed_on(address, spelling, ascii_only):
+    told = spelling(address)
+    body = {"error_code": "CONSTRAINT_VIOLATION", "error_messages": [f"no {told}"], "at": {"to": told}}
+    written = answer(400, json.dumps(body, ensure_ascii=ascii_only).encode(), {"x-correlation-id": told})
+    error = error_of(written, DISTRIBUTE_SESSION, request=hpp.EmailDistribution(email=address))
+    assert error.code == "CONSTRAINT_VIOLATION"
+    assert error.messages == ("no ***",)
+    assert error.correlation_id == "***"
+    shown = str(error) + repr(vars(error))
+    assert address.partition("@")[0][1:].lower() not in shown.lower()
+    assert json.loads(error.body)["at"] == {"to": "***"}
+
+
+def test_what_hides_nothing_leaves_a_body_as_it_came():
+    raw = b'{"error_code":"X","a":"\xff\xfe","b":"\xed\xa0\x80","c":"\xc3\xa4"}'
+    error = error_of(answer(400, raw), DISTRIBUTE_SESSION, request=hpp.EmailDistribution(email=ADDRESS))
+    assert error.body == raw
+
+
+LINK_SECRET = "f00dfeed0123"
+
+
+@by_operation
+@pytest.mark.parametrize(
+    ("query", "echo"),
+    [
+        (f"token={LINK_SECRET}", f"token={LINK_SECRET}"),
+        (f"region=eu&token={LINK_SECRET}#part", LINK_SECRET),
+        (f"token=%20{LINK_SECRET[:6]}%20{LINK_SECRET[6:]}", f" {LINK_SECRET[:6]} {LINK_SECRET[6:]}"),
+        (f"a=b#{LINK_SECRET}", LINK_SECRET),
+        ("t=f00d", "?t=f00d"),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_the_query_of_a_returned_url_is_not_passed_on(operation, query, echo, status):
+    session = with_urls(f"{BASE}/hpp/v1/sessions/s-1?{query}")
+    body = {"error_code": "X", "error_messages": [f"nothing at /hpp/v1/sessions/s-1?{query}, {echo}"], "echo": echo}
+    error = error_of(answer(status, body, {"x-correlation-id": echo}), operation, session=session)
+    told = str(error) + repr(vars(error)) + pickle.dumps(error).decode("latin-1")
+    assert "f00d" not in told
+    assert error.code == "X"
+    assert "nothing at /hpp/v1/sessions/s-1" in str(error)
+
+
+def test_the_user_in_a_returned_url_is_not_passed_on():
+    session = with_urls(f"https://anyone:{LINK_SECRET}@evil.example/x?y")
+    error = error_of(answer(400, {"error_messages": [f"who is anyone:{LINK_SECRET}, {LINK_SECRET}?"]}), session=session)
+    assert error.messages == ("who is ***, ***?",)
 
 
 def test_nothing_of_a_target_shows_what_is_sent():
