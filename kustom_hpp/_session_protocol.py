@@ -129,7 +129,8 @@ class SessionProtocol(Protocol):
             f"{operation.name} was answered with {answer.status}, but {why}: {operation.in_doubt}",
             status=answer.status,
             correlation_id=hidden(correlation_id(answer.headers), self._secrets(request)) or None,
-            cause=answer.broken,
+            # What is too long was not cut off on its way: it comes as long the next time.
+            cause=None if answer.too_long else answer.broken,
         )
 
     def _url(self, operation: Operation, target: Target) -> URL:

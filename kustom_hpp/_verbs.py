@@ -141,7 +141,7 @@ class Verbs:
             ConfigError: deadline or poll cannot work; nothing attempted.
             ClientClosedError: nothing attempted.
             WrongLoopError: nothing attempted.
-            DeadlineExceededError: the status is not final yet; `details` has the last ones.
+            DeadlineExceededError: the status is not final yet, perhaps after many reads; `details` has the last ones.
             CertificateError: nothing sent.
             NotFoundError: the session has expired, or is unknown here; `details` has the last ones. It will not be paid
                 any more; whether it was, between the last read and its end, the order tells.
@@ -151,8 +151,10 @@ class Verbs:
         Source: docs.kustom.co, "Tracking session status".
 
         """
-        config.check_deadline(deadline)
+        config.check_deadline(deadline, required=True)
         check_poll(poll)
+        # A session that is none is told as such, whatever the deadline.
+        self._session_parts.protocol.build(READ_SESSION, target_of(READ_SESSION, session), None)
 
         async def read(left: float) -> SessionDetails:
             return await self.read_session(session, deadline=left)

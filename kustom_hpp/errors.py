@@ -47,7 +47,8 @@ class HPPError(Exception):
     """The root of all errors of this library. It does not exist unless it is an `OutcomeUnknownError`.
 
     Attributes:
-        delivery: what is known about the whole call, over all its attempts; None where no request was made.
+        delivery: what is known about the whole call, over all its attempts (of a read, about the last one alone); None
+            where no request was made.
         attempts: how many requests were made.
         correlation_id: the API's id for the request; quote it when you write to Kustom's support.
         cause: what went wrong below, as text: class, errno and phase; None where there is nothing below.
@@ -118,7 +119,7 @@ class DeadlineExceededError(HPPError):
 
     Attributes:
         details: of `wait_for_session`, how the session stood when it was read last (a `SessionDetails`); None where no
-            read was answered, and for all other calls.
+            read told its status, and for all other calls.
 
     """
 

@@ -155,3 +155,5 @@ class HttpResponse:
     """Why the body is not whole (class and phase of what went wrong, in words); None where it is whole."""
     timed_out: bool = False
     """True where the body is not whole because time ran out."""
+    too_long: bool = False
+    """True where the body is not whole because it is longer than the transport takes: that does not pass by itself."""

@@ -550,8 +550,10 @@ def test_deadlines(seconds):
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), True, "10", None, [], 1j])
 def test_deadlines_that_cannot_be(seconds):
-    with pytest.raises(hpp.ConfigError, match="deadline must be a finite number of seconds"):
+    with pytest.raises(hpp.ConfigError, match="deadline must be a finite number of seconds from now, or None, got"):
         config.check_deadline(seconds)
+    with pytest.raises(hpp.ConfigError, match="deadline must be a finite number of seconds from now, got"):
+        config.check_deadline(seconds, required=True)
 
 
 RETRY = hpp.RetrySettings(max_attempts=2)

@@ -143,6 +143,12 @@ LASTING = {
     "302": (lambda: FakeTransport.answer(302), hpp.UnexpectedStatusError),
     "another certificate": (lambda: hpp.CertificateError("expired"), hpp.CertificateError),
     "something else": (lambda: FakeTransport.answer(200, b"<html>"), hpp.DecodeError),
+    "too long": (
+        lambda: hpp.HttpResponse(
+            status=200, headers={}, body=b"{", broken="longer than 1,048,576 bytes", too_long=True
+        ),
+        hpp.DecodeError,
+    ),
     "another session": (lambda: FakeTransport.answer(200, {"session_id": "another"}), hpp.DecodeError),
     "closed": (lambda: hpp.ClientClosedError("closed"), hpp.ClientClosedError),
     "another loop": (lambda: hpp.WrongLoopError("loop"), hpp.WrongLoopError),
@@ -291,13 +297,17 @@ async def test_a_poll_that_is_none(poll):
 
 @pytest.mark.parametrize("deadline", [None, "10", float("nan"), True])
 async def test_a_deadline_that_is_none(deadline):
-    with pytest.raises(hpp.ConfigError, match="deadline must be a finite number"):
+    # None is no way out here: a wait has an end.
+    with pytest.raises(hpp.ConfigError, match=r"^deadline must be a finite number of seconds from now, got"):
         await Waited(at("COMPLETED"), deadline=deadline).run()
 
 
 async def test_a_session_that_is_none():
     with pytest.raises(hpp.InvalidRequestError, match="session: must be the id alone"):
         await Waited(at("COMPLETED")).run("../x")
+    for bad in (None, "a/b"):
+        with pytest.raises(hpp.InvalidRequestError):
+            await Waited(at("COMPLETED"), deadline=-1).run(bad)
 
 
 async def test_cancellation_passes_through():

@@ -123,8 +123,12 @@ def check_on_unknown(value: object) -> None:
         raise ConfigError(msg)
 
 
-def check_deadline(seconds: object) -> float:
+def check_deadline(seconds: object, *, required: bool = False) -> float:
     """A caller's deadline in seconds from now. What has run out already is no mistake: the call says so itself.
+
+    Args:
+        seconds: what was given.
+        required: whether None is no way out.
 
     Raises:
         ConfigError: it is no finite number.
@@ -132,7 +136,7 @@ def check_deadline(seconds: object) -> float:
     """
     if _is_number(seconds):
         return seconds
-    msg = f"deadline must be a finite number of seconds from now, or None, got {seconds!r}"
+    msg = f"deadline must be a finite number of seconds from now{'' if required else ', or None'}, got {seconds!r}"
     raise ConfigError(msg)
 
 

@@ -230,7 +230,12 @@ class HTTPSessionManager:
             self._blind = mark.sent = True
         self._proven = True
         return HttpResponse(
-            status=answer.status, headers=answer.headers, body=b"".join(chunks), broken=broken, timed_out=clock.expired
+            status=answer.status,
+            headers=answer.headers,
+            body=b"".join(chunks),
+            broken=broken,
+            timed_out=clock.expired,
+            too_long=failure is None and broken is not None,
         )
 
     def _headers_for(self, request: HttpRequest) -> "Mapping[str, str]":
