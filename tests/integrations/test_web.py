@@ -593,7 +593,7 @@ async def test_a_content_length_that_the_server_did_not_judge(query, length, sta
     assert sent[0]["status"] == status
 
 
-@pytest.mark.parametrize("own", [{"x": 1}, object(), None], ids=repr)
+@pytest.mark.parametrize("own", [{"x": 1}, object(), None], ids=["mapping", "object", "none"])
 async def test_a_state_may_have_a_state_of_its_own(own):
     async with starlette.client_context(no_client)(Starlette()) as state:
         given = {"state": own, **state}
