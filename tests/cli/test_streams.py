@@ -88,7 +88,13 @@ def test_all_well_is_all_well(sandbox: ThreadedSandbox, tmp_path: Path, paths: l
 def test_a_terminal_that_is_closed_drains_the_batch(sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]) -> None:
     sandbox.fault("slow_head~seconds=1")
     path = write(tmp_path / "in", 100)
-    with start("batch", path, *paths, "--concurrency", "8", **settings_of(sandbox)) as process:
+    # These tests may run under nohup themselves, and a child takes that over.
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        process = start("batch", path, *paths, "--concurrency", "8", **settings_of(sandbox))
+    finally:
+        signal.signal(signal.SIGHUP, ours)
+    with process:
         wait_for(process, lambda: sandbox.record.counts.created >= 8)
         process.send_signal(signal.SIGHUP)
         _, err = process.communicate(timeout=40)
