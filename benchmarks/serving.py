@@ -20,7 +20,7 @@ from aiohttp import web
 
 from benchmarks import payloads
 from benchmarks.environment import child_environment
-from kustom_hpp.cli.serve import REMEMBERED
+from kustom_hpp.cli.sandbox.command import REMEMBERED
 from kustom_hpp.sandbox import Sandbox
 
 Served = tuple[str, Callable[[], int]]

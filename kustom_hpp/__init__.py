@@ -21,7 +21,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kustom_hpp._public import *  # noqa: F403
+    from kustom_hpp._exports import *  # noqa: F403
 else:
     # Not for type checkers: to them a module's __getattr__ means that it has every name.
 
@@ -32,7 +32,7 @@ else:
             module = f"{__name__}.{name}"
             if importlib.util.find_spec(module) is not None:
                 return importlib.import_module(module)
-            public = importlib.import_module(f"{__name__}._public")
+            public = importlib.import_module(f"{__name__}._exports")
             if hasattr(public, name):
                 globals()[name] = getattr(public, name)
                 return globals()[name]
@@ -40,4 +40,4 @@ else:
 
     def __dir__() -> list[str]:
         """All that can be had."""
-        return sorted({*globals(), *importlib.import_module(f"{__name__}._public").__all__})
+        return sorted({*globals(), *importlib.import_module(f"{__name__}._exports").__all__})

@@ -9,14 +9,14 @@ from typing import Any
 from attrs import frozen
 
 from kustom_hpp import retry
-from kustom_hpp._operations import Operation
-from kustom_hpp._protocol import Protocol, correlation_id, rate_limit, with_info
-from kustom_hpp._session_protocol import Done
+from kustom_hpp._messages import CallInfo, Delivery, HttpRequest, HttpResponse, RateLimit, SendMarker
+from kustom_hpp._protocol.operations import Operation
+from kustom_hpp._protocol.request_builder import Protocol, correlation_id, rate_limit, with_info
+from kustom_hpp._protocol.session_requests import Done
 from kustom_hpp.errors import DeadlineExceededError, HPPError, NotFoundError, RateLimitError
 from kustom_hpp.events import Finished, Hooks, Retrying, Started
 from kustom_hpp.pace import Pace
 from kustom_hpp.transport import Transport
-from kustom_hpp.wire import CallInfo, Delivery, HttpRequest, HttpResponse, Mark, RateLimit
 
 
 @frozen(kw_only=True, slots=True)
@@ -41,7 +41,7 @@ async def run(parts: Parts, operation: Operation, request: Any, http_request: Ht
         return await (call.run_with_hooks() if parts.hooks else call.run())
     answer, began = None, time.monotonic()
     try:
-        answer = await parts.transport.send(http_request, Mark())
+        answer = await parts.transport.send(http_request, SendMarker())
         value = parts.protocol.read(operation, request, answer)
     except HPPError as error:
         failed = error
@@ -100,7 +100,7 @@ class Call(retry.Progress):
         self.http_request = http_request
         self.rules = rules
         self.now = asyncio.get_running_loop().time
-        self.mark: Mark | None = None
+        self.mark: SendMarker | None = None
         """The attempt in flight; None between attempts."""
         self.answer: HttpResponse | None = None
         self.limit: RateLimit | None = None
@@ -117,7 +117,7 @@ class Call(retry.Progress):
             raise DeadlineExceededError(msg)
         if self.began is None:
             self.began = began
-        self.mark, answer = Mark(), None
+        self.mark, answer = SendMarker(), None
         try:
             answer = self.answer = await parts.transport.send(self.http_request, self.mark)
             self.limit = rate_limit(answer.headers)

@@ -8,7 +8,8 @@ import attrs
 
 from kustom_hpp import config
 from kustom_hpp._call import Parts, run
-from kustom_hpp._operations import (
+from kustom_hpp._polling import check_poll_interval, wait
+from kustom_hpp._protocol.operations import (
     CREATE_SESSION,
     DISABLE_SESSION,
     DISTRIBUTE_SESSION,
@@ -16,8 +17,7 @@ from kustom_hpp._operations import (
     READ_SESSION,
     Operation,
 )
-from kustom_hpp._session_protocol import target_of
-from kustom_hpp._wait import check_poll, wait
+from kustom_hpp._protocol.session_requests import target_of
 from kustom_hpp.config import OnUnknown, RetrySettings
 from kustom_hpp.models import CreateSessionRequest, Distribution, Session, SessionDetails
 from kustom_hpp.retry import Rules
@@ -152,7 +152,7 @@ class Verbs:
 
         """
         config.check_deadline(deadline, required=True)
-        check_poll(poll)
+        check_poll_interval(poll)
         # A session that is none is told as such, whatever the deadline.
         self._session_parts.protocol.build(READ_SESSION, target_of(READ_SESSION, session), None)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from attrs import frozen
 
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import CallbackError, ConfigError
 from kustom_hpp.models import SessionDetails
-from kustom_hpp.models.shared import raw_field
+from kustom_hpp.models.fields import response_extra_field
 
 MAX_BODY = 65_536
 """Bytes of a body that is read; a real one has less than two thousand."""
@@ -36,7 +36,7 @@ class StatusUpdate:
     """The event's id: a repeated call has the same one. None where there is none to de-duplicate by."""
     session: SessionDetails | None = None
     """How the session stood; None says only that something changed: read the session."""
-    extra: dict[str, Any] = raw_field()
+    extra: dict[str, Any] = response_extra_field()
     """Fields newer than this release, and known fields that came with another JSON type."""
 
 

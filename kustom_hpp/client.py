@@ -10,8 +10,9 @@ import attrs
 
 from kustom_hpp import config
 from kustom_hpp._call import Parts
-from kustom_hpp._protocol import Protocol
-from kustom_hpp._session_protocol import SessionProtocol
+from kustom_hpp._protocol.request_builder import Protocol
+from kustom_hpp._protocol.session_requests import SessionProtocol
+from kustom_hpp._redaction import Secret
 from kustom_hpp._verbs import Verbs, rules_of
 from kustom_hpp.config import Environment, OnUnknown, Pool, RetrySettings, Timeouts
 from kustom_hpp.errors import ConfigError
@@ -19,7 +20,6 @@ from kustom_hpp.events import Hook, Hooks
 from kustom_hpp.pace import Pace
 from kustom_hpp.retry import Quota
 from kustom_hpp.transport import HTTP_LIBRARY, ClientSession, HTTPSessionManager, Transport
-from kustom_hpp.wire import Secret
 
 _ORDER_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
 

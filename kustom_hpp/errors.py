@@ -10,14 +10,14 @@
       ConnectError                    no connection: .timed_out                       NOT_SENT
         CertificateError              the server's certificate is not good            NOT_SENT
       OutcomeUnknownError             it may exist: never repeat it                   UNKNOWN or ACCEPTED
-        LostAnswerError               no answer, or a broken one: .timed_out
+        LostResponseError               no answer, or a broken one: .timed_out
         DecodeError                   a 2xx that cannot be read: .body                ACCEPTED
       ApiError                        the API answered no: .status .code .messages .retry_after .body
         BadRequestError 400, AuthenticationError 401, PermissionDeniedError 403,
         NotFoundError 404, RateLimitError 429, any other 4xx                          REJECTED
         ServerError 5xx               also an OutcomeUnknownError                     UNKNOWN
         UnexpectedStatusError         101, 3xx, 408: also an OutcomeUnknownError      UNKNOWN
-      JournalError, BatchStopped, MixUpError                                          a batch
+      JournalError, BatchStoppedError, DuplicateSessionError                                          a batch
 
 The invariant, for every error and every state of a call:
 `isinstance(error, OutcomeUnknownError) == (error.delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED})`.
@@ -31,7 +31,7 @@ in `cause`.
 
 from typing import Any, ClassVar
 
-from kustom_hpp.wire import Delivery
+from kustom_hpp._messages import Delivery
 
 _TEXT_CAP = 512
 """Characters of a server's text that an error shows; the rest is cut (a server may send megabytes)."""
@@ -166,7 +166,7 @@ class OutcomeUnknownError(HPPError):
         return self.delivery is Delivery.UNKNOWN
 
 
-class LostAnswerError(OutcomeUnknownError):
+class LostResponseError(OutcomeUnknownError):
     """The request left, and no usable answer came back.
 
     Attributes:
@@ -299,7 +299,7 @@ class JournalError(HPPError):
     """A batch's journal cannot be used, or cannot keep what it is told: nothing more is sent."""
 
 
-class BatchStopped(HPPError):  # noqa: N818 - it is a stop, told as an exception, not a fault
+class BatchStoppedError(HPPError):
     """A batch stopped before its end: the text says why. Rows that were not begun are untouched.
 
     Attributes:
@@ -310,7 +310,7 @@ class BatchStopped(HPPError):  # noqa: N818 - it is a stop, told as an exception
     last_error: HPPError | None = None
 
 
-class MixUpError(HPPError):
+class DuplicateSessionError(HPPError):
     """The API gave one session id to two keys: the batch stops before a customer gets another customer's page."""
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
+from kustom_hpp._messages import Delivery
 from kustom_hpp.errors import HPPError
-from kustom_hpp.wire import Delivery
 
 _log = logging.getLogger("kustom_hpp")
 
@@ -131,7 +131,7 @@ def log_events(event: Event) -> None:
 def _level(event: Finished) -> int:
     if event.succeeded:
         return logging.DEBUG
-    if event.delivery is not None and event.delivery.may_exist and not event.repeatable:
+    if event.delivery is not None and event.delivery.may_have_taken_effect and not event.repeatable:
         return logging.ERROR
     return logging.DEBUG if event.cancelled else logging.WARNING
 

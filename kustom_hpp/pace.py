@@ -13,8 +13,8 @@ import threading
 import time
 from collections import deque
 
+from kustom_hpp._messages import RateLimit
 from kustom_hpp.errors import ConfigError, DeadlineExceededError
-from kustom_hpp.wire import RateLimit
 
 _CUT = 0.7
 """What a 429 leaves of the rate; CUBIC's figure, and that of the AWS SDKs' adaptive mode."""

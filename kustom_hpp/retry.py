@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
 
+from kustom_hpp._messages import IN_DOUBT, Delivery
 from kustom_hpp.config import RetrySettings
 from kustom_hpp.errors import (
     ApiError,
@@ -24,12 +25,11 @@ from kustom_hpp.errors import (
     DeadlineExceededError,
     DecodeError,
     HPPError,
-    LostAnswerError,
+    LostResponseError,
     OutcomeUnknownError,
     RateLimitError,
     WrongLoopError,
 )
-from kustom_hpp.wire import IN_DOUBT, Delivery
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -140,7 +140,7 @@ async def call(  # noqa: PLR0917 - what one call is made of
         failed: what the first attempt ended with, where the caller has made that one himself.
 
     Raises:
-        HPPError: the last attempt's error, with the delivery of the whole call; a LostAnswerError where an earlier
+        HPPError: the last attempt's error, with the delivery of the whole call; a LostResponseError where an earlier
             attempt may have been processed.
 
     """
@@ -290,7 +290,7 @@ def _of_the_whole_call(error: HPPError, rules: Rules, progress: Progress) -> HPP
     earlier = None if rules.safe else progress.earlier
     delivery = Delivery.worst(earlier, error.delivery)
     if earlier is Delivery.UNKNOWN:
-        return LostAnswerError(
+        return LostResponseError(
             f"what came of an earlier attempt of this call is unknown: {rules.in_doubt}. The last one ended so: {error}",
             timed_out=getattr(error, "timed_out", False),
             last_error=error,

@@ -20,7 +20,8 @@ from typing import Any
 from unittest import mock
 
 import kustom_hpp as hpp
-from kustom_hpp import _codec, callbacks
+from kustom_hpp import callbacks
+from kustom_hpp._protocol import codec as _codec
 from tests.golden import FULL_DETAILS, MINIMAL_DETAILS
 
 CORPUS = (

@@ -18,7 +18,7 @@ from attrs import frozen
 
 import kustom_hpp as hpp
 from kustom_hpp.sandbox import Quota, Sandbox
-from kustom_hpp.sandbox.quota import Tell
+from kustom_hpp.sandbox.limits import Tell
 
 WORKERS = 32
 

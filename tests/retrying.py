@@ -96,7 +96,7 @@ def connect() -> hpp.HPPError:
 
 
 def lost() -> hpp.HPPError:
-    return hpp.LostAnswerError("no answer")
+    return hpp.LostResponseError("no answer")
 
 
 def throttled(retry_after: float | None = None) -> hpp.HPPError:

@@ -10,7 +10,7 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import config
 from kustom_hpp._call import run
-from kustom_hpp._operations import CREATE_SESSION
+from kustom_hpp._protocol.operations import CREATE_SESSION
 from kustom_hpp.transport import HTTP_LIBRARY
 from tests.golden import (
     FULL_ANSWER,
@@ -33,7 +33,7 @@ def throttled(retry_after: str = "0") -> hpp.HttpResponse:
 
 
 def lost() -> hpp.HPPError:
-    return hpp.LostAnswerError("lost", cause="ClientOSError, errno 104, after sending began")
+    return hpp.LostResponseError("lost", cause="ClientOSError, errno 104, after sending began")
 
 
 def not_sent() -> hpp.HPPError:
@@ -140,9 +140,9 @@ async def test_the_request_is_encoded_once_whatever_the_attempts():
     ("steps", "on_unknown", "kind", "delivery", "attempts"),
     [
         ([not_sent()], None, hpp.ConnectError, hpp.Delivery.NOT_SENT, 4),
-        ([lost()], None, hpp.LostAnswerError, hpp.Delivery.UNKNOWN, 1),
-        ([lost()], "raise", hpp.LostAnswerError, hpp.Delivery.UNKNOWN, 1),
-        ([lost()], "resend", hpp.LostAnswerError, hpp.Delivery.UNKNOWN, 4),
+        ([lost()], None, hpp.LostResponseError, hpp.Delivery.UNKNOWN, 1),
+        ([lost()], "raise", hpp.LostResponseError, hpp.Delivery.UNKNOWN, 1),
+        ([lost()], "resend", hpp.LostResponseError, hpp.Delivery.UNKNOWN, 4),
         ([hpp.FakeTransport.answer(500)], None, hpp.ServerError, hpp.Delivery.UNKNOWN, 1),
         ([hpp.FakeTransport.answer(503, headers={"Retry-After": "0"})], None, hpp.ServerError, hpp.Delivery.UNKNOWN, 1),
         ([hpp.FakeTransport.answer(400)], "resend", hpp.BadRequestError, hpp.Delivery.REJECTED, 1),
@@ -156,12 +156,12 @@ async def test_the_request_is_encoded_once_whatever_the_attempts():
         (
             [lost(), hpp.FakeTransport.answer(400)],
             "resend",
-            hpp.LostAnswerError,
+            hpp.LostResponseError,
             hpp.Delivery.UNKNOWN,
             2,
         ),
-        ([lost(), not_sent()], "resend", hpp.LostAnswerError, hpp.Delivery.UNKNOWN, 4),
-        ([lost(), hpp.FakeTransport.answer(201, b"{}")], "resend", hpp.LostAnswerError, hpp.Delivery.ACCEPTED, 2),
+        ([lost(), not_sent()], "resend", hpp.LostResponseError, hpp.Delivery.UNKNOWN, 4),
+        ([lost(), hpp.FakeTransport.answer(201, b"{}")], "resend", hpp.LostResponseError, hpp.Delivery.ACCEPTED, 2),
     ],
     ids=repr,
 )
@@ -172,7 +172,7 @@ async def test_what_comes_of_failures(steps, on_unknown, kind, delivery, attempt
     error = caught.value
     assert type(error) is kind
     assert (error.delivery, error.attempts, len(sent(client))) == (delivery, attempts, attempts)
-    assert isinstance(error, hpp.OutcomeUnknownError) is delivery.may_exist
+    assert isinstance(error, hpp.OutcomeUnknownError) is delivery.may_have_taken_effect
     assert error.__cause__ is None
 
 
@@ -251,7 +251,7 @@ async def test_on_unknown_of_a_call_wins():
     client = client_of(lost(), ANSWER, retry=attrs.evolve(QUICK, on_unknown="resend"))
     assert (await client.create_session(MINIMAL_REQUEST)).info.attempts == 2
     client = client_of(lost(), ANSWER, retry=attrs.evolve(QUICK, on_unknown="resend"))
-    with pytest.raises(hpp.LostAnswerError):
+    with pytest.raises(hpp.LostResponseError):
         await client.create_session(MINIMAL_REQUEST, on_unknown="raise")
 
 
@@ -576,7 +576,7 @@ async def test_no_event_is_made_that_nobody_hears(monkeypatch, hooks):
 
 @pytest.fixture
 def environment(monkeypatch):
-    for variable in config.VARIABLES.values():
+    for variable in config.ENV_VARS.values():
         monkeypatch.delenv(variable, raising=False)
     return lambda **variables: [monkeypatch.setenv(f"KUSTOM_HPP_{name}", text) for name, text in variables.items()]
 

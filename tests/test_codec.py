@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kustom_hpp as hpp
-from kustom_hpp._codec import Codec, codec
+from kustom_hpp._protocol.codec import Codec, codec
 from kustom_hpp.models import requests
 from tests.golden import (
     DISTRIBUTIONS,

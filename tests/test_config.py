@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import kustom_hpp as hpp
 from kustom_hpp import config
+from kustom_hpp._redaction import Secret
 from kustom_hpp._version import __version__
 from kustom_hpp.config import credentials
-from kustom_hpp.wire import Secret
 
 KEY = "kco_test_hpp_QWxhZGRpbjpvcGVuL3Nlc2FtZSs9"
 LIVE_KEY = "kco_live_hpp_QWxhZGRpbjpvcGVuL3Nlc2FtZSs9"
@@ -589,7 +589,7 @@ def environment(monkeypatch):
     """Set our variables, and only those given."""
 
     def put(**variables):
-        for variable in config.VARIABLES.values():
+        for variable in config.ENV_VARS.values():
             monkeypatch.delenv(variable, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(f"KUSTOM_HPP_{name}", value)

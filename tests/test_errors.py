@@ -24,7 +24,7 @@ TREE = {
     hpp.ConnectError: ((hpp.HPPError,), hpp.Delivery.NOT_SENT),
     hpp.CertificateError: ((hpp.ConnectError,), hpp.Delivery.NOT_SENT),
     hpp.OutcomeUnknownError: ((hpp.HPPError,), hpp.Delivery.UNKNOWN),
-    hpp.LostAnswerError: ((hpp.OutcomeUnknownError,), hpp.Delivery.UNKNOWN),
+    hpp.LostResponseError: ((hpp.OutcomeUnknownError,), hpp.Delivery.UNKNOWN),
     hpp.DecodeError: ((hpp.OutcomeUnknownError,), hpp.Delivery.ACCEPTED),
     hpp.ApiError: ((hpp.HPPError,), hpp.Delivery.REJECTED),
     hpp.BadRequestError: ((hpp.ApiError,), hpp.Delivery.REJECTED),
@@ -35,8 +35,8 @@ TREE = {
     hpp.ServerError: ((hpp.ApiError, hpp.OutcomeUnknownError), hpp.Delivery.UNKNOWN),
     hpp.UnexpectedStatusError: ((hpp.ApiError, hpp.OutcomeUnknownError), hpp.Delivery.UNKNOWN),
     hpp.JournalError: ((hpp.HPPError,), None),
-    hpp.BatchStopped: ((hpp.HPPError,), None),
-    hpp.MixUpError: ((hpp.HPPError,), None),
+    hpp.BatchStoppedError: ((hpp.HPPError,), None),
+    hpp.DuplicateSessionError: ((hpp.HPPError,), None),
 }
 ALL = sorted(TREE, key=lambda kind: kind.__name__)
 by_name = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
@@ -71,8 +71,8 @@ def test_what_it_says_about_the_call(kind):
 
 @by_name
 def test_the_invariant(kind):
-    may_exist = kind("text").delivery in {hpp.Delivery.UNKNOWN, hpp.Delivery.ACCEPTED}
-    assert issubclass(kind, hpp.OutcomeUnknownError) is may_exist
+    may_have_taken_effect = kind("text").delivery in {hpp.Delivery.UNKNOWN, hpp.Delivery.ACCEPTED}
+    assert issubclass(kind, hpp.OutcomeUnknownError) is may_have_taken_effect
 
 
 def expected_for(status: int) -> tuple[type[hpp.ApiError], hpp.Delivery]:
@@ -101,7 +101,7 @@ def test_the_class_of_every_status(status):
     assert error_for_status(status) is kind
     error = error_for_status(status)("text", status=status)
     assert error.delivery is delivery
-    assert isinstance(error, hpp.OutcomeUnknownError) is delivery.may_exist
+    assert isinstance(error, hpp.OutcomeUnknownError) is delivery.may_have_taken_effect
 
 
 @pytest.mark.parametrize("status", [-1, 0, 1, 99, 199, 600, 999, 10**6])
@@ -117,7 +117,7 @@ FACTS = {"delivery": hpp.Delivery.UNKNOWN, "attempts": 3, "correlation_id": "c-1
 OWN_FACTS = {
     hpp.InvalidRequestError: {"problems": (("merchant_urls.success", "must be text, got a list of 0"),)},
     hpp.ConnectError: {"timed_out": True},
-    hpp.LostAnswerError: {
+    hpp.LostResponseError: {
         "timed_out": True,
         "last_error": hpp.RateLimitError("slow down", status=429, retry_after=2.0),
     },

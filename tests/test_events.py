@@ -88,7 +88,7 @@ def test_what_ends_a_program_or_a_task_passes_through(kind):
     assert hooks
 
 
-LOST = hpp.LostAnswerError("the answer was lost")
+LOST = hpp.LostResponseError("the answer was lost")
 DECODE = hpp.DecodeError("unreadable", status=201)
 BAD = hpp.BadRequestError("no", status=400)
 CONNECT = hpp.ConnectError("no connection")
@@ -114,7 +114,7 @@ END = "create_session c0ffee: {} after 1 attempt(s) in 0.500 s, delivery {}, cor
         (
             finished(error=LOST, status=None, delivery=LOST.delivery),
             logging.ERROR,
-            END.format("LostAnswerError", "unknown", "c-1") + ": the answer was lost",
+            END.format("LostResponseError", "unknown", "c-1") + ": the answer was lost",
         ),
         (
             finished(error=DECODE, delivery=DECODE.delivery),
@@ -140,7 +140,7 @@ END = "create_session c0ffee: {} after 1 attempt(s) in 0.500 s, delivery {}, cor
         (
             finished(error=LOST, status=None, delivery=LOST.delivery, repeatable=True),
             logging.WARNING,
-            END.format("LostAnswerError", "unknown", "c-1") + ": the answer was lost",
+            END.format("LostResponseError", "unknown", "c-1") + ": the answer was lost",
         ),
         (
             finished(error=DECODE, delivery=DECODE.delivery, repeatable=True),

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kustom_hpp import BackgroundImage, CreateSessionRequest, MerchantUrls, Options
-from kustom_hpp._codec import codec
-from kustom_hpp._grammar import is_good
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.models import MAX_BODY, PaymentMethodCategory, PlaceOrderMode, PurchaseType, ShowSubtotalDetail
+from kustom_hpp.models.fast_validation import is_surely_valid
 
 ORDER = "https://api.kustom.co/checkout/v3/orders/92d97f60-7a78-46a5-8f68-c56fe52dc4af"
 
@@ -21,7 +21,7 @@ def looks_good(request: CreateSessionRequest) -> bool:
         body = codec().encode(request)
     except (TypeError, ValueError, AttributeError):
         return False
-    return is_good(body, texts)
+    return is_surely_valid(body, texts)
 
 
 FULL = CreateSessionRequest(
@@ -202,4 +202,4 @@ def test_the_check_can_fail():
     request_ = CreateSessionRequest(payment_session_url="https://a b", profile_id="one blank")
     assert request_.problems() != ()
     assert not looks_good(request_)
-    assert not is_good(codec().encode(request_), "no blanks"), "a blank that is not in a text is in a URL"
+    assert not is_surely_valid(codec().encode(request_), "no blanks"), "a blank that is not in a text is in a URL"

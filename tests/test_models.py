@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 import kustom_hpp as hpp
-from kustom_hpp.models import MAX_BODY, requests, secrets_of
+from kustom_hpp.models import MAX_BODY, requests, secrets_in_request
 from tests.golden import DISTRIBUTIONS, FULL_REQUEST, FULL_SESSION, FULL_SESSION_DETAILS, MINIMAL_REQUEST, ORDER_URL
 
 KP_URL = "https://api.kustom.co/payments/v1/sessions/92d97f60"
@@ -740,7 +740,7 @@ def test_the_secrets_of_a_request_are_its_queries():
             back="https://shop.example/no/query/here-at-all",
         )
     )
-    assert list(secrets_of(made)) == [
+    assert list(secrets_in_request(made)) == [
         "short=abc&long=0123456789#frag&hpp={{session_id}}",
         "0123456789",
         f"secret={'s' * 32}",
@@ -750,7 +750,7 @@ def test_the_secrets_of_a_request_are_its_queries():
 
 def test_so_are_the_texts_of_its_extra_fields():
     extra = {"a": "0123456789", "b": ["short", {"c": "https://a.example/?x=abcdefgh"}], "d": 12345678901, "e": None}
-    assert list(secrets_of(request(extra=extra))) == [
+    assert list(secrets_in_request(request(extra=extra))) == [
         "0123456789",
         "x=abcdefgh",
         "abcdefgh",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kustom_hpp as hpp
-from kustom_hpp.models import MAX_BODY, secrets_of_distribution
+from kustom_hpp.models import MAX_BODY, secrets_in_distribution
 
 EMAIL, PHONE, COUNTRY, ACCESS_ID = (
     f"contact_information.{name}" for name in ("email", "phone", "phone_country", "access_id")
@@ -193,9 +193,9 @@ def test_no_sentence_and_no_repr_ever_shows_a_contact(data, secret):
 
 
 def test_the_secrets_of_a_distribution_are_its_contact():
-    assert list(secrets_of_distribution(email())) == ["alva@shop.example"]
-    assert list(secrets_of_distribution(sms("+46 (0)70-123"))) == ["+46 (0)70-123", "46070123"]
-    assert list(secrets_of_distribution(sms("070-1234"))) == ["070-1234", "701234"]
+    assert list(secrets_in_distribution(email())) == ["alva@shop.example"]
+    assert list(secrets_in_distribution(sms("+46 (0)70-123"))) == ["+46 (0)70-123", "46070123"]
+    assert list(secrets_in_distribution(sms("070-1234"))) == ["070-1234", "701234"]
     made = token("3f7", extra={"contact_information": {"email": "alva@shop.example"}, "new": "x"})
-    assert list(secrets_of_distribution(made)) == ["alva@shop.example"]
-    assert list(secrets_of_distribution(token("3f7a"))) == ["3f7a"]
+    assert list(secrets_in_distribution(made)) == ["alva@shop.example"]
+    assert list(secrets_in_distribution(token("3f7a"))) == ["3f7a"]

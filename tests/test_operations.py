@@ -4,7 +4,13 @@ import attrs
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp._operations import CREATE_SESSION, DISABLE_SESSION, DISTRIBUTE_SESSION, OPERATIONS, READ_SESSION
+from kustom_hpp._protocol.operations import (
+    CREATE_SESSION,
+    DISABLE_SESSION,
+    DISTRIBUTE_SESSION,
+    OPERATIONS,
+    READ_SESSION,
+)
 
 OF_A_SESSION = "/hpp/v1/sessions/{session_id}"
 PLAIN = {"link": None, "answer": None, "repeatable": False, "safe": False, "try_again": set(), "gone_is_done": False}

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp.wire import RateLimit
+from kustom_hpp._messages import RateLimit
 from tests.golden import MINIMAL_ANSWER, MINIMAL_REQUEST
 from tests.test_pace import moments
 from tests.virtual import virtual_time

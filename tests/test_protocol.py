@@ -15,10 +15,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 import kustom_hpp as hpp
-from kustom_hpp import _protocol, config
-from kustom_hpp._operations import CREATE_SESSION
-from kustom_hpp._protocol import Protocol, correlation_id, rate_limit, wait_asked_for
-from kustom_hpp.wire import Secret
+from kustom_hpp import config
+from kustom_hpp._protocol.operations import CREATE_SESSION
+from kustom_hpp._protocol.request_builder import Protocol, correlation_id, rate_limit, wait_asked_for
+from kustom_hpp._protocol import request_builder as _protocol
+from kustom_hpp._redaction import Secret
 from tests.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
 from tests.test_config import KEY, LIVE_KEY, build
 from tests.test_errors import expected_for, facts
@@ -190,7 +191,7 @@ def test_every_status(status):
     error = error_of(answer(status, {"error_code": "X"}))
     assert type(error) is kind
     assert (error.delivery, error.status) == (delivery, status)
-    assert isinstance(error, hpp.OutcomeUnknownError) is delivery.may_exist
+    assert isinstance(error, hpp.OutcomeUnknownError) is delivery.may_have_taken_effect
     assert str(error).startswith(f"create_session was answered with {status} X")
 
 

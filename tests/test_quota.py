@@ -13,8 +13,8 @@ import attrs
 import pytest
 
 import kustom_hpp as hpp
+from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.sandbox import Bucket, Quota
-from kustom_hpp.wire import HttpRequest, HttpResponse, Mark
 from tests import quota
 from tests.golden import MINIMAL_ANSWER
 from tests.virtual import virtual_time
@@ -31,7 +31,7 @@ class Network:
         self.statuses: list[int] = []
         self.connections = 0
 
-    async def send(self, request: HttpRequest, mark: Mark) -> HttpResponse:
+    async def send(self, request: HttpRequest, mark: SendMarker) -> HttpResponse:
         mark.sent = True
         if self.connections < quota.WORKERS:
             self.connections += 1
@@ -95,7 +95,7 @@ async def test_no_row_is_lost_over_sockets(mode):
         ({}, True),
         ({"time": 1.0301}, False),
         ({"throttled": 0.0101}, False),
-        ({"failures": ["row 5: LostAnswerError()"]}, False),
+        ({"failures": ["row 5: LostResponseError()"]}, False),
     ],
 )
 def test_the_judge(change, good):

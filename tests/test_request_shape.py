@@ -136,6 +136,6 @@ async def test_under_aioresponses_the_client_turns_blind(mocked):
         with pytest.raises(hpp.ConnectError) as before:
             await client.create_session(MINIMAL_REQUEST)
         await client.create_session(MINIMAL_REQUEST)
-        with pytest.raises(hpp.LostAnswerError) as after:
+        with pytest.raises(hpp.LostResponseError) as after:
             await client.create_session(MINIMAL_REQUEST)
     assert (before.value.delivery, after.value.delivery) == (hpp.Delivery.NOT_SENT, hpp.Delivery.UNKNOWN)

@@ -13,7 +13,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import errors, retry
-from kustom_hpp.wire import Delivery
+from kustom_hpp._messages import Delivery
 from tests.retrying import Story, connect, lost, settings, story, throttled, unavailable
 from tests.virtual import virtual_time
 
@@ -30,8 +30,8 @@ RULES = {
     "429 with a hint": (lambda: throttled(2.0), ALWAYS, 1),
     "certificate": (lambda: hpp.CertificateError("x"), NEVER, 1),
     "lost": (lost, ALLOWED, 1),
-    "lost, timed out": (lambda: hpp.LostAnswerError("x", timed_out=True), ALLOWED, 1),
-    "lost, yet accepted": (lambda: hpp.LostAnswerError("x", delivery=A), NEVER, 1),
+    "lost, timed out": (lambda: hpp.LostResponseError("x", timed_out=True), ALLOWED, 1),
+    "lost, yet accepted": (lambda: hpp.LostResponseError("x", delivery=A), NEVER, 1),
     "unknown": (lambda: hpp.OutcomeUnknownError("x"), ALLOWED, 1),
     "unknown, yet accepted": (lambda: hpp.OutcomeUnknownError("x", delivery=A), NEVER, 1),
     "2xx that cannot be read": (lambda: hpp.DecodeError("x", status=201), NEVER, 1),
@@ -58,7 +58,7 @@ RULES = {
 
 def test_the_table_has_every_error_that_an_attempt_can_raise():
     before_any_attempt = {hpp.HPPError, hpp.InvalidRequestError, hpp.CallbackError}
-    of_a_batch = {errors.JournalError, errors.BatchStopped, errors.MixUpError}
+    of_a_batch = {errors.JournalError, errors.BatchStoppedError, errors.DuplicateSessionError}
     every = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, hpp.HPPError)}
     assert {type(make()) for make, _, _ in RULES.values()} == every - before_any_attempt - of_a_batch
 
@@ -142,23 +142,23 @@ WHOLE_CALLS = {
     "refused, then not sent": ([throttled, connect, connect], hpp.ConnectError, Delivery.REJECTED, 3),
     "not sent, then refused": ([connect, connect, throttled], hpp.RateLimitError, Delivery.REJECTED, 3),
     "not sent, then 400": ([connect, RULES["400"][0]], hpp.BadRequestError, Delivery.REJECTED, 2),
-    "not sent, then lost": ([connect, connect, lost], hpp.LostAnswerError, U, 3),
+    "not sent, then lost": ([connect, connect, lost], hpp.LostResponseError, U, 3),
     "not sent, then accepted": ([connect, RULES["2xx that cannot be read"][0]], hpp.DecodeError, A, 2),
     "not sent, then 500": ([throttled, connect, unavailable], hpp.ServerError, U, 3),
     "refused, then too late": ([throttled, RULES["deadline"][0]], hpp.RateLimitError, Delivery.REJECTED, 1),
     "not sent, then closed": ([connect, RULES["closed"][0]], hpp.ClientClosedError, Delivery.NOT_SENT, 1),
     "closed": ([RULES["closed"][0]], hpp.ClientClosedError, None, 0),
     # From here on an earlier attempt may have been processed: that is what the call says, whatever came last.
-    "lost, then not sent": ([lost, connect, connect], hpp.LostAnswerError, U, 3),
-    "lost, then refused": ([lost, RULES["400"][0]], hpp.LostAnswerError, U, 2),
-    "lost, then throttled": ([lost, throttled, throttled], hpp.LostAnswerError, U, 3),
-    "lost, then accepted": ([lost, RULES["2xx that cannot be read"][0]], hpp.LostAnswerError, A, 2),
-    "lost, then too late": ([lost, RULES["deadline"][0]], hpp.LostAnswerError, U, 1),
-    "lost, then closed": ([lost, RULES["closed"][0]], hpp.LostAnswerError, U, 1),
-    "lost again and again": ([lost, lost, lost], hpp.LostAnswerError, U, 3),
-    "500 again and again": ([unavailable] * 3, hpp.LostAnswerError, U, 3),
-    "not sent, lost, not sent": ([connect, lost, connect], hpp.LostAnswerError, U, 3),
-    "lost, not sent, refused": ([lost, connect, RULES["400"][0]], hpp.LostAnswerError, U, 3),
+    "lost, then not sent": ([lost, connect, connect], hpp.LostResponseError, U, 3),
+    "lost, then refused": ([lost, RULES["400"][0]], hpp.LostResponseError, U, 2),
+    "lost, then throttled": ([lost, throttled, throttled], hpp.LostResponseError, U, 3),
+    "lost, then accepted": ([lost, RULES["2xx that cannot be read"][0]], hpp.LostResponseError, A, 2),
+    "lost, then too late": ([lost, RULES["deadline"][0]], hpp.LostResponseError, U, 1),
+    "lost, then closed": ([lost, RULES["closed"][0]], hpp.LostResponseError, U, 1),
+    "lost again and again": ([lost, lost, lost], hpp.LostResponseError, U, 3),
+    "500 again and again": ([unavailable] * 3, hpp.LostResponseError, U, 3),
+    "not sent, lost, not sent": ([connect, lost, connect], hpp.LostResponseError, U, 3),
+    "lost, not sent, refused": ([lost, connect, RULES["400"][0]], hpp.LostResponseError, U, 3),
 }
 
 
@@ -219,7 +219,7 @@ async def test_what_was_tried_again_and_again_as_documented_is_of_unknown_outcom
     with virtual_time():
         error = (await story(*steps, rules={"try_again": frozenset({503}), "in_doubt": "look"},
                              settings=settings(max_attempts=2))).error  # fmt: skip
-    assert (type(error), error.delivery, error.last_error) == (hpp.LostAnswerError, U, steps[1])
+    assert (type(error), error.delivery, error.last_error) == (hpp.LostResponseError, U, steps[1])
     assert str(error) == "what came of an earlier attempt of this call is unknown: look. The last one ended so: x"
 
 
@@ -269,7 +269,7 @@ async def test_what_is_only_repeatable_is_in_doubt_once_an_attempt_was():
     last = hpp.BadRequestError("x", status=400)
     with virtual_time():
         error = (await story(lost(), last, repeatable=True)).error
-    assert (type(error), error.last_error) == (hpp.LostAnswerError, last)
+    assert (type(error), error.last_error) == (hpp.LostResponseError, last)
 
 
 @pytest.mark.parametrize("timed_out", [False, True])
@@ -277,10 +277,10 @@ async def test_a_lost_call_tells_what_its_last_attempt_told(timed_out):
     last = hpp.ConnectError(
         "x", timed_out=timed_out, correlation_id="c-2", cause="OSError, errno 111, while connecting"
     )
-    first = hpp.LostAnswerError("x", correlation_id="c-1", cause="another", timed_out=not timed_out)
+    first = hpp.LostResponseError("x", correlation_id="c-1", cause="another", timed_out=not timed_out)
     with virtual_time():
         error = (await story(first, last, settings=settings(on_unknown="resend", max_attempts=2))).error
-    assert isinstance(error, hpp.LostAnswerError)
+    assert isinstance(error, hpp.LostResponseError)
     assert (error.timed_out, error.correlation_id, error.cause) == (timed_out, "c-2", last.cause)
 
 
@@ -399,7 +399,7 @@ async def test_calls_side_by_side_do_not_disturb_one_another():
     assert quota.tokens == spent_before - costs + sum(told.error is None for told in together)
 
 
-@pytest.mark.parametrize(("steps", "loaded"), [("[1]", False), ("[errors.LostAnswerError('x')]", False),
+@pytest.mark.parametrize(("steps", "loaded"), [("[1]", False), ("[errors.LostResponseError('x')]", False),
                                                ("[errors.ConnectError('x'), 1]", True)])  # fmt: skip
 def test_only_another_attempt_wakes_tenacity(steps, loaded):
     code = f"""

@@ -186,9 +186,9 @@ STEPS = {
     },
     "echo, cut off": [lambda got: attrs.evolve(echo(201, got), broken="cut off")],
     "no JSON": [lambda got: hpp.FakeTransport.answer(400, str(dict(got.headers)).encode() + (got.body or b""))],
-    "lost": [hpp.LostAnswerError("lost")],
+    "lost": [hpp.LostResponseError("lost")],
     "refused": [hpp.ConnectError("refused")],
-    "lost, then an echo": [hpp.LostAnswerError("lost"), lambda got: echo(400, got)],
+    "lost, then an echo": [hpp.LostResponseError("lost"), lambda got: echo(400, got)],
 }
 
 
@@ -543,7 +543,7 @@ LOCAL = in_the_library(
         (lambda: raised(of, hpp.HPPError(f"bad key {SECRET}")), "str of HPPError"),
         (lambda: raised(of, hpp.HPPError("clean", cause=SECRET)), "__dict__ of HPPError"),
         (lambda: raised(of, hpp.ApiError("clean", body=SECRET.encode())), "pickle of ApiError"),
-        (lambda: raised(of, hpp.LostAnswerError("clean", last_error=hpp.HPPError(SECRET))), "str of HPPError"),
+        (lambda: raised(of, hpp.LostResponseError("clean", last_error=hpp.HPPError(SECRET))), "str of HPPError"),
         (lambda: raised(with_cause), "args of ValueError"),
         (lambda: raised(with_context), "str of ValueError"),
         (lambda: raised(LOCAL["send"], SECRET), "local key of send"),

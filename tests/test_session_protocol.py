@@ -13,9 +13,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 import kustom_hpp as hpp
-from kustom_hpp._operations import DISABLE_SESSION, DISTRIBUTE_SESSION, OPERATIONS, READ_SESSION
-from kustom_hpp._protocol import Protocol
-from kustom_hpp._session_protocol import Done, SessionProtocol, Target, target_of
+from kustom_hpp._protocol.operations import DISABLE_SESSION, DISTRIBUTE_SESSION, OPERATIONS, READ_SESSION
+from kustom_hpp._protocol.request_builder import Protocol
+from kustom_hpp._protocol.session_requests import Done, SessionProtocol, Target, target_of
 from tests.golden import DISTRIBUTIONS, FULL_DETAILS, FULL_SESSION, FULL_SESSION_DETAILS, SESSION_ID
 from tests.test_config import KEY, build
 from tests.test_errors import expected_for, facts

@@ -19,11 +19,11 @@ OWNERS = {
     "aiohttp": {"transport", "sandbox", "integrations"},
     "multidict": {"transport", "sandbox"},
     "tenacity": {"retry"},
-    "cattrs": {"_codec"},
-    "orjson": {"_codec"},
+    "cattrs": {"_protocol"},
+    "orjson": {"_protocol"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
-    "sqlite3": {"batch"},
+    "sqlite3": {"batch", "cli"},
     "jinja2": {"sandbox"},
     "segno": {"sandbox"},
     "pytest": {"testing"},
@@ -62,7 +62,7 @@ def test_imports_go_down_only() -> None:
     ("room", "statement"),
     [
         ("errors", "import kustom_hpp.client"),
-        ("wire", "def later():\n    import kustom_hpp.models"),
+        ("_messages", "def later():\n    import kustom_hpp.models"),
         ("config", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from kustom_hpp import models"),
         ("retry", "from kustom_hpp import pace"),
         ("unplaced", ""),
@@ -117,7 +117,7 @@ Check = Callable[[list[shape.Module]], list[str]]
 
 
 def owned(modules: list[shape.Module]) -> list[str]:
-    return shape.foreign_imports(modules, {"aiohttp": {"transport"}, "sqlite3": {"batch"}}, {"attrs"})
+    return shape.foreign_imports(modules, {"aiohttp": {"transport"}, "sqlite3": {"batch", "cli"}}, {"attrs"})
 
 
 def reads_environment(modules: list[shape.Module]) -> list[str]:
@@ -256,7 +256,7 @@ def test_nothing_is_loaded_before_a_name_is_taken(name: str) -> None:
 def test_names_are_handed_out_in_every_way() -> None:
     code = """
 import kustom_hpp, pickle, sys
-assert kustom_hpp.wire.Delivery and "kustom_hpp._public" not in sys.modules
+assert kustom_hpp._messages.Delivery and "kustom_hpp._exports" not in sys.modules
 assert {"HPPClient", "__version__"} <= set(dir(kustom_hpp))
 assert kustom_hpp.Timeouts is kustom_hpp.Timeouts
 from kustom_hpp import batch, HPPClient

@@ -76,7 +76,7 @@ GOOD = "good"
 NOT_FOUND = FakeTransport.answer(404)
 COMPLETED = FakeTransport.answer(400, {"error_code": "SESSION_COMPLETED"})
 UNKNOWN, REJECTED = hpp.Delivery.UNKNOWN, hpp.Delivery.REJECTED
-LOST, SERVER = (hpp.LostAnswerError, UNKNOWN), (hpp.ServerError, UNKNOWN)
+LOST, SERVER = (hpp.LostResponseError, UNKNOWN), (hpp.ServerError, UNKNOWN)
 ODD, OTHER = (hpp.UnexpectedStatusError, UNKNOWN), (hpp.ApiError, REJECTED)
 BAD, GONE = (hpp.BadRequestError, REJECTED), (hpp.NotFoundError, REJECTED)
 NOT_TRUSTED = (hpp.CertificateError, hpp.Delivery.NOT_SENT)
@@ -136,7 +136,7 @@ async def test_what_comes_of_failures(story, number):
             await verb(client)
         error = caught.value
         assert (type(error), error.delivery, error.attempts) == (*expected, requests[number])
-        assert isinstance(error, hpp.OutcomeUnknownError) is error.delivery.may_exist
+        assert isinstance(error, hpp.OutcomeUnknownError) is error.delivery.may_have_taken_effect
         assert error.__cause__ is None
     assert len(sent(client)) == requests[number]
 
@@ -168,7 +168,7 @@ async def test_a_distribution_of_unknown_outcome_is_sent_again_only_where_the_ca
     client = client_of(lost(), DONE, retry=QUICK if options else attrs.evolve(QUICK, on_unknown="resend"))
     assert await distribute(client, **options) is None
     assert len(sent(client)) == 2
-    with pytest.raises(hpp.LostAnswerError):
+    with pytest.raises(hpp.LostResponseError):
         await distribute(client_of(lost(), DONE, retry=attrs.evolve(QUICK, on_unknown="resend")), on_unknown="raise")
 
 
@@ -300,7 +300,7 @@ async def test_reads_learn_their_own_quota_from_their_answers():
 
 async def test_retries_of_reads_cost_creates_nothing():
     client = client_of(lost())
-    with pytest.raises(hpp.LostAnswerError):
+    with pytest.raises(hpp.LostResponseError):
         await read(client)
     assert client._session_parts.quota.tokens == 500 - 3 * 14
     assert client._parts.quota.tokens == 500

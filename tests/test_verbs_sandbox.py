@@ -251,7 +251,7 @@ async def test_aiohttp_repeats_nothing_by_itself(sandbox, session, name, borrowe
         once = hpp.RetrySettings(max_attempts=1)
         client = await stack.enter_async_context(client_of(sandbox, retry=once, **options))
         await client.create_session(hpp.CreateSessionRequest(payment_session_url=client.order_url("warm")))
-        with pytest.raises(hpp.LostAnswerError) as caught:
+        with pytest.raises(hpp.LostResponseError) as caught:
             await VERBS[name](client, session)
         assert caught.value.attempts == 1
         await sandbox.settled()

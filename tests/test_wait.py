@@ -183,7 +183,9 @@ async def test_the_deadline():
 
 
 async def test_the_deadline_where_nobody_answered():
-    waited = Waited(hpp.LostAnswerError("lost", cause="ClientOSError", correlation_id="c-1", attempts=1), deadline=10.0)
+    waited = Waited(
+        hpp.LostResponseError("lost", cause="ClientOSError", correlation_id="c-1", attempts=1), deadline=10.0
+    )
     error = await waited.fail()
     assert isinstance(error, hpp.DeadlineExceededError)
     assert str(error) == (
@@ -332,7 +334,7 @@ async def test_what_ends_it_travels(steps):
 
 
 async def test_failures_that_were_passed_over_are_not_kept_alive():
-    class Lost(hpp.LostAnswerError):
+    class Lost(hpp.LostResponseError):
         pass
 
     failure = Lost("lost")

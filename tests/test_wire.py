@@ -10,7 +10,8 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
-from kustom_hpp.wire import CallInfo, Delivery, HttpRequest, HttpResponse, Mark, RateLimit, Secret
+from kustom_hpp._messages import CallInfo, Delivery, HttpRequest, HttpResponse, RateLimit, SendMarker
+from kustom_hpp._redaction import Secret
 
 ORDER = [Delivery.NOT_SENT, Delivery.REJECTED, Delivery.UNKNOWN, Delivery.ACCEPTED]
 
@@ -69,7 +70,7 @@ class TestSecret:
 class TestDelivery:
     @pytest.mark.parametrize(("delivery", "expected"), [*zip(ORDER, [False, False, True, True], strict=True)], ids=str)
     def test_may_exist(self, delivery, expected):
-        assert delivery.may_exist is expected
+        assert delivery.may_have_taken_effect is expected
 
     @pytest.mark.parametrize("attempts", [*itertools.product([None, *ORDER], repeat=3)])
     def test_a_call_is_as_serious_as_its_most_serious_attempt(self, attempts):
@@ -84,7 +85,7 @@ class TestDelivery:
 
 
 def test_a_mark_says_what_is_known_without_an_answer():
-    mark = Mark()
+    mark = SendMarker()
     assert mark.delivery is Delivery.NOT_SENT
     mark.sent = True
     assert mark.delivery is Delivery.UNKNOWN

@@ -9,16 +9,16 @@ from typing import Protocol
 
 from attrs import frozen
 
-from kustom_hpp.batch.outcome import Outcome
+from kustom_hpp.batch.outcomes import Outcome
 
 
 @frozen(slots=True)
-class Fresh:
+class Claimed:
     """The row is the caller's: its intent is durable, and it may be sent."""
 
 
 @frozen(slots=True)
-class Earlier:
+class AlreadyRecorded:
     """The row has a past; nothing was written, and it must not be sent unless it is claimed `again`."""
 
     outcome: Outcome
@@ -28,14 +28,14 @@ class Earlier:
 
 
 @frozen(slots=True)
-class Busy:
+class ClaimedElsewhere:
     """Somebody else has claimed the row and may still be sending it, or another key has claimed its order."""
 
     holder: str
     """Who, in words for an error."""
 
 
-Claim = Fresh | Earlier | Busy
+Claim = Claimed | AlreadyRecorded | ClaimedElsewhere
 
 
 class Journal(Protocol):
@@ -58,7 +58,7 @@ class Journal(Protocol):
 
         Returns:
             Fresh for a row that is new, or that failed without being processed (NOT_SENT, or a 429 or 401, which are not
-            about the row), or that failed with another payload; Earlier for every other known row; Busy.
+            about the row), or that failed with another payload; AlreadyRecorded for every other known row; ClaimedElsewhere.
 
         Raises:
             InvalidRequestError: the key or the order is no text that UTF-8 can hold: this row cannot be sent.
@@ -74,7 +74,7 @@ class Journal(Protocol):
         ended says nothing about the first.
 
         Raises:
-            MixUpError: its session id belongs to another key already; both keys are named, and the row is kept in doubt.
+            DuplicateSessionError: its session id belongs to another key already; both keys are named, and the row is kept in doubt.
             JournalError: the journal cannot keep it.
 
         """

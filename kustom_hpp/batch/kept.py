@@ -11,12 +11,12 @@ import attrs
 from attrs import frozen
 
 from kustom_hpp import errors
-from kustom_hpp._codec import codec
-from kustom_hpp.batch.journal import Busy, Claim, Earlier, Fresh
-from kustom_hpp.batch.outcome import Outcome, OutcomeState
+from kustom_hpp._messages import CallInfo, Delivery
+from kustom_hpp._protocol.codec import codec
+from kustom_hpp.batch.journal import AlreadyRecorded, Claim, Claimed, ClaimedElsewhere
+from kustom_hpp.batch.outcomes import Outcome, OutcomeState
 from kustom_hpp.errors import HPPError, JournalError, OutcomeUnknownError
 from kustom_hpp.models import Session
-from kustom_hpp.wire import CallInfo, Delivery
 
 CLAIMED: Final = "claimed"
 """The state of a row whose outcome is not known yet; the others are those of `OutcomeState`."""
@@ -71,9 +71,9 @@ values_of: Final = attrgetter(*COLUMNS)
 def judge(row: Kept | None, digest: bytes, run: str, *, again: bool) -> Claim:
     """The resume table: what a claim of a key gets, given what is known of the key."""
     if row is None:
-        return Fresh()
+        return Claimed()
     if row.state == CLAIMED and row.run == run:
-        return Busy("this run itself: it has claimed the same key before, and not settled it")
+        return ClaimedElsewhere("this run itself: it has claimed the same key before, and not settled it")
     changed = row.digest != digest
     if row.state == OutcomeState.CREATED:
         fresh = False
@@ -83,7 +83,7 @@ def judge(row: Kept | None, digest: bytes, run: str, *, again: bool) -> Claim:
     else:
         # In doubt. Sent at most once per run, and never with another payload: which of the two would the session be for?
         fresh = again and not changed and row.run != run and row.delivery != Delivery.ACCEPTED
-    return Fresh() if fresh else Earlier(outcome_of(row), changed)
+    return Claimed() if fresh else AlreadyRecorded(outcome_of(row), changed)
 
 
 def is_refusal(error: HPPError | None) -> bool:
@@ -117,7 +117,7 @@ def settled(row: Kept, outcome: Outcome, at: int) -> Kept:
         return _created(row, outcome, at)
     state, error = outcome.state, outcome.error
     delivery = None if error is None else error.delivery
-    if delivery is not None and delivery.may_exist:
+    if delivery is not None and delivery.may_have_taken_effect:
         state = OutcomeState.IN_DOUBT  # whatever the caller calls it
     elif row.doubted:
         # The second request failed; the first one, of an earlier run, may still have been processed.
@@ -204,7 +204,7 @@ def _error_from(text: str) -> HPPError:
     delivery = Delivery(plain["delivery"]) if plain["delivery"] else None
     kind = getattr(errors, plain["class"], None)
     if not (isinstance(kind, type) and issubclass(kind, HPPError)):
-        kind = OutcomeUnknownError if delivery is not None and delivery.may_exist else HPPError
+        kind = OutcomeUnknownError if delivery is not None and delivery.may_have_taken_effect else HPPError
     error = kind(
         plain["message"],
         delivery=delivery,

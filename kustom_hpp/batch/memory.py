@@ -4,11 +4,11 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
-from kustom_hpp.batch import ledger
+from kustom_hpp.batch import journal_rules as ledger
 from kustom_hpp.batch.journal import Claim
+from kustom_hpp.batch.journal_rules import Record, Verdict
 from kustom_hpp.batch.kept import DOUBTFUL, Kept, outcome_of
-from kustom_hpp.batch.ledger import Record, Verdict
-from kustom_hpp.batch.outcome import Outcome, OutcomeState
+from kustom_hpp.batch.outcomes import Outcome, OutcomeState
 from kustom_hpp.errors import JournalError
 from kustom_hpp.models import Session
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from kustom_hpp.errors import JournalError
 
 
-def recorded_scope(path: str) -> str:
+def read_scope(path: str) -> str:
     """The scope that was recorded when a journal was made, for who wants to look at it and has no client.
 
     Args:

@@ -9,15 +9,15 @@ import sys
 from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from kustom_hpp._version import __version__
-from kustom_hpp.cli.batch import batch
+from kustom_hpp.cli.batch.command import batch
+from kustom_hpp.cli.batch.input_file import STDIN
 from kustom_hpp.cli.check import check
+from kustom_hpp.cli.console import CommandError, Exit, drop, note, tell
 from kustom_hpp.cli.create import create
 from kustom_hpp.cli.demo import demo
 from kustom_hpp.cli.journal import build_journal_app
-from kustom_hpp.cli.output import CommandError, Exit, drop, note, tell
-from kustom_hpp.cli.serve import sandbox
+from kustom_hpp.cli.sandbox.command import sandbox
 from kustom_hpp.cli.sessions import disable, distribute, read, wait
-from kustom_hpp.cli.source import STDIN
 from kustom_hpp.errors import HPPError
 
 _HELP = """Sessions on Kustom's Hosted Payment Page (HPP), from the command line.

@@ -14,15 +14,15 @@ from rich.text import Text
 from yarl import URL
 
 from kustom_hpp import config
-from kustom_hpp._operations import READ_SESSION
-from kustom_hpp._protocol import Protocol
-from kustom_hpp._session_protocol import SessionProtocol, target_of
+from kustom_hpp._messages import SendMarker
+from kustom_hpp._protocol.operations import READ_SESSION
+from kustom_hpp._protocol.request_builder import Protocol
+from kustom_hpp._protocol.session_requests import SessionProtocol, target_of
 from kustom_hpp._version import __version__
-from kustom_hpp.cli.output import CommandError, Exit, note, stdout
-from kustom_hpp.cli.target import Target
+from kustom_hpp.cli.connection_options import Target
+from kustom_hpp.cli.console import CommandError, Exit, note, stdout
 from kustom_hpp.errors import ApiError, AuthenticationError, HPPError, NotFoundError, PermissionDeniedError
 from kustom_hpp.transport import HTTPSessionManager
-from kustom_hpp.wire import Mark
 
 _LIBRARIES = ("aiohttp", "yarl", "multidict", "frozenlist", "propcache", "attrs", "cattrs", "tenacity")
 _EXTRAS = (("orjson", "extra speed"), ("cyclopts", "extra cli"), ("rich", "extra cli"))
@@ -55,7 +55,7 @@ def check(*, target: Target | None = None, online: Annotated[bool, Parameter(neg
     found = config.from_environment()
     given = found | {name: value for name, value in target.settings().items() if value is not None}
     _show(
-        "Variables", [(variable, "set" if name in found else "not set") for name, variable in config.VARIABLES.items()]
+        "Variables", [(variable, "set" if name in found else "not set") for name, variable in config.ENV_VARS.items()]
     )
     if missing:
         text = (
@@ -131,7 +131,7 @@ async def _ask(settings: config.Settings) -> int:
     transport = HTTPSessionManager(pool=config.Pool(connections=1), ssl=settings.ssl, proxy=settings.proxy)
     began = time.perf_counter()
     try:
-        answer = await transport.send(request, Mark())
+        answer = await transport.send(request, SendMarker())
         if answer.status < 200 or answer.status >= 300:  # noqa: PLR2004 - the classes of RFC 9110, section 15
             protocol.read(READ_SESSION, target, answer)
     except NotFoundError:

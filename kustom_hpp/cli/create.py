@@ -4,10 +4,10 @@ import asyncio
 import sys
 from typing import Annotated
 
-from kustom_hpp._codec import codec
-from kustom_hpp.cli.call import SECONDS, load_document, telling
-from kustom_hpp.cli.output import CommandError, Exit, drop, given, note, write_line
-from kustom_hpp.cli.target import Target
+from kustom_hpp._protocol.codec import codec
+from kustom_hpp.cli.connection_options import Target
+from kustom_hpp.cli.console import CommandError, Exit, drop, given, note, write_line
+from kustom_hpp.cli.requests import SECONDS, load_document, telling
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
 from kustom_hpp.models import CreateSessionRequest, Session

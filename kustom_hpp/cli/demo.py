@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.batch import BatchItem, Outcome
 from kustom_hpp.batch import run as run_batch
-from kustom_hpp.cli.output import Exit, stdout
-from kustom_hpp.cli.progress import Progress, Tally
+from kustom_hpp.cli.batch.progress import Progress, Tally
+from kustom_hpp.cli.console import Exit, stdout
 from kustom_hpp.client import HPPClient
-from kustom_hpp.errors import BatchStopped
+from kustom_hpp.errors import BatchStoppedError
 from kustom_hpp.sandbox import Sandbox
 
 _ORDERS = 24
@@ -79,7 +79,7 @@ async def run_demo(console: Console, faults: Iterable[str] = ()) -> int:
         Progress(console, tally, len(orders)),
         run_batch(client.create_session, _items(client, orders), concurrency=_AT_ONCE, ordered=True) as outcomes,
     ):
-        with contextlib.suppress(BatchStopped):  # the table and the count tell it
+        with contextlib.suppress(BatchStoppedError):  # the table and the count tell it
             async for outcome in outcomes:
                 tally.add(outcome)
                 table.add(outcome)

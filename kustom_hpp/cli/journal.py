@@ -11,14 +11,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kustom_hpp._checks import check_url
 from kustom_hpp.batch import Outcome, OutcomeState, Record, Scope, SqliteJournal, Verdict
 from kustom_hpp.batch.kept import is_refusal
-from kustom_hpp.batch.peek import recorded_scope
-from kustom_hpp.cli.out_lines import out_line
-from kustom_hpp.cli.output import CommandError, Exit, note, stdout, write_line
+from kustom_hpp.batch.peek import read_scope
+from kustom_hpp.cli.batch.output_lines import out_line
+from kustom_hpp.cli.console import CommandError, Exit, note, stdout, write_line
 from kustom_hpp.errors import HPPError, JournalError
 from kustom_hpp.models import Session
+from kustom_hpp.models.validation import check_url
 
 _FLAG = Parameter(negative="")
 _SHOWN = 200
@@ -119,7 +119,7 @@ def _refused(error: HPPError) -> CommandError:
 async def _existing(path: str) -> AsyncIterator[SqliteJournal]:
     """The journal at a path, whatever its scope; it is not made."""
     try:
-        scope = recorded_scope(path)
+        scope = read_scope(path)
     except JournalError as error:
         raise _refused(error) from None
     async with open_journal(path, scope) as journal:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, TypeVar
 from attrs import frozen
 from cyclopts import Parameter
 
-from kustom_hpp._codec import codec
-from kustom_hpp._wait import LEAST_POLL, check_poll
-from kustom_hpp.cli.call import SECONDS, load_document, telling
-from kustom_hpp.cli.output import CommandError, Exit, note, tell, write_line
-from kustom_hpp.cli.target import Target
+from kustom_hpp._polling import MIN_POLL_INTERVAL, check_poll_interval
+from kustom_hpp._protocol.codec import codec
+from kustom_hpp.cli.connection_options import Target
+from kustom_hpp.cli.console import CommandError, Exit, note, tell, write_line
+from kustom_hpp.cli.requests import SECONDS, load_document, telling
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
 from kustom_hpp.errors import (
@@ -33,7 +33,7 @@ from kustom_hpp.models import (
     SessionStatus,
     SmsDistribution,
     TokenDistribution,
-    distribution_from,
+    distribution_from_json,
 )
 
 T = TypeVar("T")
@@ -45,9 +45,9 @@ _PLAIN = ("session_id", "status", "updated_at", "expires_at", "order_id", "klarn
 def _check_poll(_: Any, value: float) -> None:
     """For cyclopts: a ValueError is a usage error."""
     try:
-        check_poll(value)
+        check_poll_interval(value)
     except ConfigError:
-        msg = f"It must be a finite number of seconds from {LEAST_POLL}."
+        msg = f"It must be a finite number of seconds from {MIN_POLL_INTERVAL}."
         raise ValueError(msg) from None
 
 
@@ -213,7 +213,7 @@ def _request(file: str | None, **given: str | None) -> Distribution:
         msg = "Give one of FILE (or - for stdin), --email, --phone with --phone-country, --access-id."
         raise CommandError(msg, Exit.USAGE)
     if file is not None:
-        return distribution_from(load_document(file))
+        return distribution_from_json(load_document(file))
     if email is not None:
         return EmailDistribution(email=email)
     if phone is not None and country is not None:

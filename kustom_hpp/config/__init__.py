@@ -13,10 +13,11 @@ from typing import Any
 from attrs import field, frozen
 from yarl import URL
 
+from kustom_hpp._redaction import Secret
 from kustom_hpp.config.credentials import authorization, environment_of_key
+from kustom_hpp.config.endpoint import check_plain_http, find_proxy, is_loopback, place, proxy_secrets
 from kustom_hpp.config.headers import check_headers, merge_headers, user_agent
-from kustom_hpp.config.place import check_plain_http, find_proxy, is_loopback, place, proxy_secrets
-from kustom_hpp.config.values import (
+from kustom_hpp.config.options import (
     Environment,
     OnUnknown,
     Pool,
@@ -26,10 +27,9 @@ from kustom_hpp.config.values import (
     check_options,
 )
 from kustom_hpp.errors import ConfigError
-from kustom_hpp.wire import Secret
 
 __all__ = [
-    "VARIABLES",
+    "ENV_VARS",
     "Environment",
     "OnUnknown",
     "Pool",
@@ -45,7 +45,7 @@ __all__ = [
     "user_agent",
 ]
 
-VARIABLES = MappingProxyType(
+ENV_VARS = MappingProxyType(
     {
         "api_key": "KUSTOM_HPP_API_KEY",
         "username": "KUSTOM_HPP_USERNAME",
@@ -141,7 +141,7 @@ def from_environment() -> dict[str, Any]:
 
     """
     found: dict[str, Any] = {}
-    for name, variable in VARIABLES.items():
+    for name, variable in ENV_VARS.items():
         if os.environ.get(variable):
             found[name] = Secret(os.environ[variable])
     for name in ("username", "environment", "app_info"):
@@ -149,7 +149,7 @@ def from_environment() -> dict[str, Any]:
             found[name] = Secret(found[name].strip())
     if (truth := found.pop("insecure_http", None)) is not None:
         if truth.strip().lower() not in _TRUE | _FALSE:
-            msg = f"{VARIABLES['insecure_http']} must be 1 or 0"
+            msg = f"{ENV_VARS['insecure_http']} must be 1 or 0"
             raise ConfigError(msg)
         found["insecure_http"] = truth.strip().lower() in _TRUE
     return found

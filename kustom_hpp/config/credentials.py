@@ -3,9 +3,9 @@
 import base64
 import re
 
-from kustom_hpp.config.values import Environment
+from kustom_hpp._redaction import Secret
+from kustom_hpp.config.options import Environment
 from kustom_hpp.errors import ConfigError
-from kustom_hpp.wire import Secret
 
 _KEY_PREFIX = r"(?:kco|klarna)_(live|test)_"
 _CONTROL = r"[\x00-\x1f\x7f-\x9f]"

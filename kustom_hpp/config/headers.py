@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from kustom_hpp._redaction import Secret
 from kustom_hpp._version import __version__
 from kustom_hpp.errors import ConfigError
-from kustom_hpp.wire import Secret
 
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}"
 _PRINTABLE = r"[\x20-\x7e]*"

@@ -27,7 +27,7 @@ from aiohttp import web
 from kustom_hpp.callbacks import MAX_BODY
 from kustom_hpp.client import HPPClient
 from kustom_hpp.errors import ConfigError
-from kustom_hpp.integrations._app import GRACE, Incoming, MakeClient, OnUpdate, Running, Secret, StatusEndpoint
+from kustom_hpp.integrations._shared import GRACE, Incoming, MakeClient, OnUpdate, Running, Secret, StatusEndpoint
 
 _RUNNING = web.AppKey("kustom_hpp", Running)
 

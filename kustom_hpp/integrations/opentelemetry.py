@@ -20,7 +20,7 @@ Source: opentelemetry.io, semantic conventions for HTTP spans (a span for the to
 from typing import Any
 
 from kustom_hpp._version import __version__
-from kustom_hpp.errors import ApiError, HPPError, LostAnswerError
+from kustom_hpp.errors import ApiError, HPPError, LostResponseError
 from kustom_hpp.events import Event, Finished, Retrying, Started
 
 try:
@@ -140,7 +140,7 @@ def _tell_end(call: _Open, event: Finished, facts: Attributes) -> None:
     span, error = call.span, event.error
     if error is not None and event.attempts > call.told:
         # After an attempt of unknown outcome the call's error is a summary: `last_error` is the attempt's own.
-        last = error.last_error if isinstance(error, LostAnswerError) else None
+        last = error.last_error if isinstance(error, LostResponseError) else None
         _tell_attempt(call, event.attempts, last or error, {})
     span.set_attributes(facts)
     if event.attempts > 1:

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from kustom_hpp.callbacks import MAX_BODY
 from kustom_hpp.client import HPPClient
 from kustom_hpp.errors import ConfigError
-from kustom_hpp.integrations._app import GRACE, Incoming, MakeClient, OnUpdate, Running, Secret, StatusEndpoint
+from kustom_hpp.integrations._shared import GRACE, Incoming, MakeClient, OnUpdate, Running, Secret, StatusEndpoint
 
 try:
     from starlette.requests import ClientDisconnect, HTTPConnection, Request

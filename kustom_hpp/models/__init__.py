@@ -7,23 +7,15 @@ A request tells what is wrong with it (`problems()`: all of it at once, each wit
 meant (`warnings()`). Neither ever shows a value. An answer is tolerant.
 """
 
-from kustom_hpp.models.answers import (
-    Customer,
-    DistributionModule,
-    ManualIdentification,
-    Session,
-    SessionDetails,
-    SessionStatus,
-)
 from kustom_hpp.models.distributions import (
     Distribution,
     DistributionTemplate,
     EmailDistribution,
     SmsDistribution,
     TokenDistribution,
-    distribution_from,
-    secrets_of_distribution,
-    wire_shape,
+    distribution_from_json,
+    distribution_to_json,
+    secrets_in_distribution,
 )
 from kustom_hpp.models.requests import (
     MAX_BODY,
@@ -35,7 +27,15 @@ from kustom_hpp.models.requests import (
     PlaceOrderMode,
     PurchaseType,
     ShowSubtotalDetail,
-    secrets_of,
+    secrets_in_request,
+)
+from kustom_hpp.models.responses import (
+    Customer,
+    DistributionModule,
+    ManualIdentification,
+    Session,
+    SessionDetails,
+    SessionStatus,
 )
 from kustom_hpp.models.urls import with_secret
 
@@ -60,9 +60,9 @@ __all__ = [
     "ShowSubtotalDetail",
     "SmsDistribution",
     "TokenDistribution",
-    "distribution_from",
-    "secrets_of",
-    "secrets_of_distribution",
-    "wire_shape",
+    "distribution_from_json",
+    "distribution_to_json",
+    "secrets_in_distribution",
+    "secrets_in_request",
     "with_secret",
 ]

@@ -12,19 +12,11 @@ from typing import Any, ClassVar, TypeAlias
 
 from attrs import field, frozen
 
-from kustom_hpp._checks import (
-    Found,
-    check_enum,
-    check_extra,
-    check_text,
-    extra_secrets,
-    mask,
-    shape,
-    warn_extra,
-)
+from kustom_hpp._redaction import describe_shape, mask, secrets_in_extra
 from kustom_hpp.errors import InvalidRequestError
+from kustom_hpp.models.fields import extra_field
 from kustom_hpp.models.requests import MAX_BODY
-from kustom_hpp.models.shared import extra_field
+from kustom_hpp.models.validation import Problems, check_enum, check_extra, check_text, warn_extra
 
 CONTACT = "contact_information"
 """The object on the wire that holds what the method needs."""
@@ -55,7 +47,7 @@ class _Distribution:
 
         The sentences tell the shape of a value and the way out, never the value.
         """
-        found: Found = []
+        found: Problems = []
         self._check(found)
         check_enum(found, "", "template", self.template, DistributionTemplate)
         _check_extra(found, self)
@@ -65,7 +57,7 @@ class _Distribution:
 
     def warnings(self) -> tuple[tuple[str, str], ...]:
         """All that is odd but may be meant, as (JSON path, sentence). Nothing here keeps the request from being sent."""
-        found: Found = []
+        found: Problems = []
         self._warn(found)
         if isinstance(self.extra, dict):
             warn_extra(found, "", (name for name in self.extra if name != CONTACT), (CONTACT, "template"))
@@ -76,10 +68,10 @@ class _Distribution:
                 warn_extra(found, f"{CONTACT}.", newer, _CONTACT_FIELDS)
         return tuple(found)
 
-    def _check(self, found: Found) -> None:
+    def _check(self, found: Problems) -> None:
         raise NotImplementedError
 
-    def _warn(self, found: Found) -> None:
+    def _warn(self, found: Problems) -> None:
         """Nothing is odd about most."""
 
 
@@ -100,9 +92,9 @@ class EmailDistribution(_Distribution):
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
 
-    def _check(self, found: Found) -> None:
+    def _check(self, found: Problems) -> None:
         if _is_text(found, "email", self.email) and not re.fullmatch(_EMAIL, self.email):
-            found.append((f"{CONTACT}.email", f"must be an address like name@host, got {shape(self.email)}"))
+            found.append((f"{CONTACT}.email", f"must be an address like name@host, got {describe_shape(self.email)}"))
 
 
 @frozen(slots=True)
@@ -124,15 +116,15 @@ class SmsDistribution(_Distribution):
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
 
-    def _check(self, found: Found) -> None:
+    def _check(self, found: Problems) -> None:
         if _is_text(found, "phone", self.phone) and not re.fullmatch(_PHONE, self.phone):
-            found.append((f"{CONTACT}.phone", f"must be digits, perhaps with +, got {shape(self.phone)}"))
+            found.append((f"{CONTACT}.phone", f"must be digits, perhaps with +, got {describe_shape(self.phone)}"))
         country = self.phone_country
         if _is_text(found, "phone_country", country) and not re.fullmatch(_COUNTRY, country):
-            sentence = f'must be two capital letters (ISO 3166-1 alpha-2, like "SE"), got {shape(country)}'
+            sentence = f'must be two capital letters (ISO 3166-1 alpha-2, like "SE"), got {describe_shape(country)}'
             found.append((f"{CONTACT}.phone_country", sentence))
 
-    def _warn(self, found: Found) -> None:
+    def _warn(self, found: Problems) -> None:
         found.append(("method", "is sms, which the API's guide names no longer: it may be refused"))
 
 
@@ -152,7 +144,7 @@ class TokenDistribution(_Distribution):
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
 
-    def _check(self, found: Found) -> None:
+    def _check(self, found: Problems) -> None:
         _is_text(found, "access_id", self.access_id)
 
 
@@ -167,7 +159,7 @@ METHODS: dict[str, type[Distribution]] = {
 _CONTACT_FIELDS = ("email", "phone", "phone_country", "access_id")
 
 
-def wire_shape(request: _Distribution) -> dict[str, Any]:
+def distribution_to_json(request: _Distribution) -> dict[str, Any]:
     """A distribution as plain JSON values, as the API spells it; `extra` beside and inside of `contact_information`."""
     extra = dict(request.extra)
     contact = {name: getattr(request, name) for name in request.contact_fields} | extra.pop(CONTACT, {})
@@ -175,7 +167,7 @@ def wire_shape(request: _Distribution) -> dict[str, Any]:
     return {"method": request.method, CONTACT: contact, **template, **extra}
 
 
-def distribution_from(value: Any) -> Distribution:
+def distribution_from_json(value: Any) -> Distribution:
     """A distribution from plain JSON values, strictly: as the sandbox and the command line read it.
 
     Unknown fields are kept in `extra`.
@@ -186,13 +178,13 @@ def distribution_from(value: Any) -> Distribution:
     """
     if not isinstance(value, dict):
         raise InvalidRequestError(problems=(("$", f"must be a JSON object, got a {type(value).__name__}"),))
-    found: Found = []
+    found: Problems = []
     method, contact, template = value.get("method"), value.get(CONTACT), value.get("template")
     kind = METHODS.get(method) if isinstance(method, str) else None
     if kind is None:
-        found.append(("method", f"must be one of {', '.join(METHODS)}, got {shape(method)}"))
+        found.append(("method", f"must be one of {', '.join(METHODS)}, got {describe_shape(method)}"))
     if not isinstance(contact, dict):
-        found.append((CONTACT, f"must be an object, got {shape(contact)}"))
+        found.append((CONTACT, f"must be an object, got {describe_shape(contact)}"))
     if kind is None or not isinstance(contact, dict):
         raise InvalidRequestError(problems=tuple(found))
     more = {name: contact[name] for name in contact if name not in kind.contact_fields}
@@ -209,7 +201,7 @@ def distribution_from(value: Any) -> Distribution:
     return request
 
 
-def secrets_of_distribution(request: Distribution) -> Iterator[str]:
+def secrets_in_distribution(request: Distribution) -> Iterator[str]:
     """What must not show up again in an error: the contact, and the texts of extra fields.
 
     Servers spell a number their own way, so that its digits are hidden too. Fewer than four characters would be found in
@@ -219,31 +211,33 @@ def secrets_of_distribution(request: Distribution) -> Iterator[str]:
     if isinstance(request, SmsDistribution):
         contact.append("".join(re.findall(r"(?a)\d", request.phone)).lstrip("0"))
     yield from (text for text in contact if len(text) >= _SECRET_LENGTH)
-    yield from extra_secrets(request.extra)
+    yield from secrets_in_extra(request.extra)
 
 
 _SECRET_LENGTH = 4
 
 
 def _wire_size(request: _Distribution) -> int:
-    return len(json.dumps(wire_shape(request), ensure_ascii=False, separators=(",", ":")).encode())
+    return len(json.dumps(distribution_to_json(request), ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def _is_text(found: Found, name: str, value: object) -> bool:
+def _is_text(found: Problems, name: str, value: object) -> bool:
     """Whether there is text to look at; what is wrong otherwise is found."""
     before = len(found)
     if value is None or value == "":
-        found.append((f"{CONTACT}.{name}", f"is required, got {shape(value)}"))
+        found.append((f"{CONTACT}.{name}", f"is required, got {describe_shape(value)}"))
     else:
         check_text(found, f"{CONTACT}.", name, value)
     return len(found) == before
 
 
-def _check_extra(found: Found, request: _Distribution) -> None:
+def _check_extra(found: Problems, request: _Distribution) -> None:
     extra, owner = request.extra, type(request).__name__
     contact = extra.get(CONTACT, {}) if isinstance(extra, dict) else {}
     if not isinstance(contact, dict):
-        found.append((f"extra.{CONTACT}", f"must be a dict of field names to JSON values, got {shape(contact)}"))
+        found.append(
+            (f"extra.{CONTACT}", f"must be a dict of field names to JSON values, got {describe_shape(contact)}")
+        )
         contact = {}
     for name in request.contact_fields:
         if name in contact:

@@ -8,24 +8,20 @@ from typing import Any
 
 from attrs import field, fields_dict, frozen
 
-from kustom_hpp._checks import (
+from kustom_hpp._redaction import describe_shape, mask_model, mask_url, secrets_in_extra, secrets_in_url
+from kustom_hpp.models.fields import extra_field, url_field
+from kustom_hpp.models.validation import (
     LOOPBACK,
     URL_PATTERN,
-    Found,
+    Problems,
     check_enum,
     check_extra,
     check_list,
     check_text,
     check_url,
-    extra_secrets,
-    mask_part,
-    mask_url,
-    shape,
-    url_secrets,
     warn_extra,
     warn_url,
 )
-from kustom_hpp.models.shared import extra_field, url_field
 
 MAX_BODY = 1_000_000
 """Bytes that a request's JSON may have. Source: docs.klarna.com, request limits (1 MB, else 413)."""
@@ -123,7 +119,7 @@ class BackgroundImage:
 class Options:
     """How the page looks and what it offers; each field optional."""
 
-    background_images: tuple[BackgroundImage, ...] | None = field(default=None, converter=_images, repr=mask_part)
+    background_images: tuple[BackgroundImage, ...] | None = field(default=None, converter=_images, repr=mask_model)
     """Best match by width is used; a list is taken too."""
     logo_url: str | None = url_field()
     """URL of the logo to be displayed."""
@@ -153,8 +149,8 @@ class CreateSessionRequest:
     Klarna's time, a KP session (`{base}/payments/v1/sessions/{id}`)."""
     profile_id: str | None = None
     """A profile with default options, made in the merchant portal."""
-    merchant_urls: MerchantUrls | None = field(default=None, repr=mask_part)
-    options: Options | None = field(default=None, repr=mask_part)
+    merchant_urls: MerchantUrls | None = field(default=None, repr=mask_model)
+    options: Options | None = field(default=None, repr=mask_model)
     extra: dict[str, Any] = extra_field()
     """Fields newer than this release, sent as they are."""
 
@@ -163,7 +159,7 @@ class CreateSessionRequest:
 
         The sentences tell the shape of a value and the way out, never the value.
         """
-        found: Found = []
+        found: Problems = []
         _check_request(found, self)
         # A body that cannot be written has no size.
         if not found and (size := _wire_size(self)) > MAX_BODY:
@@ -172,7 +168,7 @@ class CreateSessionRequest:
 
     def warnings(self) -> tuple[tuple[str, str], ...]:
         """All that is odd but may be meant, as (JSON path, sentence). Nothing here keeps the request from being sent."""
-        found: Found = []
+        found: Problems = []
         _warn_request(found, self)
         return tuple(found)
 
@@ -182,23 +178,23 @@ class CreateSessionRequest:
 # together only where there is something to say.
 
 
-def _check_request(found: Found, request: CreateSessionRequest) -> None:
+def _check_request(found: Problems, request: CreateSessionRequest) -> None:
     check_url(found, "", "payment_session_url", request.payment_session_url, required=True)
     check_text(found, "", "profile_id", request.profile_id)
     urls, options = request.merchant_urls, request.options
     if type(urls) is MerchantUrls:
         _check_merchant_urls(found, urls)
     elif urls is not None:
-        found.append(("merchant_urls", f"must be a MerchantUrls, got {shape(urls)}"))
+        found.append(("merchant_urls", f"must be a MerchantUrls, got {describe_shape(urls)}"))
     if type(options) is Options:
         _check_options(found, options)
     elif options is not None:
-        found.append(("options", f"must be an Options, got {shape(options)}"))
+        found.append(("options", f"must be an Options, got {describe_shape(options)}"))
     if request.extra:
         check_extra(found, "", request.extra, fields_dict(CreateSessionRequest), "CreateSessionRequest")
 
 
-def _check_merchant_urls(found: Found, urls: MerchantUrls) -> None:
+def _check_merchant_urls(found: Problems, urls: MerchantUrls) -> None:
     at = "merchant_urls."
     check_url(found, at, "success", urls.success)
     check_url(found, at, "cancel", urls.cancel)
@@ -210,7 +206,7 @@ def _check_merchant_urls(found: Found, urls: MerchantUrls) -> None:
         check_extra(found, at, urls.extra, fields_dict(MerchantUrls), "MerchantUrls")
 
 
-def _check_options(found: Found, options: Options) -> None:
+def _check_options(found: Problems, options: Options) -> None:
     at = "options."
     if options.background_images is not None:
         check_list(found, "options.background_images", options.background_images, _check_image)
@@ -228,18 +224,18 @@ def _check_options(found: Found, options: Options) -> None:
         check_extra(found, at, options.extra, fields_dict(Options), "Options")
 
 
-def _check_image(found: Found, path: str, image: object) -> None:
+def _check_image(found: Problems, path: str, image: object) -> None:
     if type(image) is not BackgroundImage:
-        found.append((path, f"must be a BackgroundImage, got {shape(image)}"))
+        found.append((path, f"must be a BackgroundImage, got {describe_shape(image)}"))
         return
     check_url(found, f"{path}.", "url", image.url, required=True, https="the page loads images over https only")
     if image.width is not None and (type(image.width) is not int or not 0 <= image.width < 1 << 63):
-        found.append((f"{path}.width", f"must be a whole number of pixels, got {shape(image.width)}"))
+        found.append((f"{path}.width", f"must be a whole number of pixels, got {describe_shape(image.width)}"))
     if image.extra:
         check_extra(found, f"{path}.", image.extra, fields_dict(BackgroundImage), "BackgroundImage")
 
 
-def _check_category(found: Found, path: str, value: object) -> None:
+def _check_category(found: Problems, path: str, value: object) -> None:
     check_enum(found, "", path, value, PaymentMethodCategory, required=True)
 
 
@@ -277,7 +273,7 @@ def _plain(value: Any) -> Any:
 _KCO_PATH, _KP_PATH = "/checkout/v3/orders/", "/payments/v1/sessions/"
 
 
-def _warn_request(found: Found, request: CreateSessionRequest) -> None:
+def _warn_request(found: Problems, request: CreateSessionRequest) -> None:
     session_url = request.payment_session_url if isinstance(request.payment_session_url, str) else ""
     is_kco = _KCO_PATH in session_url
     if (match := re.fullmatch(URL_PATTERN, session_url)) is not None:
@@ -326,10 +322,10 @@ _URL_FIELDS: dict[type, tuple[str, ...]] = {
 }
 
 
-def secrets_of(request: CreateSessionRequest) -> Iterator[str]:
+def secrets_in_request(request: CreateSessionRequest) -> Iterator[str]:
     """The parts of a request that must not show up again in an error: queries of its URLs, texts of extra fields."""
     for _, url in (("payment_session_url", request.payment_session_url), *_urls_of(request)):
         if isinstance(url, str):
-            yield from url_secrets(url)
+            yield from secrets_in_url(url)
     for _, part in _parts_of(request):
-        yield from extra_secrets(part.extra)
+        yield from secrets_in_extra(part.extra)

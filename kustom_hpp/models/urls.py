@@ -3,8 +3,9 @@
 import re
 from urllib.parse import unquote_plus
 
-from kustom_hpp._checks import Found, check_url, shape
+from kustom_hpp._redaction import describe_shape
 from kustom_hpp.errors import ConfigError
+from kustom_hpp.models.validation import Problems, check_url
 
 _PLAIN = r"[A-Za-z0-9._~-]+"
 """What a query holds without any encoding. Source: RFC 3986, section 2.3."""
@@ -32,13 +33,15 @@ def with_secret(url: str, secret: str, name: str = "secret") -> str:
     Source: docs.kustom.co, "Status callbacks" (a one-time secret in the URL).
 
     """
-    found: Found = []
+    found: Problems = []
     check_url(found, "", "url", url, required=True)
     if not isinstance(secret, str) or len(secret) < _LEAST or not re.fullmatch(_PLAIN, secret):
         way_out = "as secrets.token_urlsafe(32) makes them"
-        found.append(("secret", f"must be at least {_LEAST} letters, digits, -._~, {way_out}; got {shape(secret)}"))
+        found.append(
+            ("secret", f"must be at least {_LEAST} letters, digits, -._~, {way_out}; got {describe_shape(secret)}")
+        )
     if not isinstance(name, str) or not re.fullmatch(_PLAIN, name):
-        found.append(("name", f"must be letters, digits, -._~; got {shape(name)}"))
+        found.append(("name", f"must be letters, digits, -._~; got {describe_shape(name)}"))
     if found:
         raise ConfigError("; ".join(f"{field} {sentence}" for field, sentence in found))
     rest, hash_mark, fragment = url.partition("#")

@@ -20,22 +20,22 @@ from typing import Any, Self
 from aiohttp import web
 
 from kustom_hpp.models import Session
-from kustom_hpp.sandbox.exchange import Credentials
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Kind, Stage
+from kustom_hpp.sandbox.faults.rules import Rule, Script
+from kustom_hpp.sandbox.http.listener import HERE, Listener
+from kustom_hpp.sandbox.http.request_context import Credentials
+from kustom_hpp.sandbox.http.routes import application
+from kustom_hpp.sandbox.http.server import Server
 from kustom_hpp.sandbox.latency import Given, Latency, latency_of
-from kustom_hpp.sandbox.listener import HERE, Listener
+from kustom_hpp.sandbox.limits import Bucket, Quota
 from kustom_hpp.sandbox.orders import Order, OrderLine
 from kustom_hpp.sandbox.ports import PORTS, Port, PortKind, open_port
 from kustom_hpp.sandbox.proxy import PROXY_BEHAVIOURS, Proxy, ProxyRequest, open_proxy
-from kustom_hpp.sandbox.quota import Bucket, Quota
 from kustom_hpp.sandbox.record import Record
-from kustom_hpp.sandbox.routes import application
-from kustom_hpp.sandbox.script import Rule, Script
-from kustom_hpp.sandbox.seen import Callback, ConnectionSeen, Created, Distributed, RequestSeen
-from kustom_hpp.sandbox.server import Server
-from kustom_hpp.sandbox.sessions import Action, ClosedError, Moment, StoredSession
+from kustom_hpp.sandbox.recorded import Callback, ConnectionSeen, Created, Distributed, RequestSeen
 from kustom_hpp.sandbox.state import Clock, State
-from kustom_hpp.sandbox.updates import Updates
+from kustom_hpp.sandbox.status_callbacks import Updates
+from kustom_hpp.sandbox.stored_session import Action, ClosedError, Moment, StoredSession
 
 __all__ = [
     "FAULTS", "PORTS", "PROXY_BEHAVIOURS", "Action", "Bucket", "Callback", "Clock", "ClosedError", "ConnectionSeen",

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from attrs import frozen
 
-from kustom_hpp.sandbox.listener import listening, url_of
+from kustom_hpp.sandbox.http.listener import listening, url_of
 from kustom_hpp.sandbox.raw import RawConnection, RawListener
 from kustom_hpp.sandbox.record import Record
 

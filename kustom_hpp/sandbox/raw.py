@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from kustom_hpp.sandbox.connection import Link
-from kustom_hpp.sandbox.listener import listening, url_of
+from kustom_hpp.sandbox.http.connection import Link
+from kustom_hpp.sandbox.http.listener import listening, url_of
 from kustom_hpp.sandbox.record import Record
 
 _END_OF_HEAD = b"\r\n\r\n"

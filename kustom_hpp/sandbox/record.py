@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import fields_dict
 
-from kustom_hpp.sandbox.seen import Callback, ConnectionSeen, Counts, Created, Distributed, RequestSeen
+from kustom_hpp.sandbox.recorded import Callback, ConnectionSeen, Counts, Created, Distributed, RequestSeen
 
 _COUNTED = tuple(fields_dict(Counts))
 

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from attrs import define, field
 
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
-from kustom_hpp.sandbox.asked import Asked
+from kustom_hpp.sandbox.endpoints.request_rules import Asked
 from kustom_hpp.sandbox.orders import Orders
-from kustom_hpp.sandbox.sessions import (
+from kustom_hpp.sandbox.stored_session import (
     ORDER_LIFE,
     Action,
     ClosedError,

@@ -61,7 +61,7 @@ def kustom_client(kustom_sandbox: "ThreadedSandbox") -> Iterator[Callable[..., "
     attempts are of hundredths of a second where a shop's own has tenths; retry=hpp.RetrySettings() brings the usual ones. A
     Retry-After is waited for in full. A client that made calls and was not closed fails the test.
     """
-    from kustom_hpp.testing.clients import Clients
+    from kustom_hpp.testing.client_factory import Clients
 
     clients = Clients(kustom_sandbox.base_url, kustom_sandbox.api_key)
     yield clients.make

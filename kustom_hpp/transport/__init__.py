@@ -4,14 +4,14 @@ from typing import Protocol
 
 from aiohttp import ClientSession
 
+from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.transport.connector import guarded_connector
 from kustom_hpp.transport.fake import FakeTransport
-from kustom_hpp.transport.session import ANSWER_CAP, HTTP_LIBRARY, HTTPSessionManager
-from kustom_hpp.wire import HttpRequest, HttpResponse, Mark
+from kustom_hpp.transport.session_manager import HTTP_LIBRARY, MAX_RESPONSE_BODY, HTTPSessionManager
 
 __all__ = [
-    "ANSWER_CAP",
     "HTTP_LIBRARY",
+    "MAX_RESPONSE_BODY",
     "ClientSession",
     "FakeTransport",
     "HTTPSessionManager",
@@ -23,7 +23,7 @@ __all__ = [
 class Transport(Protocol):
     """What a client sends its requests through."""
 
-    async def send(self, request: HttpRequest, mark: Mark) -> HttpResponse:
+    async def send(self, request: HttpRequest, mark: SendMarker) -> HttpResponse:
         """Make one attempt.
 
         Args:
@@ -33,7 +33,7 @@ class Transport(Protocol):
         Raises:
             ClientClosedError, WrongLoopError: nothing attempted.
             DeadlineExceededError, ConnectError: nothing sent.
-            LostAnswerError: it may have been processed.
+            LostResponseError: it may have been processed.
 
         """
         ...

@@ -6,8 +6,8 @@ from typing import Any
 
 from multidict import CIMultiDict
 
+from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.errors import ClientClosedError, ConfigError, HPPError
-from kustom_hpp.wire import HttpRequest, HttpResponse, Mark
 
 Step = HttpResponse | HPPError | Callable[[HttpRequest], "HttpResponse | HPPError"]
 
@@ -31,7 +31,7 @@ class FakeTransport:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         return HttpResponse(status=status, headers=CIMultiDict(headers or {}), body=data)
 
-    async def send(self, request: HttpRequest, mark: Mark) -> HttpResponse:
+    async def send(self, request: HttpRequest, mark: SendMarker) -> HttpResponse:
         """Take the next step of the script."""
         if self.closed:
             msg = "the client is closed: make a new one"
@@ -46,7 +46,7 @@ class FakeTransport:
         if callable(step):
             step = step(request)
         if isinstance(step, HPPError):
-            mark.sent = step.delivery is not None and step.delivery.may_exist
+            mark.sent = step.delivery is not None and step.delivery.may_have_taken_effect
             raise step
         mark.sent = True
         return step

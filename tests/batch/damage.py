@@ -20,10 +20,11 @@ from pathlib import Path
 
 from attrs import frozen
 
-from kustom_hpp.batch import Outcome, OutcomeState, ledger
-from kustom_hpp.batch.file import JournalFile
+from kustom_hpp.batch import Outcome, OutcomeState
+from kustom_hpp.batch import journal_rules as ledger
 from kustom_hpp.batch.kept import Kept
-from kustom_hpp.errors import BadRequestError, JournalError, LostAnswerError
+from kustom_hpp.batch.sqlite.database import JournalFile
+from kustom_hpp.errors import BadRequestError, JournalError, LostResponseError
 from kustom_hpp.models import Session
 
 NAME, SCOPE = "journal.db", "here"
@@ -55,7 +56,7 @@ def _settle(file: JournalFile, key: str, state: OutcomeState, length: int = 100)
     elif state is OutcomeState.FAILED:
         error = BadRequestError("no", status=400, code="BAD_VALUE", attempts=1)
     else:
-        error = LostAnswerError("gone", attempts=1)
+        error = LostResponseError("gone", attempts=1)
     ledger.Settling("run", key, Outcome(key=key, state=state, session=session, error=error, attempts=1))(file.rows)
 
 

@@ -15,9 +15,9 @@ import attrs
 import pytest
 
 from kustom_hpp import errors
-from kustom_hpp.batch import Busy, Earlier, Fresh, Outcome, OutcomeState
+from kustom_hpp._messages import CallInfo, Delivery
+from kustom_hpp.batch import AlreadyRecorded, Claimed, ClaimedElsewhere, Outcome, OutcomeState
 from kustom_hpp.models import Session
-from kustom_hpp.wire import CallInfo, Delivery
 
 Opener = Callable[..., Awaitable[Any]]
 CREATED, FAILED, IN_DOUBT = OutcomeState
@@ -47,7 +47,7 @@ REJECTED = errors.BadRequestError(
 THROTTLED = errors.RateLimitError("slow", status=429, retry_after=1.5, attempts=4)
 NOT_SENT = errors.ConnectError("no way", timed_out=True, attempts=2, cause="OSError 111 in connect")
 INVALID = errors.InvalidRequestError(problems=(("payment_session_url", "is missing"),))
-LOST = errors.LostAnswerError("gone", timed_out=True, attempts=1, cause="TimeoutError in read")
+LOST = errors.LostResponseError("gone", timed_out=True, attempts=1, cause="TimeoutError in read")
 BROKEN_500 = errors.ServerError("oh", status=500, attempts=1)
 UNREADABLE = errors.DecodeError("what", status=201, session_id="session-9", attempts=1, body=b"{")
 
@@ -97,17 +97,17 @@ class JournalContract:
     @pytest.mark.parametrize(("past", "changed", "again", "fresh"), CASES)
     async def test_the_resume_table(self, opener: Opener, past: str, changed: bool, again: bool, fresh: bool) -> None:
         journal = await opener()
-        assert await journal.claim("a", ORDER, PAYLOAD) == Fresh()
+        assert await journal.claim("a", ORDER, PAYLOAD) == Claimed()
         if (outcome := PASTS[past]) is not None:
             await journal.settle("a", outcome)
         journal = await opener()
         before = await all_of(journal)
         told = await journal.claim("a", ORDER, OTHER_PAYLOAD if changed else PAYLOAD, again=again)
         if fresh:
-            assert told == Fresh()
+            assert told == Claimed()
             assert [o.key for o in await journal.doubts()] == ["a"]  # claimed: in doubt until it is settled
             return
-        assert type(told) is Earlier
+        assert type(told) is AlreadyRecorded
         assert told.changed is changed
         assert told.outcome.state is (outcome.state if outcome else IN_DOUBT)
         assert told.outcome.earlier_run
@@ -124,7 +124,7 @@ class JournalContract:
 
     async def test_who_claims_what_this_run_has_claimed_is_told_so(self, opener: Opener) -> None:
         journal = await opener()
-        assert await journal.claim("a", None, PAYLOAD) == Fresh()
+        assert await journal.claim("a", None, PAYLOAD) == Claimed()
         for again in (False, True):
             assert "this run" in (await journal.claim("a", None, PAYLOAD, again=again)).holder
 
@@ -137,9 +137,9 @@ class JournalContract:
         await (await opener()).claim("a", None, PAYLOAD)
         for _ in range(2):
             journal = await opener()
-            assert await journal.claim("a", None, PAYLOAD, again=True) == Fresh()
+            assert await journal.claim("a", None, PAYLOAD, again=True) == Claimed()
             await journal.settle("a", doubt(LOST))
-            assert type(await journal.claim("a", None, PAYLOAD, again=True)) is Earlier
+            assert type(await journal.claim("a", None, PAYLOAD, again=True)) is AlreadyRecorded
 
     @pytest.mark.parametrize("second", [NOT_SENT, REJECTED, THROTTLED], ids=lambda e: type(e).__name__)
     async def test_a_second_request_that_failed_ends_no_doubt(self, opener: Opener, second: errors.HPPError) -> None:
@@ -153,7 +153,7 @@ class JournalContract:
         assert told.outcome.error.delivery is Delivery.UNKNOWN
         assert str(second) in str(told.outcome.error)
         # A session ends it; and then the row is like any other.
-        assert await journal.claim("a", None, PAYLOAD, again=True) == Fresh()
+        assert await journal.claim("a", None, PAYLOAD, again=True) == Claimed()
         await journal.settle("a", created())
         assert await journal.doubts() == []
 
@@ -177,41 +177,41 @@ class JournalContract:
             await journal.settle("a", outcome)
         told = await journal.claim("b", ORDER, OTHER_PAYLOAD)
         if free:
-            assert told == Fresh()
+            assert told == Claimed()
             # And now it is b's: a, which failed, does not get it back.
-            assert type(await journal.claim("a", ORDER, PAYLOAD, again=True)) is Busy
+            assert type(await journal.claim("a", ORDER, PAYLOAD, again=True)) is ClaimedElsewhere
         else:
             assert "'a'" in told.holder
-        assert await journal.claim("c", ORDER + "2", PAYLOAD) == Fresh()
+        assert await journal.claim("c", ORDER + "2", PAYLOAD) == Claimed()
 
     async def test_other_payment_sessions_may_have_several(self, opener: Opener) -> None:
         journal = await opener()
-        assert [await journal.claim(key, None, PAYLOAD) for key in "abc"] == [Fresh()] * 3
+        assert [await journal.claim(key, None, PAYLOAD) for key in "abc"] == [Claimed()] * 3
 
     async def test_the_rule_can_be_lifted(self, opener: Opener) -> None:
         journal = await opener(allow_same_order=True)
-        assert [await journal.claim(key, ORDER, PAYLOAD) for key in "abc"] == [Fresh()] * 3
+        assert [await journal.claim(key, ORDER, PAYLOAD) for key in "abc"] == [Claimed()] * 3
 
     async def test_an_order_that_a_key_no_longer_means_is_free(self, opener: Opener) -> None:
         journal = await opener()
         await journal.claim("a", ORDER, PAYLOAD)
         await journal.settle("a", failed(REJECTED))
-        assert await journal.claim("a", ORDER + "2", OTHER_PAYLOAD) == Fresh()
-        assert await journal.claim("b", ORDER, PAYLOAD) == Fresh()
+        assert await journal.claim("a", ORDER + "2", OTHER_PAYLOAD) == Claimed()
+        assert await journal.claim("b", ORDER, PAYLOAD) == Claimed()
 
     async def test_a_session_of_two_keys_is_a_mix_up(self, opener: Opener) -> None:
         journal = await opener()
         for key in "ab":
             await journal.claim(key, None, PAYLOAD)
         await journal.settle("a", created("a"))
-        with pytest.raises(errors.MixUpError) as caught:
+        with pytest.raises(errors.DuplicateSessionError) as caught:
             await journal.settle("b", created("b"))
         assert "'a'" in str(caught.value)
         assert "'b'" in str(caught.value)
         journal = await opener()
         [told] = await journal.doubts()
         assert (told.key, told.error.delivery) == ("b", Delivery.ACCEPTED)
-        assert type(await journal.claim("b", None, PAYLOAD, again=True)) is Earlier
+        assert type(await journal.claim("b", None, PAYLOAD, again=True)) is AlreadyRecorded
         assert (await journal.claim("a", None, PAYLOAD)).outcome.session == session()
 
     # Settling.
@@ -272,7 +272,7 @@ class JournalContract:
             assert (type(copied), vars(copied), str(copied)) == (type(told), vars(told), str(told))
 
     async def test_an_error_class_of_somebody_else_becomes_the_nearest_of_ours(self, opener: Opener) -> None:
-        class MyError(errors.LostAnswerError):
+        class MyError(errors.LostResponseError):
             pass
 
         journal = await opener()
@@ -295,7 +295,7 @@ class JournalContract:
         journal = await opener()
         with pytest.raises(errors.InvalidRequestError, match="surrogate"):
             await journal.claim(key, order, PAYLOAD)
-        assert await journal.claim("b", None, PAYLOAD) == Fresh()
+        assert await journal.claim("b", None, PAYLOAD) == Claimed()
 
     @pytest.mark.parametrize("key", ["", "a\x00b", "a\nb", "é", "𝔘" * 1000, "'; DROP TABLE rows; --"])
     async def test_any_other_key_is_a_key(self, opener: Opener, key: str) -> None:

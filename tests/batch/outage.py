@@ -18,7 +18,7 @@ from attrs import define, field
 
 import kustom_hpp as hpp
 from kustom_hpp.batch import BatchRun, Outcome, OutcomeState, SqliteJournal, run
-from kustom_hpp.errors import BatchStopped
+from kustom_hpp.errors import BatchStoppedError
 from kustom_hpp.sandbox import Sandbox
 from tests.batch.orders import rows, states, violations
 
@@ -60,7 +60,7 @@ async def all_500(count: int) -> Report:
                     async with _run(client, sandbox.base_url, count, journal) as outcomes:
                         async for outcome in outcomes:
                             first.append(outcome)  # noqa: PERF401 - what came before the stop counts
-                except BatchStopped as error:
+                except BatchStoppedError as error:
                     stopped = error
             await sandbox.settled()
             ended, posts = states(first), sandbox.record.counts.posts

@@ -8,7 +8,7 @@ from typing import Any
 import kustom_hpp as hpp
 from kustom_hpp import Delivery, errors
 from kustom_hpp.batch import BatchItem, BatchRun, Outcome
-from kustom_hpp.batch.input import digest_of
+from kustom_hpp.batch.rows import digest_of
 
 ORDER = "https://api.kustom.co/checkout/v3/orders/"
 
@@ -128,5 +128,7 @@ def keeps_the_invariant(outcome: Outcome) -> bool:
     delivery = None if outcome.error is None else outcome.error.delivery
     if outcome.state == "created":
         return outcome.session is not None
-    exists = delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED} or isinstance(outcome.error, errors.MixUpError)
+    exists = delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED} or isinstance(
+        outcome.error, errors.DuplicateSessionError
+    )
     return outcome.session is None and exists == (outcome.state == "in_doubt")

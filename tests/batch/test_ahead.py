@@ -9,7 +9,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch import Claim, Fresh, MemoryJournal, Outcome, OutcomeState
+from kustom_hpp.batch import Claim, Claimed, MemoryJournal, Outcome, OutcomeState
 from tests.batch.support import Answer, Api, items, lost, not_sent, rejected, take, throttled, told, unreadable
 from tests.virtual import virtual_time
 
@@ -55,7 +55,7 @@ class Begun(MemoryJournal):
             try:
                 call.send(None)
             except StopIteration as end:
-                (self.open.add if isinstance(end.value, Fresh) else self.open.discard)(key)
+                (self.open.add if isinstance(end.value, Claimed) else self.open.discard)(key)
                 self.most_open = max(self.most_open, len(self.open))
                 self._end(future, end.value)
         self.asked.append(future)
@@ -108,7 +108,7 @@ async def test_whatever_happens_no_claim_is_left_behind(seed: int) -> None:
                         rng.choice([run.drain, lambda: None])()
                         break
             taken += [outcome async for outcome in outcomes]
-        except errors.BatchStopped:
+        except errors.BatchStoppedError:
             pass
         assert journal.most_open <= concurrency
         assert journal.open == set()
@@ -221,7 +221,7 @@ async def test_a_worker_that_is_cancelled_leaves_no_row_in_doubt_that_was_not_se
         api, journal = Api(**trouble(rng)), Begun(seed=seed)
         run = batch.run(api.create, items(ROWS), concurrency=4, journal=journal, rate=rate, max_doubts=ROWS)
         taken: list[Outcome] = []
-        with pytest.raises(errors.BatchStopped, match="cancelled"):  # noqa: PT012
+        with pytest.raises(errors.BatchStoppedError, match="cancelled"):  # noqa: PT012
             async with run as outcomes:
                 async for outcome in outcomes:
                     taken.append(outcome)

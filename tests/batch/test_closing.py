@@ -73,7 +73,7 @@ async def test_what_does_not_end_within_its_grace_is_cut_off_and_in_doubt(journa
         assert clock.now - began == pytest.approx(10.0)
     left = [outcome async for outcome in outcomes]
     assert told(left) == dict.fromkeys("0123", "in_doubt")
-    assert all(isinstance(outcome.error, hpp.LostAnswerError) for outcome in left)
+    assert all(isinstance(outcome.error, hpp.LostResponseError) for outcome in left)
     assert outcomes.counts == batch.Counts(pulled=4, created=0, failed=0, in_doubt=4, earlier=0, in_flight=0)
     if journal is not None:
         assert {doubt.key for doubt in await journal.doubts()} == set("0123")
@@ -252,7 +252,7 @@ async def test_a_worker_that_is_cancelled_from_outside_ends_the_run_with_a_word(
             for task in asyncio.all_tasks():
                 if task.get_name().startswith("kustom_hpp batch worker"):
                     task.cancel()
-            with pytest.raises(errors.BatchStopped, match="cancelled from outside"):  # noqa: PT012
+            with pytest.raises(errors.BatchStoppedError, match="cancelled from outside"):  # noqa: PT012
                 async for outcome in outcomes:
                     taken.append(outcome)  # noqa: PERF401
     assert told(taken) == {"0": "in_doubt", "1": "in_doubt"}
@@ -292,7 +292,7 @@ async def test_a_create_that_is_cancelled_by_itself_stops_the_run_and_says_so(co
         return await api.create(request)
 
     taken = []
-    with pytest.raises(errors.BatchStopped, match="cancelled"):  # noqa: PT012
+    with pytest.raises(errors.BatchStoppedError, match="cancelled"):  # noqa: PT012
         async with batch.run(create, items(20), concurrency=concurrency) as outcomes:
             async for outcome in outcomes:
                 taken.append(outcome)  # noqa: PERF401 - what came before the error counts

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kustom_hpp import errors
-from kustom_hpp.batch import Earlier, Fresh, MemoryJournal, OutcomeState, SqliteJournal, Verdict
-from kustom_hpp.wire import Delivery
+from kustom_hpp._messages import Delivery
+from kustom_hpp.batch import AlreadyRecorded, Claimed, MemoryJournal, OutcomeState, SqliteJournal, Verdict
 from tests.batch.journal_contract import (
     LOST,
     ORDER,
@@ -59,7 +59,7 @@ async def doubtful(request: pytest.FixtureRequest, opener: Opener) -> Any:
         await journal.claim(key, f"{ORDER}{key}", PAYLOAD)
     await journal.settle("b", created("b"))
     if request.param == "mixed up":
-        with pytest.raises(errors.MixUpError):
+        with pytest.raises(errors.DuplicateSessionError):
             await journal.settle("a", created("a"))
     elif request.param != "claimed":
         await journal.settle("a", doubt(LOST if request.param == "lost" else UNREADABLE))
@@ -79,13 +79,13 @@ async def test_a_doubt_is_resolved_as_failed(doubtful: Any) -> None:
     told = await doubtful.resolve("a", Verdict.FAILED)
     assert (told.state, told.error.delivery) == (OutcomeState.FAILED, Delivery.REJECTED)
     assert "by hand" in str(told.error)
-    assert type(await doubtful.claim("a", None, PAYLOAD)) is Earlier
-    assert await doubtful.claim("a", None, PAYLOAD, again=True) == Fresh()
+    assert type(await doubtful.claim("a", None, PAYLOAD)) is AlreadyRecorded
+    assert await doubtful.claim("a", None, PAYLOAD, again=True) == Claimed()
 
 
 async def test_a_doubt_is_resolved_as_to_be_sent_again(doubtful: Any) -> None:
     await doubtful.resolve("a", Verdict.SEND_AGAIN)
-    assert await doubtful.claim("a", None, PAYLOAD) == Fresh()
+    assert await doubtful.claim("a", None, PAYLOAD) == Claimed()
     # The doubt is gone for good: what the new request says is true.
     await doubtful.settle("a", failed(REJECTED))
     assert (await doubtful.claim("a", None, PAYLOAD)).outcome.state is OutcomeState.FAILED
@@ -93,7 +93,7 @@ async def test_a_doubt_is_resolved_as_to_be_sent_again(doubtful: Any) -> None:
 
 async def test_a_session_of_another_row_resolves_nothing(doubtful: Any) -> None:
     before = await doubtful.doubts()
-    with pytest.raises(errors.MixUpError, match="belongs to 'b'"):
+    with pytest.raises(errors.DuplicateSessionError, match="belongs to 'b'"):
         await doubtful.resolve("a", Verdict.CREATED, session=session("session-1"))
     after = await doubtful.doubts()
     assert [(o.key, type(o.error), str(o.error)) for o in after] == [

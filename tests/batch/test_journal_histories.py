@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kustom_hpp import errors
-from kustom_hpp.batch import Busy, Earlier, Fresh, Outcome, OutcomeState, SqliteJournal, Verdict
+from kustom_hpp.batch import AlreadyRecorded, Claimed, ClaimedElsewhere, Outcome, OutcomeState, SqliteJournal, Verdict
 from tests.batch.journal_contract import LOST, NOT_SENT, REJECTED, THROTTLED, UNREADABLE, session
 
 KEYS = st.sampled_from("abcd")
@@ -77,14 +77,14 @@ class Histories(RuleBasedStateMachine):
         row = self.model.get(key)
         if row is not None and not self.may_send(row, payload, again):
             running = row.end == "claimed" and row.ours
-            assert type(told) is (Busy if running else Earlier)
+            assert type(told) is (ClaimedElsewhere if running else AlreadyRecorded)
             assert running or told.changed is (row.payload != payload)
             return
         others = [other for name, other in self.model.items() if name != key and other.may_have_session]
         if order is not None and any(other.order == order for other in others):
-            assert type(told) is Busy
+            assert type(told) is ClaimedElsewhere
             return
-        assert told == Fresh()
+        assert told == Claimed()
         self.model[key] = Expected(order, payload, doubted=row is not None and row.is_doubt)
 
     def may_send(self, row: Expected, payload: bytes, again: bool) -> bool:
@@ -113,7 +113,7 @@ class Histories(RuleBasedStateMachine):
         elif same:
             self.do(call)
         elif ours is not None and any(other.session_id == ours.session_id for other in self.model.values()):
-            self.fails(call, errors.MixUpError)
+            self.fails(call, errors.DuplicateSessionError)
             row.end = "accepted"
         else:
             self.do(call)

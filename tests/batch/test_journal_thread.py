@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from kustom_hpp import errors
-from kustom_hpp.batch import Claim, Fresh, OutcomeState, SqliteJournal
-from kustom_hpp.batch import file as journal_file
-from kustom_hpp.wire import Delivery
+from kustom_hpp._messages import Delivery
+from kustom_hpp.batch import Claim, Claimed, OutcomeState, SqliteJournal
+from kustom_hpp.batch.sqlite import database as journal_file
 from tests.batch.journal_contract import PAYLOAD, created, session
 from tests.batch.test_sqlite_journal import crashed, keys_in, threads
 
@@ -36,7 +36,7 @@ async def test_many_that_wait_share_a_transaction(path: Path, monkeypatch: pytes
     monkeypatch.setattr(journal_file.JournalFile, "transaction", counting)
     async with SqliteJournal(path, scope="here") as journal:
         claims = await asyncio.gather(*(journal.claim(str(number), None, PAYLOAD) for number in range(1000)))
-    assert claims == [Fresh()] * 1000
+    assert claims == [Claimed()] * 1000
     assert begun <= 1 + 1000 / 50
 
 
@@ -71,8 +71,8 @@ def test_a_journal_serves_one_loop_after_another(path: Path) -> None:
     async def claim(key: str) -> Claim:
         return await journal.claim(key, None, PAYLOAD)
 
-    assert asyncio.run(claim("a")) == Fresh()
-    assert asyncio.run(claim("b")) == Fresh()
+    assert asyncio.run(claim("a")) == Claimed()
+    assert asyncio.run(claim("b")) == Claimed()
     asyncio.run(journal.aclose())
     assert threads() == []
 
@@ -82,7 +82,7 @@ async def test_closing_at_once_from_many_sides(path: Path) -> None:
     claims = [asyncio.ensure_future(journal.claim(str(number), None, PAYLOAD)) for number in range(50)]
     await asyncio.sleep(0)
     await asyncio.gather(*(journal.aclose() for _ in range(5)))
-    assert await asyncio.gather(*claims) == [Fresh()] * 50
+    assert await asyncio.gather(*claims) == [Claimed()] * 50
     assert threads() == []
 
 
@@ -176,7 +176,7 @@ async def test_a_checkpoint_that_fails_ends_the_journal_too(path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(journal_file.JournalFile, "tidy", fail_once_it_holds_a)
         async with SqliteJournal(path, scope="here") as journal:
-            assert await journal.claim("a", None, PAYLOAD) == Fresh()  # it is durable, whatever comes after
+            assert await journal.claim("a", None, PAYLOAD) == Claimed()  # it is durable, whatever comes after
             with pytest.raises(errors.JournalError, match="No space left"):
                 await journal.claim("b", None, PAYLOAD)
     assert await keys_in(path) == {"a": OutcomeState.IN_DOUBT}
@@ -187,7 +187,7 @@ async def test_a_failed_row_is_a_failed_row_alone(path: Path) -> None:
         told = await asyncio.gather(
             journal.claim("a", None, PAYLOAD), journal.settle("never", created("never")), return_exceptions=True
         )
-        assert told[0] == Fresh()
+        assert told[0] == Claimed()
         assert isinstance(told[1], errors.JournalError)
         await journal.settle("a", created("a"))
 
@@ -197,7 +197,7 @@ async def test_a_mixed_up_row_is_durable_when_it_is_told(path: Path, tmp_path: P
         for key in "ab":
             await journal.claim(key, None, PAYLOAD)
         await journal.settle("a", created("a"))
-        with pytest.raises(errors.MixUpError):
+        with pytest.raises(errors.DuplicateSessionError):
             await journal.settle("b", created("b"))
         copy = crashed(path, tmp_path / "copy")
     async with SqliteJournal(copy, scope="here") as journal:

@@ -149,7 +149,7 @@ async def test_a_doubt_that_could_not_be_sent_again_stays_one() -> None:
         api.always = not_sent
         run = batch.run(api.create, [item("a")], journal=journal, on_doubt="resend", patience=30)
         outcomes, error = await take_until_it_stops(run)
-    assert isinstance(error, errors.BatchStopped)
+    assert isinstance(error, errors.BatchStoppedError)
     assert outcomes == []
     assert [doubt.key for doubt in await journal.doubts()] == ["a"]
 
@@ -274,7 +274,7 @@ async def test_a_session_that_another_key_has_in_the_journal_stops_the_run() -> 
         return hpp.Session(session_id="earlier", redirect_url="https://x") if twice else made
 
     outcomes, error = await take_until_it_stops(batch.run(create, items(1000), concurrency=2, journal=journal))
-    assert isinstance(error, errors.MixUpError)
+    assert isinstance(error, errors.DuplicateSessionError)
     assert "'a'" in str(error)
     assert "'7'" in str(error)
     [mixed] = [outcome for outcome in outcomes if outcome.key == "7"]
@@ -288,11 +288,11 @@ async def test_a_session_that_another_key_has_in_the_journal_stops_the_run() -> 
     assert (again.sent, str(after.state)) == ([], "in_doubt")
 
 
-class Busy:
+class ClaimedElsewhere:
     """A journal that is not ours, and says that somebody else is at it."""
 
     async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
-        return batch.Busy("another process is at it")
+        return batch.ClaimedElsewhere("another process is at it")
 
     async def settle(self, key: str, outcome: Outcome) -> None:
         raise AssertionError("what was not claimed is not settled")
@@ -306,7 +306,7 @@ class Busy:
 
 async def test_a_row_that_somebody_else_has_is_not_sent() -> None:
     api = Api()
-    [outcome] = await take(batch.run(api.create, items(1), journal=Busy()))
+    [outcome] = await take(batch.run(api.create, items(1), journal=ClaimedElsewhere()))
     assert api.sent == []
     assert isinstance(outcome.error, hpp.InvalidRequestError)
     assert "another process is at it" in str(outcome.error)

@@ -10,7 +10,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch import input as batch_input
+from kustom_hpp.batch import rows as batch_input
 from tests.batch.support import (
     Api,
     item,
@@ -278,7 +278,7 @@ async def test_a_session_that_another_row_has_stops_the_run_and_names_both() -> 
         return hpp.Session(session_id="session-of-2-1", redirect_url="https://x") if twice else made
 
     outcomes, error = await take_until_it_stops(batch.run(create, items(1000), concurrency=2))
-    assert isinstance(error, errors.MixUpError)
+    assert isinstance(error, errors.DuplicateSessionError)
     assert "'2'" in str(error)
     assert "'7'" in str(error)
     [mixed] = [outcome for outcome in outcomes if outcome.key == "7"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from kustom_hpp import Environment, HPPClient, errors
-from kustom_hpp.batch import Fresh, OutcomeState, Scope, SqliteJournal
+from kustom_hpp.batch import Claimed, OutcomeState, Scope, SqliteJournal
 from tests.batch.bare import unmeasured
 from tests.batch.damage import CONTROL, TRIALS, trial
 from tests.batch.journal_contract import PAYLOAD, created, doubt
@@ -113,7 +113,7 @@ async def test_a_second_journal_in_this_process_fails_at_once(path: Path) -> Non
         for _ in range(2):
             with pytest.raises(errors.JournalError, match="in use"):
                 await SqliteJournal(path, scope="here").__aenter__()
-        assert await journal.claim("a", None, PAYLOAD) == Fresh()
+        assert await journal.claim("a", None, PAYLOAD) == Claimed()
         assert len(threads()) == 1
     assert await keys_in(path) == {"a": OutcomeState.IN_DOUBT}
 
@@ -151,7 +151,7 @@ async def test_two_processes(path: Path, end: str) -> None:
         assert [told.key for told in await journal.doubts()] == ["theirs"]
         with other_process(path) as theirs:
             assert "in use" in theirs.communicate("\n", timeout=30)[0]
-        assert await journal.claim("ours", None, PAYLOAD) == Fresh()
+        assert await journal.claim("ours", None, PAYLOAD) == Claimed()
 
 
 async def test_a_forked_child_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,9 +316,9 @@ class Odd(str):
 
 async def test_a_text_of_an_odd_kind_does_not_make_the_file_look_damaged(path: Path) -> None:
     async with SqliteJournal(path, scope="here") as journal:
-        assert await journal.claim(Odd("a"), Odd("order-a"), PAYLOAD) == Fresh()
+        assert await journal.claim(Odd("a"), Odd("order-a"), PAYLOAD) == Claimed()
         await journal.settle(Odd("a"), created("a"))
-        assert await journal.claim(Odd("b"), Odd("order-b"), PAYLOAD) == Fresh()
+        assert await journal.claim(Odd("b"), Odd("order-b"), PAYLOAD) == Claimed()
     assert await keys_in(path) == {"a": OutcomeState.CREATED, "b": OutcomeState.IN_DOUBT}
 
 
@@ -329,5 +329,5 @@ async def test_what_the_file_cannot_keep_is_never_called_fresh(path: Path) -> No
             journal.claim("a", None, nothing), journal.claim("b", None, PAYLOAD), return_exceptions=True
         )
         assert isinstance(told[0], errors.JournalError)
-        assert told[1] == Fresh()
+        assert told[1] == Claimed()
     assert await keys_in(path) == {"b": OutcomeState.IN_DOUBT}

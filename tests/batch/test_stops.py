@@ -7,7 +7,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch.stops import FIRST_PAUSE, LONGEST_PAUSE
+from kustom_hpp.batch.circuit_breaker import FIRST_PAUSE, LONGEST_PAUSE
 from tests.batch.support import (
     Answer,
     Api,
@@ -104,7 +104,7 @@ async def test_patience_ends_the_run_and_the_next_one_sends_what_was_held_back(a
         api = Gone(clock, 1e6, answer, after=0.045)
         outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), journal=journal, patience=100))
         assert 100 <= clock.now - api.begins <= 100 + 2 * LONGEST_PAUSE
-    assert isinstance(error, errors.BatchStopped)
+    assert isinstance(error, errors.BatchStoppedError)
     assert "patience is 100 s" in str(error)
     assert answer is not None
     assert type(error.last_error) is type(answer())
@@ -165,7 +165,7 @@ async def test_a_row_in_doubt_after_the_breaker_tripped_stops_the_run(answer: An
     with virtual_time() as clock:
         api = Gone(clock, 1e6, answer, after=0.045)
         outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), max_doubts=10))
-    assert isinstance(error, errors.BatchStopped)
+    assert isinstance(error, errors.BatchStoppedError)
     assert "unknown outcome" in str(error)
     states = list(told(outcomes).values())
     assert 10 <= states.count("in_doubt") <= 10 + 32
@@ -197,7 +197,7 @@ async def test_a_refusal_is_not_the_success_that_ends_a_trip() -> None:
         outcomes, error = await take_until_it_stops(
             batch.run(Api(**plan).create, items(9), concurrency=1, max_doubts=2)
         )
-    assert isinstance(error, errors.BatchStopped)
+    assert isinstance(error, errors.BatchStoppedError)
     assert len(outcomes) == 4
 
 
@@ -241,7 +241,7 @@ async def test_what_every_row_would_meet_stops_the_run(error: hpp.HPPError, hand
     api.always = lambda: error
     journal = batch.MemoryJournal() if journalled else None
     outcomes, stop = await take_until_it_stops(batch.run(api.create, items(1000), concurrency=4, journal=journal))
-    assert isinstance(stop, errors.BatchStopped)
+    assert isinstance(stop, errors.BatchStoppedError)
     assert stop.last_error is error
     assert stop.cause == type(error).__name__
     assert len(api.sent) <= 4

@@ -13,7 +13,7 @@ from typing import Any
 
 from kustom_hpp.models import BackgroundImage, CreateSessionRequest, MerchantUrls, Options, PaymentMethodCategory
 from kustom_hpp.sandbox import Action, Bucket, OrderLine, Quota, Sandbox
-from kustom_hpp.sandbox.sessions import StoredSession
+from kustom_hpp.sandbox.stored_session import StoredSession
 from tests.browser.driver import DESK, PHONE, Browser, start
 from tests.browser.shop import Shop
 from tests.sandbox.pages import HOSTILE, KP

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp._codec import codec
-from kustom_hpp.cli import batch_run, progress
-from kustom_hpp.cli.batch_run import Job, open_client
-from kustom_hpp.cli.target import Target
+from kustom_hpp._protocol.codec import codec
+from kustom_hpp.cli.batch import progress
+from kustom_hpp.cli.batch import run as batch_run
+from kustom_hpp.cli.batch.run import Job, open_client
+from kustom_hpp.cli.connection_options import Target
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.batches import line, made, order, read, states, write
 from tests.cli.conftest import Cli, run

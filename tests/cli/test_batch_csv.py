@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp.cli.rows import Row, open_rows
-from kustom_hpp.cli.source import Source
+from kustom_hpp.cli.batch.input_file import Source
+from kustom_hpp.cli.batch.input_rows import Row, open_rows
 from tests.cli.batches import order
 from tests.cli.conftest import Cli
 
@@ -90,6 +90,6 @@ def test_what_is_wrong_within_one_line_costs_its_row_alone(tmp_path: Path) -> No
 
 
 def test_a_row_without_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kustom_hpp.cli.rows.LONGEST_LINE", 1000)
+    monkeypatch.setattr("kustom_hpp.cli.batch.input_rows.LONGEST_LINE", 1000)
     [bad] = csv_rows(tmp_path, f"{HEAD}\n" + 'k,"' + '\n","' * 500 + "\nk2,,\n")
     assert "is not closed within 1,000 bytes; lines 2 to " in bad.problems[0][1]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp.cli import source
-from kustom_hpp.cli.columns import filled, merged, read_header
-from kustom_hpp.cli.rows import Row, open_rows
-from kustom_hpp.cli.source import STDIN, Source, count_rows
+from kustom_hpp.cli.batch import input_file as source
+from kustom_hpp.cli.batch.csv_columns import filled, merged, read_header
+from kustom_hpp.cli.batch.input_file import STDIN, Source, count_rows
+from kustom_hpp.cli.batch.input_rows import Row, open_rows
 from kustom_hpp.models import BackgroundImage, PurchaseType
 from tests.cli.batches import line, order, write
 from tests.cli.conftest import Cli, variables

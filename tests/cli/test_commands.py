@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from kustom_hpp import HPPError, errors
+from kustom_hpp._messages import Delivery
 from kustom_hpp._version import __version__
-from kustom_hpp.cli.output import Exit, exit_code
+from kustom_hpp.cli.console import Exit, exit_code
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
-from kustom_hpp.wire import Delivery
 from tests.cli.conftest import ROOT, Cli, start, variables
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.cli.demo import example_batch, example_orders, run_demo
 from tests.cli.conftest import Cli, run
 
@@ -94,7 +94,7 @@ async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
     [
         (["status_404~times=2"], 1, "NotFoundError, delivery rejected"),
         (["status_404~times=2", "status_503~skip=3,times=2"], 4, "ServerError, delivery unknown"),
-        (["reset_after_request~nth=2"], 4, "LostAnswerError, delivery unknown"),
+        (["reset_after_request~nth=2"], 4, "LostResponseError, delivery unknown"),
     ],
 )
 async def test_a_failure_is_a_row_and_the_exit_code(faults: list[str], code: int, due: str) -> None:

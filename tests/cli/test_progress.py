@@ -8,10 +8,11 @@ import attrs
 import pytest
 from rich.console import Console
 
+from kustom_hpp._messages import Delivery
 from kustom_hpp.batch import Outcome, OutcomeState
-from kustom_hpp.cli import progress
-from kustom_hpp.cli.progress import Progress, Tally, Trouble, duration
-from kustom_hpp.cli.summary import summary
+from kustom_hpp.cli.batch import progress
+from kustom_hpp.cli.batch.progress import Progress, Tally, Trouble, duration
+from kustom_hpp.cli.batch.summary import summary
 from kustom_hpp.errors import (
     AuthenticationError,
     ConnectError,
@@ -21,7 +22,6 @@ from kustom_hpp.errors import (
     RateLimitError,
 )
 from kustom_hpp.events import Finished, Retrying
-from kustom_hpp.wire import Delivery
 
 
 def terminal(width: int = 80, **settings: bool) -> Console:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kustom_hpp.cli import greeting as greeting_of
+from kustom_hpp.cli.sandbox import banner as greeting_of
 from kustom_hpp.sandbox import FAULTS
 from kustom_hpp.sandbox.faults import GROUPS
 from tests.cli.conftest import Cli, Done, run, start, variables

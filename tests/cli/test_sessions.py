@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import Cli, start
 

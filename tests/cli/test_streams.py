@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp.cli.progress import PLAIN_EVERY
+from kustom_hpp.cli.batch.progress import PLAIN_EVERY
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.batches import line, made, order, states, write
 from tests.cli.conftest import Done, start, variables

@@ -16,7 +16,7 @@ from kustom_hpp import Delivery
 from kustom_hpp.events import Event
 from kustom_hpp.sandbox import Created, RequestSeen
 
-BODY_CAP = 64 * 1024
+MAX_ERROR_BODY = 64 * 1024
 SLACK = 5.0
 """Seconds that a busy machine may add to a call. Less than the 10 s after which the sandbox ends a silence itself."""
 
@@ -106,7 +106,7 @@ def _error(facts: Facts, error: hpp.HPPError) -> Iterator[str]:
         yield "accepted, and the server made no session"
     if facts.traced is not None and (delivery in {None, Delivery.NOT_SENT}) != (facts.traced == 0):
         yield f"{delivery}, and aiohttp sent {facts.traced} request head(s)"
-    if isinstance(error, (hpp.ApiError, hpp.DecodeError)) and len(error.body) > BODY_CAP:
+    if isinstance(error, (hpp.ApiError, hpp.DecodeError)) and len(error.body) > MAX_ERROR_BODY:
         yield f"it keeps {len(error.body):,} bytes of a body"
     if error.__cause__ is not None or error.__context__ is not None:
         yield f"it holds a foreign exception: {error.__cause__ or error.__context__!r}"

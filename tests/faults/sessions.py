@@ -14,7 +14,7 @@ from attrs import frozen
 
 import kustom_hpp as hpp
 from kustom_hpp import Delivery
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.events import Event
 from kustom_hpp.sandbox import FAULTS, Fault, RequestSeen, Sandbox, Stage, StoredSession
 from tests.faults import certificates

@@ -170,7 +170,7 @@ def _judge(call: Call, made: int, aftermath: Aftermath) -> Iterator[str]:
             yield f"a session was handed out, and the server made {made}"
         if error is not None and not isinstance(error, hpp.HPPError):
             yield f"a foreign exception: {error!r}"
-    elif call.delivery is not None and call.delivery.may_exist:
+    elif call.delivery is not None and call.delivery.may_have_taken_effect:
         aftermath.after += 1
         aftermath.made += made
         if made > 1:

@@ -46,7 +46,7 @@ class Ending:
 SESSION = Ending(None, None)
 CONNECT = Ending(hpp.ConnectError, Delivery.NOT_SENT)
 CERTIFICATE = Ending(hpp.CertificateError, Delivery.NOT_SENT)
-LOST = Ending(hpp.LostAnswerError, Delivery.UNKNOWN)
+LOST = Ending(hpp.LostResponseError, Delivery.UNKNOWN)
 UNREADABLE = Ending(hpp.DecodeError, Delivery.ACCEPTED)
 ODD = Ending(hpp.UnexpectedStatusError, Delivery.UNKNOWN)
 SERVER = Ending(hpp.ServerError, Delivery.UNKNOWN)

@@ -112,4 +112,4 @@ async def test_a_cancellation_at_about_the_moment_of_our_own_timeout_is_not_swal
         await asyncio.wait([task])
         assert task.cancelled() == given_up
         if not given_up:
-            assert isinstance(task.exception(), hpp.LostAnswerError)
+            assert isinstance(task.exception(), hpp.LostResponseError)

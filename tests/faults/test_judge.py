@@ -7,7 +7,7 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import Delivery
 from kustom_hpp.sandbox import Created, RequestSeen
-from kustom_hpp.transport import session as transport
+from kustom_hpp.transport import session_manager as transport
 from tests.faults.judge import Facts, leaks, violations
 from tests.faults.play import Variant, play
 from tests.faults.table import ROWS
@@ -26,8 +26,8 @@ def post(status: int | None = 201) -> RequestSeen:
 GOOD = Facts(outcome=SESSION, posts=(post(),), created=(MADE,), secrets=(SECRET,))
 
 
-def lost(**facts: object) -> hpp.LostAnswerError:
-    return hpp.LostAnswerError("lost", **{"attempts": 1} | facts)
+def lost(**facts: object) -> hpp.LostResponseError:
+    return hpp.LostResponseError("lost", **{"attempts": 1} | facts)
 
 
 def chained() -> hpp.HPPError:
@@ -61,7 +61,7 @@ LIES = {
     "accepted and sent again": attrs.evolve(TWICE, events=(retrying(hpp.DecodeError("x", status=201)),)),
     "a redirect followed": attrs.evolve(GOOD, sink=1),
     "too late": attrs.evolve(GOOD, elapsed=70.0),
-    "a secret in the text": attrs.evolve(GOOD, outcome=hpp.LostAnswerError(f"at {SECRET}", attempts=1)),
+    "a secret in the text": attrs.evolve(GOOD, outcome=hpp.LostResponseError(f"at {SECRET}", attempts=1)),
     "a secret in the body": attrs.evolve(
         GOOD, outcome=hpp.DecodeError("x", status=201, body=SECRET.encode(), attempts=1)
     ),
@@ -88,12 +88,12 @@ def test_the_judge_notices(facts):
 
 def test_a_planted_leak_is_found_in_a_traceback():
     def frame_of_the_library(header: str) -> None:
-        raise hpp.LostAnswerError("lost")
+        raise hpp.LostResponseError("lost")
 
     # Frames of tests are left out, so this one has to pass for another's.
     code = frame_of_the_library.__code__
     frame_of_the_library.__code__ = code.replace(co_filename="/lib/kustom_hpp/x.py")
-    with pytest.raises(hpp.LostAnswerError) as caught:
+    with pytest.raises(hpp.LostResponseError) as caught:
         frame_of_the_library(f"Basic {SECRET}")
     assert leaks(caught.value, [SECRET]) == ["its traceback with locals"]
 

@@ -91,16 +91,16 @@ async def test_only_the_documented_503_may_send_twice(name):
 async def test_lies_are_noticed():
     good = await play(DISABLE, row_named("interim_103"), ALWAYS)
     assert [*violations(good), *differences(good, once=False)] == []
-    lost = hpp.LostAnswerError("x", delivery=Delivery.REJECTED)
+    lost = hpp.LostResponseError("x", delivery=Delivery.REJECTED)
     refused = hpp.NotFoundError("x", status=404)
     lies = {
         "a foreign exception": attrs.evolve(good, outcome=RuntimeError("x")),
-        "a LostAnswerError with delivery rejected": attrs.evolve(good, outcome=lost),
+        "a LostResponseError with delivery rejected": attrs.evolve(good, outcome=lost),
         "and the server did it 1 times": attrs.evolve(good, outcome=refused),
         "and the server saw 1 requests": attrs.evolve(good, outcome=hpp.ConnectError("x")),
-        "but the hooks were told": attrs.evolve(good, outcome=hpp.LostAnswerError("x")),
-        "a create's advice": attrs.evolve(good, outcome=hpp.LostAnswerError("never repeat it")),
-        "shows a secret": attrs.evolve(good, outcome=hpp.LostAnswerError(f"at {good.secrets[0]}")),
+        "but the hooks were told": attrs.evolve(good, outcome=hpp.LostResponseError("x")),
+        "a create's advice": attrs.evolve(good, outcome=hpp.LostResponseError("never repeat it")),
+        "shows a secret": attrs.evolve(good, outcome=hpp.LostResponseError(f"at {good.secrets[0]}")),
         "may hold personal data": attrs.evolve(good, outcome=hpp.DecodeError("x", body=b"{}")),
         "it took": attrs.evolve(good, elapsed=99.0),
         "a redirect was followed": attrs.evolve(good, sink=1),

@@ -36,7 +36,7 @@ async def test_t01_a_made_up_status_400_is_not_a_rejection(sandbox, make_client,
             await by_hand(sandbox, session)
     assert made_up.value.status == 400
     client = await make_client(lend)
-    with pytest.raises(hpp.LostAnswerError) as caught:
+    with pytest.raises(hpp.LostResponseError) as caught:
         await client.create_session(order(client, "t01"))
     assert caught.value.delivery is Delivery.UNKNOWN
     assert len(sandbox.record.created_for(client.order_url("t01"))) == 1
@@ -53,7 +53,7 @@ async def test_t02_a_timeout_says_in_which_phase_it_came(sandbox, make_client, l
     assert (before.value.timed_out, before.value.delivery) == (True, Delivery.NOT_SENT)
 
     reading = await make_client(lend, timeouts=SHORT, retry=retry)
-    with pytest.raises(hpp.LostAnswerError, match="read timeout") as after:
+    with pytest.raises(hpp.LostResponseError, match="read timeout") as after:
         await reading.create_session(order(reading, "silent"))
     assert (after.value.timed_out, after.value.delivery) == (True, Delivery.UNKNOWN)
 
@@ -62,7 +62,7 @@ async def test_t02_a_timeout_says_in_which_phase_it_came(sandbox, make_client, l
         long = calls.create_task(_ending(narrow, "silent", deadline=0.4))
         await sandbox.record.wait_for(lambda record: len(record.posts) == 2)
         queued = calls.create_task(_ending(narrow, "queued", deadline=0.1))
-    assert (type(long.result()), long.result().delivery) == (hpp.LostAnswerError, Delivery.UNKNOWN)
+    assert (type(long.result()), long.result().delivery) == (hpp.LostResponseError, Delivery.UNKNOWN)
     assert "deadline" in str(long.result())
     assert (type(queued.result()), queued.result().delivery) == (hpp.DeadlineExceededError, Delivery.NOT_SENT)
     assert sandbox.record.posts_for(narrow.order_url("queued")) == ()
@@ -83,7 +83,7 @@ async def test_t03_not_sent_is_told_from_maybe_sent_though_one_class_is_the_othe
             await refused.create_session(order(refused, "t03"))
     sandbox.fault("reset_after_request")
     client = await make_client(lend)
-    with pytest.raises(hpp.LostAnswerError, match="ClientOSError, errno 104"):
+    with pytest.raises(hpp.LostResponseError, match="ClientOSError, errno 104"):
         await client.create_session(order(client, "t03"))
 
 
@@ -132,7 +132,7 @@ async def test_t05_without_the_guard_the_request_is_lost(sandbox, make_client):
     client = await make_client({"connector": aiohttp.TCPConnector()})
     await client.create_session(order(client, "t05"))
     close_idle_connections(sandbox)
-    with pytest.raises(hpp.LostAnswerError):
+    with pytest.raises(hpp.LostResponseError):
         await client.create_session(order(client, "t05-lost"))
 
 
@@ -149,7 +149,7 @@ async def test_t06_a_server_that_does_not_read_is_waited_for_no_longer_than_for_
     sandbox.fault("server_not_reading")
     client = await make_client(lend, timeouts=hpp.Timeouts(connect=10.0, read=0.5))
     began = asyncio.get_running_loop().time()
-    with pytest.raises(hpp.LostAnswerError) as caught:
+    with pytest.raises(hpp.LostResponseError) as caught:
         await client.create_session(order(client, "t06", padding=900_000))
     assert caught.value.timed_out
     assert asyncio.get_running_loop().time() - began < 5.0  # the sandbox itself would end it after 10 s

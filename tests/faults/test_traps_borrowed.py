@@ -37,7 +37,7 @@ async def test_t19_a_middleware_that_rewrites_bodies_is_passed_by(sandbox, make_
 async def test_t19_a_middleware_that_retries_makes_one_post(sandbox, make_client, fault):
     sandbox.fault(fault)
     client = await make_client({"middlewares": (retrying,)})
-    with pytest.raises(hpp.LostAnswerError):
+    with pytest.raises(hpp.LostResponseError):
         await client.create_session(order(client, "t19"))
     await sandbox.settled()
     assert sandbox.record.counts.posts == 1
@@ -68,7 +68,7 @@ async def test_t19_a_session_that_retries_makes_one_post(sandbox, make_client, f
     sandbox.fault(fault)
     async with retrying_session() as session:
         client = await make_client(http_session=session)
-        with pytest.raises(hpp.LostAnswerError) as caught:
+        with pytest.raises(hpp.LostResponseError) as caught:
             await client.create_session(order(client, "t19"))
         await sandbox.settled()
     assert session.tries > 1  # type: ignore[attr-defined]
@@ -133,7 +133,7 @@ async def test_t19_a_session_that_swaps_the_payload_is_never_believed_to_have_se
     sandbox.fault(["reset_after_request", None])
     client = await make_client({"request_class": Rewriting}, retry=hpp.RetrySettings(max_attempts=1))
     # Nobody knows yet that the mark is blind: the class of the exception alone keeps it from saying "not sent".
-    with pytest.raises(hpp.LostAnswerError) as caught:
+    with pytest.raises(hpp.LostResponseError) as caught:
         await client.create_session(order(client, "t19-lost"))
     assert caught.value.delivery is Delivery.UNKNOWN
 
@@ -142,6 +142,6 @@ async def test_t19_a_session_that_swaps_the_payload_is_never_believed_to_have_se
 
     # An answer without a mark has shown that the mark is blind: from now on even "connection refused" is not believed.
     await sandbox.aclose()
-    with pytest.raises(hpp.LostAnswerError) as caught:
+    with pytest.raises(hpp.LostResponseError) as caught:
         await client.create_session(order(client, "t19-refused"))
     assert caught.value.delivery is Delivery.UNKNOWN

@@ -15,8 +15,9 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp import Delivery
+from kustom_hpp._messages import HttpRequest, SendMarker
+from kustom_hpp._redaction import Secret
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.wire import HttpRequest, Mark, Secret
 from tests.faults.play import SHORT, NoNames, order
 
 both_sessions = pytest.mark.parametrize("lend", [None, {}], ids=["owned", "borrowed"])
@@ -224,7 +225,7 @@ async def test_t18_the_mark_is_unset_where_aiohttp_says_that_it_sent_nothing(san
 
 async def _mark_and_trace(base_url: str) -> tuple[bool, int, int]:
     """Our mark, and how many heads and bodies aiohttp says that it has sent."""
-    mark, heads, chunks = Mark(), [], []
+    mark, heads, chunks = SendMarker(), [], []
 
     async def head_sent(*_: object) -> None:
         heads.append(mark.sent)

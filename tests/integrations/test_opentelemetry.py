@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 import kustom_hpp as hpp
 from kustom_hpp.integrations.opentelemetry import BUCKETS, OpenTelemetryHook
 from kustom_hpp.sandbox import Sandbox
-from tests.golden import MINIMAL_ANSWER, MINIMAL_DETAILS, MINIMAL_REQUEST, ORDER_URL, SESSION_ID
 from tests.shape import run_python
+from tests.golden import MINIMAL_ANSWER, MINIMAL_DETAILS, MINIMAL_REQUEST, ORDER_URL, SESSION_ID
 from tests.test_client import ANSWER, KEY, QUICK, Hanging, lost, not_sent, throttled
 from tests.test_shape import PACKAGE
 
@@ -154,7 +154,7 @@ async def test_a_call_that_is_tried_again(telemetry):
         (hpp.FakeTransport.answer(409), "rejected", "409", 409),
         (hpp.FakeTransport.answer(500), "unknown", "500", 500),
         (hpp.FakeTransport.answer(302), "unknown", "302", 302),
-        (lost(), "unknown", "kustom_hpp.LostAnswerError", None),
+        (lost(), "unknown", "kustom_hpp.LostResponseError", None),
         (hpp.FakeTransport.answer(201, b"{}"), "accepted", "kustom_hpp.DecodeError", 201),
     ],
     ids=repr,
@@ -171,9 +171,9 @@ async def test_each_delivery_of_a_failure(telemetry, step, delivery, error_type,
 
 async def test_a_call_of_unknown_outcome_whose_last_attempt_was_refused(telemetry):
     client = telemetry.client(lost(), hpp.FakeTransport.answer(400, {"correlation_id": "c-2"}))
-    with pytest.raises(hpp.LostAnswerError) as caught:
+    with pytest.raises(hpp.LostResponseError) as caught:
         await client.create_session(MINIMAL_REQUEST, on_unknown="resend")
-    first = {"error.type": "kustom_hpp.LostAnswerError"}
+    first = {"error.type": "kustom_hpp.LostResponseError"}
     last = {"error.type": "400", "http.response.status_code": 400}
     facts = first | {"kustom_hpp.delivery": "unknown", "http.response.status_code": 400}
     assert telemetry.told == span(

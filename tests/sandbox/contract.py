@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kustom_hpp.sandbox.api import ENDPOINTS
+from kustom_hpp.sandbox.endpoints.sessions import ENDPOINTS
 
 RUNS = {
     "examples,coverage,fuzzing": ("use_after_free",),

@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kustom_hpp.sandbox import Latency, Quota, Sandbox, admin
+from kustom_hpp.sandbox import Latency, Quota, Sandbox
+from kustom_hpp.sandbox.endpoints import admin
 from tests.sandbox.support import ask, order, request
 
 SECRET = "t0p-secret"

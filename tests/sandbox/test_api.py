@@ -18,11 +18,11 @@ import yarl
 
 import kustom_hpp.sandbox.faults
 from kustom_hpp import models
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.api import _created_json
-from kustom_hpp.sandbox.asked import Asked
-from kustom_hpp.sandbox.sessions import new_id, new_session
+from kustom_hpp.sandbox.endpoints.request_rules import Asked
+from kustom_hpp.sandbox.endpoints.sessions import _created_json
+from kustom_hpp.sandbox.stored_session import new_id, new_session
 from tests.sandbox.support import ORDER, PATH, Wire, ask, basic, order, request
 
 CARD = {

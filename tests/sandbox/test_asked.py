@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import CreateSessionRequest
-from kustom_hpp.sandbox.asked import Asked, read
+from kustom_hpp.sandbox.endpoints.request_rules import Asked, read
 from tests.test_codec import REQUESTS, relaxed
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/1"

@@ -12,8 +12,9 @@ import aiohttp
 import pytest
 
 from kustom_hpp.sandbox import Sandbox, Script
-from kustom_hpp.sandbox.pages import console, log
-from kustom_hpp.sandbox.seen import RequestSeen
+from kustom_hpp.sandbox.pages import console
+from kustom_hpp.sandbox.pages import console_views as log
+from kustom_hpp.sandbox.recorded import RequestSeen
 from tests.sandbox.pages import HOSTILE, KP, Page, browse, create
 from tests.sandbox.support import ORDER, Wire, ask, order, request
 

@@ -12,14 +12,14 @@ import attrs
 import pytest
 
 from kustom_hpp import models
-from kustom_hpp._checks import check_url
-from kustom_hpp._codec import codec
-from kustom_hpp._operations import OPERATIONS
+from kustom_hpp._protocol.codec import codec
+from kustom_hpp._protocol.operations import OPERATIONS
 from kustom_hpp.callbacks import StatusUpdate
 from kustom_hpp.errors import InvalidRequestError
+from kustom_hpp.models.validation import check_url
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.api import ENDPOINTS
-from kustom_hpp.sandbox.openapi import PATHS, SCHEMAS, description
+from kustom_hpp.sandbox.endpoints.openapi import PATHS, SCHEMAS, description
+from kustom_hpp.sandbox.endpoints.sessions import ENDPOINTS
 
 REQUESTS = (models.CreateSessionRequest, models.MerchantUrls, models.Options, models.BackgroundImage)
 DISTRIBUTIONS = (models.EmailDistribution, models.SmsDistribution, models.TokenDistribution)

@@ -12,11 +12,11 @@ import segno
 
 import kustom_hpp as hpp
 from kustom_hpp import models
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.models.distributions import METHODS
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.api import ENDPOINTS
-from kustom_hpp.sandbox.script import OPERATIONS
+from kustom_hpp.sandbox.endpoints.sessions import ENDPOINTS
+from kustom_hpp.sandbox.faults.rules import OPERATIONS
 from tests.sandbox.support import ORDER, PATH, Reply, ask, call, request
 
 NOBODY = "5d1d7f2a-5b3a-4f0f-9c3e-0d4a6b0c7a11"

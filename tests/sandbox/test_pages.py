@@ -9,7 +9,7 @@ import pytest
 
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox import OrderLine, Sandbox
-from kustom_hpp.sandbox.pages.render import Renderer, static_files
+from kustom_hpp.sandbox.pages.templates import Renderer, static_files
 from tests import shape
 from tests.sandbox.pages import HOSTILE, KP, URLS, Got, Page, browse, create
 from tests.sandbox.support import ORDER, Wire

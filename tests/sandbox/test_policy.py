@@ -2,7 +2,7 @@
 
 import pytest
 
-from kustom_hpp.sandbox.pages.policy import headers, location, origin_of
+from kustom_hpp.sandbox.pages.security_headers import headers, location, origin_of
 
 
 def policy(**given: object) -> str:

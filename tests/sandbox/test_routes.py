@@ -6,8 +6,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from kustom_hpp.sandbox import Sandbox, routes
-from kustom_hpp.sandbox.server import Server
+from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.http import routes
+from kustom_hpp.sandbox.http.server import Server
 from tests.sandbox.support import ask, request
 
 

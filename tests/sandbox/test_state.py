@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from kustom_hpp import models
-from kustom_hpp._codec import codec
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox import Action, ClosedError, Moment, Sandbox, State, StoredSession
-from kustom_hpp.sandbox.sessions import MOST_MOMENTS
+from kustom_hpp.sandbox.stored_session import MOST_MOMENTS
 
 ORDER_ID = "92d97f60-7a78-46a5-8f68-c56fe52dc4af"
 KCO = f"https://api.playground.kustom.co/checkout/v3/orders/{ORDER_ID}"

@@ -171,7 +171,7 @@ def test_sync_tests(pytester: pytest.Pytester) -> None:
 
 LIVE_SERVER = """
     import asyncio, gc, threading
-    from kustom_hpp.testing import clients
+    from kustom_hpp.testing import client_factory as clients
 
     class Live:
         def __init__(self, main):

@@ -8,10 +8,11 @@ from typing import Any
 
 from yarl import URL
 
+from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
+from kustom_hpp._redaction import Secret
 from kustom_hpp.config import Pool
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.transport import HTTPSessionManager
-from kustom_hpp.wire import HttpRequest, HttpResponse, Mark, Secret
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/"
 
@@ -42,8 +43,8 @@ def request_to(
     return HttpRequest(**options | facts)
 
 
-async def send(manager: HTTPSessionManager, request: HttpRequest, mark: Mark | None = None) -> HttpResponse:
-    return await manager.send(request, mark or Mark())
+async def send(manager: HTTPSessionManager, request: HttpRequest, mark: SendMarker | None = None) -> HttpResponse:
+    return await manager.send(request, mark or SendMarker())
 
 
 def session_id(answer: HttpResponse) -> str:

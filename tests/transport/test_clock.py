@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp.transport.clock import Clock, Gate
+from kustom_hpp.transport.attempt_timeout import Clock, Gate
 from tests.virtual import virtual_time
 
 

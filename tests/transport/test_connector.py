@@ -9,7 +9,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.connection import Link
+from kustom_hpp.sandbox.http.connection import Link
 from kustom_hpp.transport import HTTPSessionManager, guarded_connector
 from kustom_hpp.transport.connector import PRE_SEND, GuardedConnector, NoConnectionError
 from tests.faults.certificates import serving, trusting

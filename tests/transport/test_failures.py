@@ -15,10 +15,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 import kustom_hpp as hpp
+from kustom_hpp._messages import Delivery, SendMarker
 from kustom_hpp.transport import connector
 from kustom_hpp.transport.connector import PRE_SEND, NoConnectionError
-from kustom_hpp.transport.failures import SecondWriteError, SingleShot, describe, translate
-from kustom_hpp.wire import Delivery, Mark
+from kustom_hpp.transport.exception_mapping import SecondWriteError, SingleShot, describe, translate
 
 SECRET = "Basic c2VjcmV0"  # every exception of aiohttp that can hold a request's headers holds this one
 KEY = ConnectionKey("api.kustom.co", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
@@ -32,7 +32,7 @@ BAD_CERTIFICATE.verify_message = "certificate has expired"
 # Not in every release of aiohttp that we take.
 UploadAbortedError = getattr(client_exceptions, "UploadAbortedError", aiohttp.ClientError)
 
-NOT_SENT, LOST, CERTIFICATE = hpp.ConnectError, hpp.LostAnswerError, hpp.CertificateError
+NOT_SENT, LOST, CERTIFICATE = hpp.ConnectError, hpp.LostResponseError, hpp.CertificateError
 
 # Each exception: (what it means while nothing was sent, whether it is a timeout, its description without the phase)
 TABLE = [
@@ -212,7 +212,7 @@ class Wire:
         self.events.append(f"{len(data)} bytes")
 
 
-def body_of(data: bytes, mark: Mark, events: list[str]) -> SingleShot:
+def body_of(data: bytes, mark: SendMarker, events: list[str]) -> SingleShot:
     """A body whose events are told in order: what the mark says at the beginning of each phase, and what is written."""
     clock = mock.Mock()
     clock.phase.side_effect = lambda seconds: events.append(f"phase of {seconds:g} s, sent {mark.sent}")
@@ -234,7 +234,7 @@ PHASE = "phase of 35 s, sent True"
 )
 @pytest.mark.parametrize("through", ["write", "write_with_length"])
 async def test_the_mark_is_set_before_the_first_byte(size, expected, through):
-    events, mark = [], Mark()
+    events, mark = [], SendMarker()
     body = body_of(b"x" * size, mark, events)
     assert mark.sent is False
     await (body.write(Wire(events)) if through == "write" else body.write_with_length(Wire(events), size))
@@ -244,7 +244,7 @@ async def test_the_mark_is_set_before_the_first_byte(size, expected, through):
 
 @pytest.mark.parametrize("through", ["write", "write_with_length"])
 async def test_a_body_is_written_once(through):
-    events, mark = [], Mark()
+    events, mark = [], SendMarker()
     body = body_of(b"body", mark, events)
     await body.write_with_length(Wire(events), 4)
     with pytest.raises(SecondWriteError, match="a request is sent once"):
@@ -256,7 +256,7 @@ async def test_a_body_is_written_once(through):
 @pytest.mark.parametrize(("when", "phases"), [("before", 0), ("meanwhile", 1)])
 async def test_a_settled_body_moves_no_clock(when, phases):
     # The attempt is over, by a timeout say, and aiohttp still writes: the mark must tell, the clock must not move.
-    events, mark = [], Mark()
+    events, mark = [], SendMarker()
     body = body_of(b"x" * 100_000, mark, events)
 
     class SettledMeanwhile(Wire):
@@ -273,5 +273,5 @@ async def test_a_settled_body_moves_no_clock(when, phases):
 
 def test_a_copy_of_a_body_is_itself():
     # Whatever records a request for a test copies it, and its clock hangs on an event loop.
-    body = body_of(b"body", Mark(), [])
+    body = body_of(b"body", SendMarker(), [])
     assert copy.deepcopy({"data": body})["data"] is body

@@ -4,8 +4,8 @@ import pytest
 from yarl import URL
 
 import kustom_hpp as hpp
+from kustom_hpp._messages import Delivery, HttpRequest, SendMarker
 from kustom_hpp.transport import FakeTransport
-from kustom_hpp.wire import Delivery, HttpRequest, Mark
 
 
 def request(number: int = 1) -> HttpRequest:
@@ -25,15 +25,15 @@ def test_answers(arguments, status, body):
 
 async def test_the_script_is_played_and_its_last_step_repeated():
     transport = FakeTransport(FakeTransport.answer(500), FakeTransport.answer(201))
-    assert [(await transport.send(request(n), Mark())).status for n in range(4)] == [500, 201, 201, 201]
+    assert [(await transport.send(request(n), SendMarker())).status for n in range(4)] == [500, 201, 201, 201]
     assert [sent.url.path for sent in transport.requests] == ["/0", "/1", "/2", "/3"]
 
 
 async def test_a_step_may_look_at_the_request():
     transport = FakeTransport(lambda asked: FakeTransport.answer(200, asked.url.path), lambda _: hpp.ConnectError("x"))
-    assert (await transport.send(request(7), Mark())).body == b'"/7"'
+    assert (await transport.send(request(7), SendMarker())).body == b'"/7"'
     with pytest.raises(hpp.ConnectError):
-        await transport.send(request(), Mark())
+        await transport.send(request(), SendMarker())
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ async def test_a_step_may_look_at_the_request():
         (hpp.ConnectError("x"), Delivery.NOT_SENT),
         (hpp.DeadlineExceededError("x"), Delivery.NOT_SENT),
         (hpp.ClientClosedError("x"), Delivery.NOT_SENT),
-        (hpp.LostAnswerError("x"), Delivery.UNKNOWN),
-        (hpp.LostAnswerError("x", delivery=Delivery.ACCEPTED), Delivery.UNKNOWN),
+        (hpp.LostResponseError("x"), Delivery.UNKNOWN),
+        (hpp.LostResponseError("x", delivery=Delivery.ACCEPTED), Delivery.UNKNOWN),
     ],
 )
 async def test_the_mark_is_set_as_the_real_one_would(step, delivery):
-    mark = Mark()
+    mark = SendMarker()
     if isinstance(step, hpp.HPPError):
         with pytest.raises(type(step)) as caught:
             await FakeTransport(step).send(request(), mark)
@@ -65,5 +65,5 @@ async def test_closed():
     await transport.aclose()
     assert transport.closed is True
     with pytest.raises(hpp.ClientClosedError):
-        await transport.send(request(), Mark())
+        await transport.send(request(), SendMarker())
     assert transport.requests == []

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 
 import kustom_hpp as hpp
+from kustom_hpp._messages import Delivery, SendMarker
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.transport import HTTPSessionManager, guarded_connector
-from kustom_hpp.wire import Delivery, Mark
 from tests.transport.support import opened, request_to, send
 
 
@@ -117,10 +117,10 @@ async def test_a_session_that_rewrites_bodies_is_found_out():
                 with pytest.raises(hpp.ConnectError):
                     await send(manager, nowhere)
                 # An answer without the mark: from here on the mark proves nothing, and "not sent" is never said.
-                mark = Mark()
+                mark = SendMarker()
                 assert (await send(manager, request_to(sandbox), mark)).status == 201
                 assert mark.delivery is Delivery.UNKNOWN
-                with pytest.raises(hpp.LostAnswerError):
+                with pytest.raises(hpp.LostResponseError):
                     await send(manager, nowhere)
 
 
@@ -136,7 +136,7 @@ async def test_nothing_around_a_session_sends_twice():
     async with Sandbox(faults=["close_after_request"]) as sandbox, guarded() as session:
         with mock.patch.object(aiohttp.ClientSession, "_request", insistent):
             async with opened(http_session=session) as manager:
-                with pytest.raises(hpp.LostAnswerError) as caught:
+                with pytest.raises(hpp.LostResponseError) as caught:
                     await send(manager, request_to(sandbox))
                 await sandbox.settled()
                 assert (sandbox.record.counts.created, caught.value.delivery) == (1, Delivery.UNKNOWN)

@@ -6,9 +6,10 @@ import pytest
 from yarl import URL
 
 import kustom_hpp as hpp
+from kustom_hpp._messages import SendMarker
+from kustom_hpp._redaction import Secret
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.transport.session import _split_proxy
-from kustom_hpp.wire import Mark, Secret
+from kustom_hpp.transport.session_manager import _split_proxy
 from tests.faults.certificates import serving, trusting
 from tests.transport.support import opened, request_to, send
 
@@ -72,7 +73,7 @@ async def test_the_proxy_and_nobody_else_gets_them(user, expected, tls):
 async def test_a_tunnel_that_does_not_come_about_means_that_nothing_was_sent(behaviour):
     async with Sandbox(ssl=serving("good")) as sandbox, sandbox.proxy(behaviour) as proxy:
         async with opened(proxy=Secret(proxy.url), ssl=trusting()) as manager:
-            mark = Mark()
+            mark = SendMarker()
             with pytest.raises(hpp.ConnectError) as caught:
                 await send(manager, request_to(sandbox), mark)
         assert (mark.sent, sandbox.record.counts.requests, caught.value.timed_out) == (False, 0, False)

@@ -6,10 +6,10 @@ import os
 import pytest
 
 import kustom_hpp as hpp
+from kustom_hpp._messages import Delivery, SendMarker
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.transport import ANSWER_CAP, HTTPSessionManager
-from kustom_hpp.transport import session as session_room
-from kustom_hpp.wire import Delivery, Mark
+from kustom_hpp.transport import MAX_RESPONSE_BODY, HTTPSessionManager
+from kustom_hpp.transport import session_manager as session_room
 from tests.transport.support import ORDER, opened, request_to, send, session_id
 
 
@@ -23,7 +23,7 @@ def one_place(**options) -> HTTPSessionManager:
 
 async def test_an_attempt():
     async with Sandbox() as sandbox, opened() as manager:
-        mark = Mark()
+        mark = SendMarker()
         answer = await send(manager, request_to(sandbox), mark)
         assert (answer.status, answer.broken, answer.timed_out) == (201, None, False)
         assert [made.session_id for made in sandbox.record.created] == [session_id(answer)]
@@ -76,7 +76,7 @@ async def test_the_deadline_ends_the_wait_at_the_gate():
     async with Sandbox(faults=["hang"]) as sandbox, opened(pool=hpp.Pool(connections=1)) as manager:
         holder = asyncio.create_task(send(manager, request_to(sandbox)))
         await in_flight(sandbox)
-        mark = Mark()
+        mark = SendMarker()
         with pytest.raises(hpp.DeadlineExceededError, match="all 1 connections were busy: nothing was sent") as caught:
             await send(manager, request_to(sandbox, 2, deadline=0.02), mark)
         assert (caught.value.delivery, mark.sent, caught.value.__context__) == (Delivery.NOT_SENT, False, None)
@@ -147,7 +147,7 @@ async def test_closing_sends_away_who_waits_at_the_gate():
 async def test_a_cancelled_closing_closes_all_the_same():
     async with Sandbox(faults=["hang"]) as sandbox:
         manager = one_place()
-        mark = Mark()
+        mark = SendMarker()
         flight = asyncio.create_task(send(manager, request_to(sandbox), mark))
         await in_flight(sandbox)
         waiting = asyncio.create_task(send(manager, request_to(sandbox, 2)))
@@ -159,7 +159,7 @@ async def test_a_cancelled_closing_closes_all_the_same():
             await closing
         assert session.closed
         # Whoever was cut off hears that it may have been processed, and it was.
-        with pytest.raises(hpp.LostAnswerError):
+        with pytest.raises(hpp.LostResponseError):
             await flight
         with pytest.raises(hpp.ClientClosedError):
             await waiting
@@ -242,10 +242,10 @@ async def test_a_forked_process_is_told_so(monkeypatch):
 )
 async def test_time_runs_out_before_an_answer(fault, clocks, cause):
     async with Sandbox(faults=[fault]) as sandbox, opened() as manager:
-        mark = Mark()
+        mark = SendMarker()
         # A body that a server which does not read keeps us from sending.
         more = {"body": b"x" * 900_000} if fault == "server_not_reading" else {}
-        with pytest.raises(hpp.LostAnswerError) as caught:
+        with pytest.raises(hpp.LostResponseError) as caught:
             await send(manager, request_to(sandbox, **clocks, **more), mark)
         assert (caught.value.timed_out, caught.value.cause, mark.sent) == (True, cause, True)
 
@@ -260,7 +260,7 @@ async def test_time_runs_out_before_an_answer(fault, clocks, cause):
 )
 async def test_time_runs_out_before_a_connection(clocks, cause):
     async with Sandbox() as sandbox, sandbox.port("tls_hang") as port, opened() as manager:
-        mark = Mark()
+        mark = SendMarker()
         with pytest.raises(hpp.ConnectError) as caught:
             await send(manager, request_to(sandbox, base_url=port.base_url, **clocks), mark)
         assert (caught.value.timed_out, caught.value.cause, mark.sent) == (True, cause, False)
@@ -281,7 +281,7 @@ async def test_the_answers_time_begins_when_the_request_has_left():
 
 async def test_a_timeout_of_ours_is_no_cancellation_of_the_callers():
     async with Sandbox(faults=["hang"]) as sandbox, opened() as manager:
-        with pytest.raises(hpp.LostAnswerError):
+        with pytest.raises(hpp.LostResponseError):
             await send(manager, request_to(sandbox, read_timeout=0.02))
         task = asyncio.current_task()
         assert task is not None
@@ -291,7 +291,7 @@ async def test_a_timeout_of_ours_is_no_cancellation_of_the_callers():
 
 async def test_a_cancellation_of_the_callers_closes_the_connection():
     async with Sandbox(faults=["hang"]) as sandbox, opened() as manager:
-        mark = Mark()
+        mark = SendMarker()
         task = asyncio.create_task(send(manager, request_to(sandbox), mark))
         await in_flight(sandbox)
         task.cancel()
@@ -313,7 +313,7 @@ async def test_a_cancellation_of_the_callers_closes_the_connection():
 async def test_no_more_than_the_cap_is_read(fault):
     async with Sandbox(faults=[fault]) as sandbox, opened() as manager:
         answer = await send(manager, request_to(sandbox))
-        assert (len(answer.body), answer.broken) == (ANSWER_CAP, "longer than 1,048,576 bytes")
+        assert (len(answer.body), answer.broken) == (MAX_RESPONSE_BODY, "longer than 1,048,576 bytes")
         assert (answer.timed_out, answer.too_long) == (False, True)
         sandbox.faults.clear()
         # The connection with the rest on it is not used again.
@@ -325,7 +325,7 @@ async def test_no_more_than_the_cap_is_read(fault):
 async def test_an_answer_as_long_as_the_cap_is_whole(monkeypatch, less, whole):
     async with Sandbox() as sandbox, opened() as manager:
         length = len((await send(manager, request_to(sandbox, 1))).body)
-        monkeypatch.setattr(session_room, "ANSWER_CAP", length - less)
+        monkeypatch.setattr(session_room, "MAX_RESPONSE_BODY", length - less)
         answer = await send(manager, request_to(sandbox, 2))
         assert (len(answer.body), answer.broken is None) == (length - less, whole)
 

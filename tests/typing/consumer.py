@@ -145,7 +145,7 @@ def errors(error: hpp.HPPError) -> float | None:
     elif isinstance(error, hpp.DecodeError):
         assert_type(error.session_id, str | None)
         assert_type(error.body, bytes)
-    elif isinstance(error, hpp.LostAnswerError):
+    elif isinstance(error, hpp.LostResponseError):
         assert_type(error.last_error, hpp.HPPError | None)
     elif isinstance(error, hpp.ConnectError):
         assert_type(error.timed_out, bool)
@@ -213,7 +213,7 @@ def starlette_app() -> Starlette:
 class Recorder:
     """A transport of one's own."""
 
-    async def send(self, request: hpp.HttpRequest, mark: hpp.Mark) -> hpp.HttpResponse:
+    async def send(self, request: hpp.HttpRequest, mark: hpp.SendMarker) -> hpp.HttpResponse:
         mark.sent = True
         return hpp.HttpResponse(status=201, headers={}, body=request.body or b"")
 
@@ -236,7 +236,7 @@ async def views(client: hpp.HPPClient) -> None:
 
 
 class HalfTransport:
-    async def send(self, request: hpp.HttpRequest, mark: hpp.Mark) -> hpp.HttpResponse:
+    async def send(self, request: hpp.HttpRequest, mark: hpp.SendMarker) -> hpp.HttpResponse:
         raise NotImplementedError
 
 

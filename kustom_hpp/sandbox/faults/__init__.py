@@ -13,10 +13,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from kustom_hpp.sandbox.faults.base import Call, Kind, Stage, Then
 from kustom_hpp.sandbox.faults.bodies import BODIES
-from kustom_hpp.sandbox.faults.broken import BROKEN
 from kustom_hpp.sandbox.faults.connections import CONNECTIONS
-from kustom_hpp.sandbox.faults.kinds import Call, Kind, Stage, Then
+from kustom_hpp.sandbox.faults.framing import BROKEN
 from kustom_hpp.sandbox.faults.statuses import STATUSES
 
 __all__ = ["FAULTS", "GROUPS", "Call", "Fault", "Kind", "Stage", "Then"]

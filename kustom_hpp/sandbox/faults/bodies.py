@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kustom_hpp.sandbox.answer import LAST_CHUNK, Answer, chunk, dumps
-from kustom_hpp.sandbox.faults.kinds import Args, Call, Kind, Then, answers
+from kustom_hpp.sandbox.faults.base import Args, Call, Kind, Then, answers
+from kustom_hpp.sandbox.http.raw_response import LAST_CHUNK, Answer, chunk, dumps
 
 Session = dict[str, Any]
 _MIB = 1 << 20

@@ -2,9 +2,9 @@
 
 import socket
 
-from kustom_hpp.sandbox.answer import dumps
-from kustom_hpp.sandbox.connection import Link
-from kustom_hpp.sandbox.faults.kinds import Args, Call, Kind, Stage, Then
+from kustom_hpp.sandbox.faults.base import Args, Call, Kind, Stage, Then
+from kustom_hpp.sandbox.http.connection import Link
+from kustom_hpp.sandbox.http.raw_response import dumps
 
 _SMALL_WINDOW = 4096
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from kustom_hpp.sandbox.answer import Answer, dumps
+from kustom_hpp.sandbox.faults.base import Args, Call, Kind, Then, answers
 from kustom_hpp.sandbox.faults.bodies import packed, plain, stream
-from kustom_hpp.sandbox.faults.kinds import Args, Call, Kind, Then, answers
+from kustom_hpp.sandbox.http.raw_response import Answer, dumps
 
 _REFUSALS = (
     400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 423, 424, 425, 426,

@@ -2,10 +2,10 @@
 
 from aiohttp import web
 
+from kustom_hpp.sandbox.http.server import Server
 from kustom_hpp.sandbox.pages.console import Console
-from kustom_hpp.sandbox.pages.hosted import HostedPage
+from kustom_hpp.sandbox.pages.payment_page import HostedPage
 from kustom_hpp.sandbox.pages.site import Site
-from kustom_hpp.sandbox.server import Server
 
 
 def add_routes(app: web.Application, server: Server) -> None:

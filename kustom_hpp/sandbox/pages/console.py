@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from kustom_hpp.sandbox.pages import log
-from kustom_hpp.sandbox.pages.policy import headers
-from kustom_hpp.sandbox.pages.render import NoTemplatesError, Renderer
+from kustom_hpp.sandbox.http.server import Server
+from kustom_hpp.sandbox.pages import console_views as log
+from kustom_hpp.sandbox.pages.security_headers import headers
 from kustom_hpp.sandbox.pages.site import Site
-from kustom_hpp.sandbox.server import Server
-from kustom_hpp.sandbox.sessions import Moment, StoredSession
+from kustom_hpp.sandbox.pages.templates import NoTemplatesError, Renderer
+from kustom_hpp.sandbox.stored_session import Moment, StoredSession
 
 if TYPE_CHECKING:
-    from kustom_hpp.sandbox.connection import Link
+    from kustom_hpp.sandbox.http.connection import Link
 
 STREAM_PATH = "/_sandbox/console/stream"
 _PACE = 0.25

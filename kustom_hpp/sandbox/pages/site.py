@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from kustom_hpp.sandbox.pages.policy import headers
-from kustom_hpp.sandbox.pages.render import STATIC_PATH, NoTemplatesError, Renderer, StaticFile, static_files
+from kustom_hpp.sandbox.pages.security_headers import headers
+from kustom_hpp.sandbox.pages.templates import STATIC_PATH, NoTemplatesError, Renderer, StaticFile, static_files
 
 _LINGER = 5.0
 """Seconds that the body of a form may take until its connection is closed."""

@@ -1,0 +1,1 @@
+"""The sans-I/O middle: requests built, responses read."""

@@ -1,0 +1,70 @@
+"""What a batch came to, and what to do about it."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kustom_hpp.cli.batch.progress import Tally, duration
+from kustom_hpp.cli.console import note
+
+
+def summary(console: Console, tally: Tally, *, journal: str, interrupted: bool) -> None:
+    """A small table, and a paragraph for each thing that somebody has to do.
+
+    Args:
+        console: where to.
+        tally: of the run.
+        journal: the journal's file, for the command that ends a doubt.
+        interrupted: whether rows were left for another run on purpose.
+
+    """
+    console.print(_table(tally))
+    if tally.in_doubt:
+        text = (
+            f"{_rows(tally.in_doubt)} may have a session, and will not be sent again. For each, make a new order and a "
+            "session for it: the old link was shown to nobody and dies within 48 hours. If you know better, say so with "
+            f"'kustom-hpp journal resolve {journal} KEY'; 'kustom-hpp journal show {journal}' lists them."
+        )
+        note("in doubt", text, "bold yellow", console)
+    if tally.conflicts:
+        text = (
+            f"{_rows(tally.conflicts)} had a session already, made for another payload; it was kept, and nothing was "
+            "sent. A changed request needs an order and a key of its own."
+        )
+        note("conflict", text, "bold yellow", console)
+    if tally.failed:
+        bad = f" {tally.bad:,} of them could not be sent: --dry-run lists what is wrong." if tally.bad else ""
+        again = " --retry-failed sends again what the API refused." if tally.refused else ""
+        text = f"{_rows(tally.failed)} without a session; the output tells why.{bad}{again}"
+        note("failed", text, "bold red", console)
+    if tally.unrecorded:
+        text = f"{_rows(tally.unrecorded)} stand in the output but not in the journal: keep that output."
+        note("not recorded", text, "bold red", console)
+    if interrupted:
+        note(
+            "interrupted",
+            "the rows that were not begun are untouched: run the same command again.",
+            "bold yellow",
+            console,
+        )
+
+
+def _table(tally: Tally) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    earlier = f"{tally.earlier:,} of them by earlier runs" if tally.earlier else ""
+    rate = tally.sent / tally.elapsed if tally.elapsed else 0.0
+    for name, figure, remark, style in (
+        ("created", f"{tally.created:,}", earlier, "green"),
+        ("failed", f"{tally.failed:,}", "", "red" if tally.failed else ""),
+        ("in doubt", f"{tally.in_doubt:,}", "", "yellow" if tally.in_doubt else ""),
+        ("time", duration(tally.elapsed), f"{tally.sent:,} sent, {rate:,.1f}/s", ""),
+    ):
+        table.add_row(Text(name), Text(figure, style), Text(remark))
+    return table
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"

@@ -1,0 +1,101 @@
+"""What a sandbox that has begun to listen tells people: where it is, lines to paste, and who else can see it."""
+
+import ipaddress
+import json
+import shlex
+import socket
+from collections.abc import Iterable, Iterator
+from types import MappingProxyType
+
+from rich.text import Text
+from yarl import URL
+
+from kustom_hpp.cli.console import note, stderr, stdout
+from kustom_hpp.config import ENV_VARS, is_loopback
+from kustom_hpp.sandbox import Sandbox
+
+_ORDER = "1001"
+NOBODY = MappingProxyType({socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)})
+"""Addresses of no machine (RFC 5737, RFC 3849): the way to them is the way out of this one."""
+_IPV6 = 6
+
+
+def greet(sandbox: Sandbox, faults: Iterable[str], *, key_is_known: bool) -> None:
+    """What it is, and lines to paste.
+
+    Args:
+        sandbox: it listens.
+        faults: those that it plays, as they were spelled.
+        key_is_known: the user brought the key, which then is not shown.
+
+    """
+    base_url = sandbox.base_url
+    body = json.dumps({"payment_session_url": f"{base_url}/checkout/v3/orders/{_ORDER}"})
+    authorization = shlex.quote(f"Authorization: Basic {sandbox.api_key}")
+    exports = [f"export {ENV_VARS['base_url']}={shlex.quote(base_url)}"]
+    if key_is_known:
+        authorization = f'"Authorization: Basic ${ENV_VARS["api_key"]}"'
+    else:
+        exports.append(f"export {ENV_VARS['api_key']}={shlex.quote(sandbox.api_key)}")
+    curl = " \\\n".join(
+        [
+            f"curl -sS {base_url}/hpp/v1/sessions",
+            f"  -H {authorization}",
+            "  -H 'Content-Type: application/json'",
+            f"  -d {shlex.quote(body)}",
+        ]
+    )
+    text = Text.assemble(
+        ("Kustom HPP sandbox", "bold"), f" at {base_url}, until Ctrl-C.\n",
+        *(part for name, value in _facts(sandbox, faults) for part in ((f"  {name:<8} ", "dim"), f"{value}\n")), "\n",
+        ("For kustom-hpp and HPPClient.from_env() in another terminal:\n", "dim"), "\n".join(exports), "\n\n",
+        ("One session with curl:\n", "dim"), curl,
+    )  # fmt: skip
+    stdout().print(text, soft_wrap=True)  # not folded: it is there to be pasted
+
+
+def _facts(sandbox: Sandbox, faults: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Where to watch it, and all that is not as with a healthy API."""
+    yield "console", f"{sandbox.base_url}/"
+    for fault in faults:
+        yield "fault", fault
+    if sandbox.quota is not None:
+        quota = sandbox.quota.quota
+        yield "quota", f"{quota.rate:g} creates a second, {quota.size} at once"
+    if sandbox.latency is not None:
+        low, high = sandbox.latency.low, sandbox.latency.high
+        yield "latency", f"{low:g} s" if high is None else f"{low:g} to {high:g} s"
+
+
+def warn_of_exposure(sandbox: Sandbox) -> None:
+    """Say on stderr who can reach it, where that is not this machine alone."""
+    if is_loopback(sandbox.host):
+        return
+    outside = URL(sandbox.base_url).with_host(address(sandbox.host))
+    console = stderr()
+    if console.is_terminal:
+        console.print()
+    note(
+        "warning",
+        f"other machines can reach this sandbox, at {outside}. Everybody there can read the sessions in its console, open "
+        "their payment pages and pay; who has the key can do everything. It speaks plain http, so a client on another "
+        f"machine needs {ENV_VARS['insecure_http']}=1.",
+        "bold yellow",
+        console,
+    )
+
+
+def address(host: str) -> str:
+    """By which other machines know this one, as far as it can tell."""
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == _IPV6 else socket.AF_INET
+    except ValueError:
+        return host
+    if not ipaddress.ip_address(host).is_unspecified:
+        return host
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(NOBODY[family])  # sends nothing
+        except OSError:
+            return socket.gethostname()
+        return str(sock.getsockname()[0])

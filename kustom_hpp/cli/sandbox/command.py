@@ -1,0 +1,99 @@
+"""`kustom-hpp sandbox`: the sandbox as a process of its own."""
+
+import asyncio
+import contextlib
+import json as _json
+import signal
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from kustom_hpp.cli.console import CommandError, Exit, write_line
+from kustom_hpp.cli.sandbox import options
+from kustom_hpp.cli.sandbox.banner import greet, warn_of_exposure
+from kustom_hpp.cli.sandbox.fault_list import list_all
+from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.limits import Tell
+
+REMEMBERED = 10_000
+"""Sessions and requests that a sandbox keeps which may run for weeks."""
+_FLAG = Parameter(negative="")
+
+
+def sandbox(
+    *,
+    host: str | None = None,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
+    expose: Annotated[bool, _FLAG] = False,
+    key_from_env: Annotated[bool, _FLAG] = False,
+    fault: Annotated[list[str] | None, Parameter(negative="")] = None,
+    quota: str | None = None,
+    tell: Tell | None = None,
+    latency: str | None = None,
+    json: Annotated[bool, _FLAG] = False,
+    list_faults: Annotated[bool, _FLAG] = False,
+) -> int:
+    """Run a Kustom HPP on this machine until Ctrl-C or SIGTERM.
+
+    It creates sessions, remembers them, and checks each request as the API does. Their payment pages open in a browser,
+    and so does a console, at its base URL. It is for development and tests: each run has a new key, and everything is
+    forgotten when it ends.
+
+        kustom-hpp sandbox --port 8000 --fault "status_503~nth=2" --quota 40
+
+    What it does can be changed while it runs, over HTTP: below /_sandbox/ at its base URL.
+
+    Args:
+        host: The address to listen on; by default this machine alone can reach it.
+        port: The port to listen on; 0 takes any free one.
+        expose: Listen on every address of this machine, or on a --host that others can reach. It speaks plain http.
+        key_from_env: Take the key in KUSTOM_HPP_API_KEY, and the name in KUSTOM_HPP_USERNAME, instead of a new one; then
+            the key is not told.
+        fault: A fault that creates meet, and how: "hang~seconds=2", "status_503~nth=3" (the third one), "garbage~times=2",
+            "status_500~probability=0.1,seed=7", "status_429~operation=read_session". Can be given several times.
+        quota: Creates per second, as 40, or 40:80 where 80 may come at once.
+        tell: How answers tell of the quota: x-ratelimit headers, Retry-After on each 429, or nothing.
+        latency: Seconds that each answer is kept back, as 0.2, or 0.1..0.5 for a random time between the two.
+        json: The first line of stdout is {"base_url": ..., "api_key": ...}, and nothing else follows: for scripts.
+        list_faults: Show all faults and end; with --json a line of JSON for each.
+
+    """
+    if list_faults:
+        return list_all(for_scripts=json)
+    api_key, username = options.credentials(from_env=key_from_env)
+    server = Sandbox(
+        host=options.address(host, expose=expose),
+        port=port,
+        api_key=api_key,
+        username=username,
+        quota=options.quota(quota, tell),
+        latency=options.latency(latency),
+        remember=REMEMBERED,
+    )
+    options.add_faults(server, fault or [])
+    return asyncio.run(_serve(server, port, fault or [], for_scripts=json, key_is_known=key_from_env))
+
+
+async def _serve(server: Sandbox, port: int, faults: list[str], *, for_scripts: bool, key_is_known: bool) -> int:
+    stop = asyncio.Event()
+    # Before anybody can know that we run. SIGINT needs no handler: asyncio.run turns it into a cancellation.
+    with contextlib.suppress(NotImplementedError):  # Windows, where nobody sends SIGTERM
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    try:
+        await server.open()
+    except OSError as error:
+        why = (error.strerror or "").partition(" (")[0]  # what Python adds in parentheses says the same again
+        msg = f"cannot listen on {server.host}, port {port} ({why}): choose another --port, or 0 for any free one."
+        raise CommandError(msg, Exit.FAILED) from None
+    try:
+        if for_scripts:
+            key = None if key_is_known else server.api_key
+            write_line(_json.dumps({"base_url": server.base_url, "api_key": key}).encode())
+        else:
+            greet(server, faults, key_is_known=key_is_known)
+        warn_of_exposure(server)
+        await stop.wait()
+    finally:
+        await server.aclose()
+    return Exit.OK

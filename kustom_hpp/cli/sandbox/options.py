@@ -1,0 +1,109 @@
+"""What `kustom-hpp sandbox` is told, judged before anything listens. Every mistake is a usage error that names the option."""
+
+import re
+from collections.abc import Iterable
+
+from kustom_hpp.cli.console import CommandError, Exit
+from kustom_hpp.config import ENV_VARS, Environment, from_environment, is_loopback
+from kustom_hpp.config.credentials import environment_of_key
+from kustom_hpp.sandbox import Latency, Quota, Sandbox
+from kustom_hpp.sandbox.limits import Tell
+
+_USERNAME = "K000000_sandbox"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
+
+
+def address(host: str | None, *, expose: bool) -> str:
+    """Where to listen: this machine alone, unless told to be exposed.
+
+    Raises:
+        CommandError: others can reach the host, and nobody said that they may.
+
+    """
+    if host is None:
+        return "0.0.0.0" if expose else "127.0.0.1"  # noqa: S104 - the user said so
+    if not expose and not is_loopback(host):
+        raise _usage(
+            f"--host {host} can be reached by other machines: add --expose if that is meant, or leave --host out to "
+            "listen on this machine alone"
+        )
+    return host
+
+
+def credentials(*, from_env: bool) -> tuple[str | None, str]:
+    """The key, None for a new one, and the user name.
+
+    Raises:
+        CommandError: there is no key in the environment, or a live one.
+
+    """
+    if not from_env:
+        return None, _USERNAME
+    found = from_environment()
+    variable = ENV_VARS["api_key"]
+    key = found.get("api_key")
+    if key is None:
+        raise CommandError(f"--key-from-env: {variable} is not set.", Exit.CONFIG)
+    if environment_of_key(key) is Environment.LIVE:
+        msg = f"--key-from-env: {variable} holds a live key, which a sandbox has no use for: set any other text."
+        raise CommandError(msg, Exit.CONFIG)
+    return str(key), str(found.get("username", _USERNAME))
+
+
+def quota(text: str | None, tell: Tell | None) -> Quota | None:
+    """What --quota and --tell say.
+
+    Raises:
+        CommandError: it is no quota.
+
+    """
+    if text is None:
+        if tell is not None:
+            raise _usage(f"--tell {tell} says how answers tell of a quota: give the quota too, such as --quota 40")
+        return None
+    found = re.fullmatch(rf"({_NUMBER})(?::([0-9]+))?", text, re.ASCII)
+    try:
+        if found is not None:
+            return Quota(float(found[1]), None if found[2] is None else int(found[2]), tell or "headers")
+    except ValueError:
+        pass
+    raise _usage(f"--quota {text} is no rate above 0, such as 40 (creates a second) or 40:80 (and 80 at once)")
+
+
+def latency(text: str | None) -> Latency | None:
+    """What --latency says.
+
+    Raises:
+        CommandError: it is no latency.
+
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(rf"({_NUMBER})(?:\.\.({_NUMBER}))?", text, re.ASCII)
+    try:
+        if found is not None:
+            return Latency(found[1], found[2])
+    except ValueError:
+        pass
+    raise _usage(f"--latency {text} is no time in seconds, such as 0.2, or 0.1..0.5 from a shorter to a longer one")
+
+
+def add_faults(sandbox: Sandbox, spelled: Iterable[str]) -> None:
+    """What each --fault says.
+
+    Raises:
+        CommandError: some are no faults; all of them are named.
+
+    """
+    problems = []
+    for one in spelled:
+        try:
+            sandbox.fault(one)
+        except ValueError as error:
+            problems.append(f"--fault {one}: {error.args[0]}")
+    if problems:
+        raise _usage("\n".join(problems), "'kustom-hpp sandbox --list-faults' shows them all.")
+
+
+def _usage(problem: str, way_out: str = "'kustom-hpp sandbox --help' tells how to use it.") -> CommandError:
+    return CommandError(f"{problem}{'' if problem.endswith('?') else '.'} {way_out}", Exit.USAGE)

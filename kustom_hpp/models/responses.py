@@ -1,0 +1,156 @@
+"""Answers: tolerant by construction. Fields newer than this release are in `extra`, unknown enum values stay text.
+
+Implementation note: without slots, as attrs fills a frozen value then three times as fast.
+"""
+
+import datetime as dt
+from enum import StrEnum
+from typing import Any
+
+from attrs import field, frozen
+
+from kustom_hpp._messages import CallInfo
+from kustom_hpp._redaction import mask_url
+from kustom_hpp.models.fields import response_extra_field, sensitive_field, url_field
+
+
+class SessionStatus(StrEnum):
+    """`status` of a session. Source: docs.kustom.co, "Read an HPP session"; what ends it: "Tracking session status"."""
+
+    WAITING = "WAITING"
+    """Created; the consumer has not been on the page."""
+    IN_PROGRESS = "IN_PROGRESS"
+    """The consumer has entered the page."""
+    BACK = "BACK"
+    """Back was pressed; the consumer may return."""
+    FAILED = "FAILED"
+    """Declined; the consumer may try again."""
+    ERROR = "ERROR"
+    """An error while paying; the consumer may try again."""
+    MANUAL_ID_CHECK = "MANUAL_ID_CHECK"
+    """An identity check in the store is under way. Not documented whether it ends anything: taken as not final."""
+    COMPLETED = "COMPLETED"
+    """Paid. Final."""
+    CANCELLED = "CANCELLED"
+    """The consumer cancelled. Final."""
+    DISABLED = "DISABLED"
+    """Disabled through the API. Final."""
+
+    @property
+    def is_final(self) -> bool:
+        """True where the session's status will not change any more."""
+        return self in _FINAL
+
+
+_FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.DISABLED)
+
+
+@frozen(kw_only=True, slots=False)
+class DistributionModule:
+    """`distribution_module` of a session: a link for in-store use."""
+
+    token: str | None = sensitive_field()
+    standalone_url: str | None = url_field()
+    """A public page; contains `{{profile_id}}` and `{{view_id}}` for the caller to fill."""
+    generation_url: str | None = url_field()
+    extra: dict[str, Any] = response_extra_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+
+
+@frozen(kw_only=True, slots=False)
+class Session:
+    """A created HPP session: the answer to POST /hpp/v1/sessions.
+
+    Keep `session_id` beside your order: there is no way to look a session up by order. Follow the returned URLs, do not
+    rebuild them: their structure may change.
+    """
+
+    session_id: str
+    redirect_url: str = field(repr=mask_url)
+    """The page to send the consumer to."""
+    session_url: str | None = url_field()
+    """API URL of the session (needs credentials)."""
+    distribution_url: str | None = url_field()
+    """API URL to send the link by e-mail or SMS (needs credentials)."""
+    qr_code_url: str | None = url_field()
+    """Public URL of a QR code image of the page."""
+    manual_identification_check_url: str | None = url_field()
+    expires_at: dt.datetime | None = None
+    """When the session ends (aware). A KCO order lives 48 hours, its HPP session one hour less."""
+    distribution_module: DistributionModule | None = None
+    extra: dict[str, Any] = response_extra_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+    info: CallInfo = field(default=CallInfo(), eq=False)
+    """How the call went; not part of the wire shape and not compared."""
+
+    @property
+    def payment_page(self) -> str:
+        """The page to send the consumer to: `redirect_url` under the name that says what it is for."""
+        return self.redirect_url
+
+
+@frozen(kw_only=True, slots=False)
+class Customer:
+    """Who paid: personal data, so the `repr` tells of each field only whether it is there. Keep it out of logs."""
+
+    date_of_birth: str | None = sensitive_field()
+    """As YYYY-MM-DD; as text, since in `customer_obfuscated` it has stars in it."""
+    family_name: str | None = sensitive_field()
+    given_name: str | None = sensitive_field()
+    national_identification_number: str | None = sensitive_field()
+    title: str | None = sensitive_field()
+    extra: dict[str, Any] = response_extra_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+
+
+@frozen(kw_only=True, slots=False)
+class ManualIdentification:
+    """`manual_identification` of a session: an identity check in the store (status MANUAL_ID_CHECK)."""
+
+    challenge: str | None = sensitive_field()
+    """What the consumer shows, for example "A78"."""
+    customer: Customer | None = None
+    """Only in the older reference of the API."""
+    customer_obfuscated: Customer | None = None
+    """The consumer with most letters replaced by stars; not every field is there."""
+    expires_at: dt.datetime | None = None
+    """When the check ends (aware)."""
+    extra: dict[str, Any] = response_extra_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+
+
+@frozen(kw_only=True, slots=False)
+class SessionDetails:
+    """How a session stands: the answer to GET /hpp/v1/sessions/{session_id}, and `session` of a status callback.
+
+    The reference promises no field at all. `session_id` alone is required here: what does not say which session it is
+    about is about none. (`read_session` knows which one it asked for, and needs no answer to that.) All else may be
+    missing; a `status` that is None tells nothing, and is not final.
+
+    Source: docs.kustom.co, "Read an HPP session".
+    """
+
+    session_id: str
+    status: SessionStatus | str | None = None
+    """Text where it is newer than this release ("TIMEOUT" was seen): compare with `==`, end with an `else`."""
+    updated_at: dt.datetime | None = None
+    """When the status changed last (aware)."""
+    expires_at: dt.datetime | None = None
+    """When the session ends (aware). A read answers 404 from then on: a `NotFoundError`."""
+    authorization_token: str | None = sensitive_field()
+    """Of a KP session paid with `place_order_mode` NONE: what the order is placed with, within 60 minutes."""
+    order_id: str | None = None
+    """The order that was paid: of a KCO session, and of a KP session that places the order itself."""
+    klarna_reference: str | None = None
+    """The short reference that people read to each other."""
+    customer: Customer | None = None
+    manual_identification: ManualIdentification | None = None
+    extra: dict[str, Any] = response_extra_field()
+    """Fields newer than this release, and known fields that came with another JSON type."""
+    info: CallInfo = field(default=CallInfo(), eq=False)
+    """How the call went; not part of the wire shape and not compared."""
+
+    @property
+    def is_final(self) -> bool:
+        """True where the status will not change any more: COMPLETED, CANCELLED or DISABLED. Only COMPLETED is paid."""
+        return self.status in _FINAL

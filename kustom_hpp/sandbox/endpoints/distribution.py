@@ -1,0 +1,62 @@
+"""Sending a session's link: what is refused with which code, and what is written down. Nothing is really sent.
+
+Codes of the guide "Distribute an HPP session": MISSING_CONTACT_DATA, CONSTRAINT_VIOLATION, UNSUPPORTED_COUNTRY, NOT_FOUND.
+Where it is silent, chosen here:
+
+- The session is looked at first, the request after it. A session that is disabled, completed or cancelled takes no
+  distribution (CONSTRAINT_VIOLATION; documented for a disabled one, without its code).
+- SMS goes to the countries of `COUNTRIES`.
+- An access id is known where it has one of the forms that the documents show: a UUID, perhaps after "klarna:", or 6 or 12
+  digits. Any other is NOT_FOUND.
+- A second request sends a second message.
+"""
+
+import re
+
+from kustom_hpp._protocol.codec import codec
+from kustom_hpp.errors import InvalidRequestError
+from kustom_hpp.models import EmailDistribution, SmsDistribution
+from kustom_hpp.models.distributions import CONTACT, Distribution
+from kustom_hpp.sandbox.http.request_context import RefusedError
+from kustom_hpp.sandbox.stored_session import StoredSession
+
+COUNTRIES = frozenset("AT AU BE CA CH CZ DE DK ES FI FR GB GR HU IE IT MX NL NO NZ PL PT RO SE SK US".split())
+"""Countries to which SMS goes, as `phone_country`."""
+ACCESS_ID = r"(?:klarna:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9]{6}|[0-9]{12}"
+"""The forms of an access id that is known."""
+
+
+def judge(session: StoredSession, body: bytes) -> Distribution:
+    """What is asked for, where it may be done.
+
+    Raises:
+        RefusedError: it may not.
+
+    """
+    if session.status.is_final:
+        raise RefusedError(400, "CONSTRAINT_VIOLATION", f"the session is {session.status}")
+    try:
+        asked = codec().decode_distribution(body)
+    except InvalidRequestError as error:
+        missing = [
+            sentence for path, sentence in error.problems if path.startswith(CONTACT) and _tells_absence(sentence)
+        ]
+        only_contact = all(path.startswith(CONTACT) for path, _ in error.problems)
+        code = "MISSING_CONTACT_DATA" if missing and only_contact else "CONSTRAINT_VIOLATION"
+        raise RefusedError(400, code, *(f"{path}: {sentence}" for path, sentence in error.problems)) from None
+    if isinstance(asked, SmsDistribution):
+        if asked.phone_country not in COUNTRIES:
+            raise RefusedError(400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: no SMS goes to this country")
+    elif not isinstance(asked, EmailDistribution) and not re.fullmatch(ACCESS_ID, asked.access_id):
+        raise RefusedError(404, "NOT_FOUND", f"{CONTACT}.access_id: the access token was not found")
+    return asked
+
+
+def _tells_absence(sentence: str) -> bool:
+    return sentence.startswith("is required") or sentence.endswith("got None")
+
+
+def masked(asked: Distribution) -> str:
+    """The contact for people's eyes: its first character."""
+    text = getattr(asked, asked.contact_fields[0])
+    return f"{text[:1]}***"

@@ -1,0 +1,97 @@
+"""The hosted page's routes: what a browser asks for, and where it is sent.
+
+    GET  /eu/hpp/payments/{page_id}            the page; opens the session
+    GET  /eu/hpp/payments/{page_id}/cancel     asks whether to cancel
+    GET  /eu/hpp/payments/{page_id}/result     the generic page: how things stand
+    POST /eu/hpp/payments/{page_id}/{action}   pay, decline, back, cancel, error
+
+A POST is answered 303: to the merchant's URL, or to the generic page. Only a POST changes anything, but for a GET of the page
+itself, which opens it. It has no protection against forgery: there is nothing to win.
+"""
+
+from typing import Any
+
+from aiohttp import web
+
+from kustom_hpp.sandbox.http.server import Server
+from kustom_hpp.sandbox.pages import payment_views as view
+from kustom_hpp.sandbox.pages.security_headers import headers, location
+from kustom_hpp.sandbox.pages.site import Site, end
+from kustom_hpp.sandbox.stored_session import Action, ClosedError, StoredSession
+
+_PATH = "/eu/hpp/payments/{page_id}"
+_URLS = ("success", "cancel", "back", "failure", "error")
+
+
+class HostedPage:
+    """Its handlers."""
+
+    def __init__(self, server: Server, site: Site) -> None:
+        self._state = server.state
+        self._site = site
+
+    def add_routes(self, app: web.Application) -> None:
+        """Register them."""
+        app.router.add_get(_PATH, self._page)
+        app.router.add_get(f"{_PATH}/cancel", self._ask)
+        app.router.add_get(f"{_PATH}/result", self._result)
+        app.router.add_post(f"{_PATH}/{{action:pay|decline|back|cancel|error}}", self._act)
+
+    async def _page(self, request: web.Request) -> web.Response:
+        session = self._session(request)
+        if session is None or not view.is_open(session, self._state.clock.now()):
+            return await self._ending(session)
+        # As it was before: the page tells of an earlier attempt that failed.
+        shown = view.page(session, self._state.orders.of(session.request.payment_session_url))
+        if request.method == "GET":
+            self._state.act(session, Action.OPEN)
+        return await self._show("payment.html", session, page=shown)
+
+    async def _ask(self, request: web.Request) -> web.Response:
+        session = self._session(request)
+        if session is None or not view.is_open(session, self._state.clock.now()):
+            return await self._ending(session)
+        if session.way_out is not Action.CANCEL:
+            return _see(view.path_of(session))
+        return await self._show("cancel.html", session, path=view.path_of(session), session_id=session.session_id)
+
+    async def _result(self, request: web.Request) -> web.Response:
+        session = self._session(request)
+        if session is not None and not view.has_ending(session, self._state.clock.now()):
+            return _see(view.path_of(session))
+        return await self._ending(session, just_now=True)
+
+    async def _act(self, request: web.Request) -> web.StreamResponse:
+        session = self._session(request)
+        if session is None:
+            return await end(request, await self._ending(None))
+        page = view.path_of(session)
+        try:
+            url = self._state.act(session, Action(request.match_info["action"]))
+        except ClosedError:
+            return await end(request, _see(page))
+        return await end(request, _see(f"{page}/result" if url is None else location(url)))
+
+    def _session(self, request: web.Request) -> StoredSession | None:
+        return self._state.by_page(request.match_info["page_id"])
+
+    async def _ending(self, session: StoredSession | None, *, just_now: bool = False) -> web.Response:
+        shown = view.ending(session, self._state.clock.now(), just_now=just_now)
+        return await self._show("ending.html", session, status=shown.status, ending=shown)
+
+    async def _show(
+        self, template: str, session: StoredSession | None, *, status: int = 200, **values: Any
+    ) -> web.Response:
+        frame, forms_to = view.NOWHERE, []
+        if session is not None:
+            frame = view.frame(session, self._state.orders.of(session.request.payment_session_url))
+            forms_to = [url for name in _URLS if (url := session.filled(name)) is not None]
+        policy = headers(images=frame.images, forms_to=forms_to)
+        return await self._site.page(template, policy, status=status, frame=frame, **values)
+
+
+def _see(where: str) -> web.Response:
+    """Send the browser on; the address goes out as it stands."""
+    return web.Response(
+        status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    )

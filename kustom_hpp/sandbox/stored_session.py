@@ -1,0 +1,259 @@
+"""One HPP session as the sandbox keeps it: what it answers, what happened to it, where its page sends the consumer. No I/O.
+
+Where the documents are silent, chosen here:
+
+- A payment session whose URL is not that of a KP session is taken for a KCO order, its id the last part of the path.
+- A placeholder that cannot be filled in stays as it is, so that whoever looks at the URL sees which one it was. One that
+  is percent-encoded is no placeholder. What is filled in is percent-encoded.
+- `{{order_id}}` of a KCO order is known from the start and filled in everywhere; that of a KP session once it is placed.
+  The field `order_id` of a read is there once the session is completed, for both.
+- `place_order_mode` does nothing for a KCO order.
+"""
+
+import datetime as dt
+import os
+import re
+import secrets
+import string
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote, unquote
+
+from attrs import define, field, frozen
+
+from kustom_hpp.models import CreateSessionRequest, MerchantUrls, PlaceOrderMode, SessionStatus
+from kustom_hpp.sandbox.endpoints.request_rules import Asked
+
+ORDER_LIFE = dt.timedelta(hours=48)
+"""How long a payment session lives. Source: docs.kustom.co, errors in checkout."""
+SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
+"""An HPP session ends this long before its payment session. Source: docs.kustom.co, create session."""
+_LIFE = ORDER_LIFE - SESSION_ENDS_BEFORE
+MOST_MOMENTS = 200
+"""So many moments a session keeps: its creation and the newest."""
+_BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
+"""A letter or digit for each byte."""
+_PAGE, _TOKEN = 10, 32
+"""Characters of a page's id and of a token."""
+_REFERENCE = string.ascii_uppercase + string.digits
+_KP_PATH = "/payments/v1/sessions/"
+_PLACEHOLDER = r"\{\{(session_id|order_id|authorization_token)\}\}"
+
+
+class Action(StrEnum):
+    """What a consumer can do on the page."""
+
+    OPEN = "open"
+    PAY = "pay"
+    DECLINE = "decline"
+    """Try to pay, and be declined."""
+    BACK = "back"
+    CANCEL = "cancel"
+    ERROR = "error"
+    """Try to pay, and meet a technical error."""
+
+
+class ClosedError(ValueError):
+    """The session is expired, disabled, completed or cancelled: nothing can be done with it any more."""
+
+
+@frozen(kw_only=True)
+class Moment:
+    """One thing that happened to a session."""
+
+    at: dt.datetime
+    """By the sandbox's clock; aware, UTC."""
+    what: str
+    """`created`, `opened`, `paid`, `declined`, `went back`, `cancelled`, `error`, `identity check`, `disabled`, `expired`,
+    `distributed`, `fault` or `callback`."""
+    detail: str = ""
+    """Plain text that holds no secret."""
+    status: SessionStatus | None = None
+    """The status that it brought; None where it changed none."""
+
+
+@define(kw_only=True, eq=False)
+class StoredSession:
+    """An HPP session as the sandbox keeps it. `State` alone changes it."""
+
+    session_id: str
+    page_id: str
+    """What stands at the end of `redirect_url`."""
+    asked: Asked = field(repr=False)
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    token: str = field(repr=False)
+    """Of `distribution_module`."""
+    status: SessionStatus = SessionStatus.WAITING
+    updated_at: dt.datetime
+    """When its status changed last."""
+    order_id: str | None = None
+    """The order that was made of it; None until it is completed, and for a KP session that places none."""
+    klarna_reference: str | None = None
+    """A short reference to the order for people; there when `order_id` is."""
+    authorization_token: str | None = field(default=None, repr=False)
+    """Of a paid KP session that places no order itself."""
+    manual_identification: dict[str, Any] | None = field(default=None, repr=False)
+    """Of an identity check in the store, as a read answers it."""
+    timeline: list[Moment] = field(factory=list, repr=False)
+    """What happened to it, oldest first; of very many moments the creation and the newest."""
+
+    @property
+    def request(self) -> CreateSessionRequest:
+        """What it was created with."""
+        return self.asked.request
+
+    @property
+    def payment_session_url(self) -> str:
+        """The KCO order or KP session that it hosts."""
+        return self.asked.payment_session_url
+
+    @property
+    def is_kp(self) -> bool:
+        """True for a KP session, False for a KCO order."""
+        return _KP_PATH in self.payment_session_url
+
+    @property
+    def places_order(self) -> bool:
+        """True where paying makes an order: for KCO always, for KP as `place_order_mode` says (default NONE)."""
+        if not self.is_kp:
+            return True
+        options = self.request.options
+        mode = None if options is None else options.place_order_mode
+        return mode in (PlaceOrderMode.PLACE_ORDER, PlaceOrderMode.CAPTURE_ORDER)
+
+    @property
+    def merchant_urls(self) -> MerchantUrls:
+        """The request's, or none at all."""
+        return self.request.merchant_urls or MerchantUrls()
+
+    @property
+    def way_out(self) -> Action:
+        """The one button that the page shows beside paying: BACK where `merchant_urls.back` is given, else CANCEL."""
+        return Action.BACK if self.merchant_urls.back else Action.CANCEL
+
+    def is_expired(self, now: dt.datetime) -> bool:
+        """True where its time is over, whatever its status."""
+        return self.expires_at <= now
+
+    def wire(self, base_url: str) -> dict[str, Any]:
+        """The answer to its creation, all fields of the API reference in their order."""
+        session_url = f"{base_url}/hpp/v1/sessions/{self.session_id}"
+        page = f"{base_url}/eu/hpp"
+        return {
+            "distribution_module": self.distribution_module(base_url),
+            "distribution_url": f"{session_url}/distribution",
+            "expires_at": date_text(self.expires_at),
+            "manual_identification_check_url": f"{session_url}/manual-id-check",
+            "qr_code_url": f"{page}/payments/{self.session_id}/qr",
+            "redirect_url": self.page_url(base_url),
+            "session_id": self.session_id,
+            "session_url": session_url,
+        }
+
+    def page_url(self, base_url: str) -> str:
+        """Its `redirect_url`."""
+        return f"{base_url}/eu/hpp/payments/{self.page_id}"
+
+    def distribution_module(self, base_url: str) -> dict[str, Any]:
+        """`distribution_module` of the answer to its creation."""
+        return {
+            "generation_url": f"{base_url}/hpp/v1/sessions/{self.session_id}/distribution-module/token",
+            "standalone_url": f"{base_url}/eu/hpp/distribution/{self.token}"
+            "?profile={{profile_id}}&view={{view_id}}",
+            "token": self.token,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """The answer to a read, and `session` of a status callback: fields without a value are left out."""
+        known = {
+            "authorization_token": self.authorization_token,
+            "expires_at": date_text(self.expires_at),
+            "klarna_reference": self.klarna_reference,
+            "manual_identification": self.manual_identification,
+            "order_id": self.order_id,
+            "session_id": self.session_id,
+            "status": str(self.status),
+            "updated_at": date_text(self.updated_at),
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+    def filled(self, name: str) -> str | None:
+        """One of its merchant URLs with the placeholders filled in; None where it is not given or empty.
+
+        `{{session_id}}` is filled in everywhere, `{{order_id}}` where the order is known, `{{authorization_token}}` in
+        `success` alone. Source: docs.kustom.co, create session.
+
+        Args:
+            name: the field of `MerchantUrls`.
+
+        """
+        url = getattr(self.merchant_urls, name)
+        if not url:
+            return None
+        values = {
+            "session_id": self.session_id,
+            "order_id": self.order_id or (None if self.is_kp else order_id_of(self.payment_session_url)),
+            "authorization_token": self.authorization_token if name == "success" else None,
+        }
+
+        def value(found: re.Match[str]) -> str:
+            known = values[found[1]]
+            return found[0] if known is None else quote(known, safe="")
+
+        return re.sub(_PLACEHOLDER, value, url)
+
+    def complete(self) -> None:
+        """Give it what a paid session has beside its status."""
+        if not self.places_order:
+            self.authorization_token = new_id()
+            return
+        self.order_id = new_id() if self.is_kp else order_id_of(self.payment_session_url)
+        self.klarna_reference = "".join(secrets.choice(_REFERENCE) for _ in range(8))
+
+    def note(self, moment: Moment) -> None:
+        """Write something into its timeline."""
+        if len(self.timeline) >= MOST_MOMENTS:
+            del self.timeline[1]
+        self.timeline.append(moment)
+
+
+def order_id_of(payment_session_url: str) -> str | None:
+    """The id at the end of a payment session's URL; None where its path is empty."""
+    path = payment_session_url.partition("?")[0].partition("#")[0].partition("://")[2].partition("/")[2]
+    return unquote(path.rstrip("/").rpartition("/")[2]) or None
+
+
+def date_text(when: dt.datetime) -> str:
+    """A time as the API writes it: UTC, milliseconds, Z."""
+    utc = when if when.tzinfo is dt.UTC else when.astimezone(dt.UTC)
+    return utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+
+
+def new_id(chance: bytes | None = None) -> str:
+    """A random UUID (version 4) as text, of these 16 bytes where they are given.
+
+    Implementation note: `str(uuid.uuid4())` takes three times as long, and every request needs one.
+    """
+    digits = (os.urandom(16) if chance is None else chance).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def new_token(chance: bytes | None = None) -> str:
+    """A token of a `distribution_module`, of these 32 bytes where they are given."""
+    return (os.urandom(_TOKEN) if chance is None else chance).translate(_BASE62).decode()
+
+
+def new_session(asked: Asked, now: dt.datetime) -> StoredSession:
+    """A session with new ids, which nothing remembers yet."""
+    chance = os.urandom(16 + _PAGE + _TOKEN)
+    return StoredSession(
+        session_id=new_id(chance[:16]),
+        page_id=chance[16 : 16 + _PAGE].translate(_BASE62).decode(),
+        asked=asked,
+        created_at=now,
+        updated_at=now,
+        expires_at=now + _LIFE,
+        token=new_token(chance[16 + _PAGE :]),
+    )
