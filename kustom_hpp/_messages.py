@@ -4,7 +4,7 @@ Nothing here does I/O and nothing here judges: a transport turns an `HttpRequest
 errors, the layers above decide what that means.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from attrs import field, frozen
@@ -113,6 +113,8 @@ class HttpRequest:
     """Seconds from the last byte sent to the last byte received; it also bounds the sending itself."""
     deadline: float | None = None
     """The time, on the event loop's clock, after which the caller no longer waits; None for no end."""
+    may_send: Callable[[], bool] | None = field(default=None, repr=False)
+    """Called just before the first byte; False means that nothing may be sent any more. None for no such check."""
     in_doubt: str = field(default=IN_DOUBT, repr=False)
     """What an unknown outcome means for the caller: the end of that error's text."""
 

@@ -49,7 +49,12 @@ class Verbs:
     _settings: config.Settings
 
     async def create_session(
-        self, request: CreateSessionRequest, *, deadline: float | None = None, on_unknown: OnUnknown | None = None
+        self,
+        request: CreateSessionRequest,
+        *,
+        deadline: float | None = None,
+        on_unknown: OnUnknown | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> Session:
         """Create a hosted page for a payment session: POST /hpp/v1/sessions.
 
@@ -61,6 +66,8 @@ class Verbs:
             deadline: seconds from now for the whole call, all attempts and waits; None for no end.
             on_unknown: "resend" sends again what may have been processed, at the risk of a second session; None takes
                 the client's setting.
+            may_send: called just before each request leaves; False ends the call with a LeaseLostError. `batch.run` gives
+                the claim of a shared journal here, so that a run whose lease is over sends nothing.
 
         Returns:
             The session; `payment_page` is where the consumer goes, `info` tells how the call went.
@@ -72,13 +79,14 @@ class Verbs:
             WrongLoopError: nothing attempted.
             DeadlineExceededError: nothing sent.
             ConnectError: nothing sent.
+            LeaseLostError: nothing sent.
             ApiError: refused, unless it is an OutcomeUnknownError too.
             OutcomeUnknownError: the session may exist; never repeat the call, make a new order and a session for it.
 
         Source: docs.kustom.co, "Create an HPP session".
 
         """
-        session: Session = await self._call(CREATE_SESSION, request, deadline, on_unknown)
+        session: Session = await self._call(CREATE_SESSION, request, deadline, on_unknown, may_send)
         return session
 
     async def read_session(
@@ -227,12 +235,20 @@ class Verbs:
         await self._call_for(DISTRIBUTE_SESSION, session, request, deadline=deadline, on_unknown=on_unknown)
 
     def _call(
-        self, operation: Operation, request: Any, deadline: float | None, on_unknown: OnUnknown | None
+        self,
+        operation: Operation,
+        request: Any,
+        deadline: float | None,
+        on_unknown: OnUnknown | None,
+        may_send: Callable[[], bool] | None,
     ) -> Coroutine[Any, Any, Any]:
         rules, parts = self._rules[operation.name], self._parts
         if deadline is not None or on_unknown is not None:
             rules = self._with_options(rules, deadline, on_unknown)
-        return run(parts, operation, request, parts.protocol.build(operation, request, rules.deadline), rules)
+        http_request = parts.protocol.build(operation, request, rules.deadline)
+        if may_send is not None:
+            http_request = attrs.evolve(http_request, may_send=may_send)
+        return run(parts, operation, request, http_request, rules)
 
     def _call_for(
         self,

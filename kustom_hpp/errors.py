@@ -7,6 +7,7 @@
       ClientClosedError               the client was closed                           nothing attempted
       WrongLoopError                  another event loop, or a forked process         nothing attempted
       DeadlineExceededError           time ran out while waiting: .details            NOT_SENT
+      LeaseLostError                  may_send refused: another run may own the row   NOT_SENT
       ConnectError                    no connection: .timed_out                       NOT_SENT
         CertificateError              the server's certificate is not good            NOT_SENT
       OutcomeUnknownError             it may exist: never repeat it                   UNKNOWN or ACCEPTED
@@ -125,6 +126,15 @@ class DeadlineExceededError(HPPError):
 
     _default_delivery = Delivery.NOT_SENT
     details: Any = None
+
+
+class LeaseLostError(HPPError):
+    """The caller's lease ended before the request was sent (`may_send` returned False). Nothing was sent.
+
+    Another run may have taken the row over. `batch.run` claims the row again before it sends it.
+    """
+
+    _default_delivery = Delivery.NOT_SENT
 
 
 class ConnectError(HPPError):

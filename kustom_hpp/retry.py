@@ -25,6 +25,7 @@ from kustom_hpp.errors import (
     DeadlineExceededError,
     DecodeError,
     HPPError,
+    LeaseLostError,
     LostResponseError,
     OutcomeUnknownError,
     RateLimitError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NO_ATTEMPT = (ClientClosedError, ConfigError, DeadlineExceededError, WrongLoopError)
+_NO_ATTEMPT = (ClientClosedError, ConfigError, DeadlineExceededError, LeaseLostError, WrongLoopError)
 """Errors of a turn that came to no request."""
 _CODE = r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*"
 """The form of the API's own codes. Source: docs.kustom.co, errors in checkout and "Distribute an HPP session"."""

@@ -21,6 +21,7 @@ TREE = {
     hpp.ClientClosedError: ((hpp.HPPError,), None),
     hpp.WrongLoopError: ((hpp.HPPError,), None),
     hpp.DeadlineExceededError: ((hpp.HPPError,), hpp.Delivery.NOT_SENT),
+    hpp.LeaseLostError: ((hpp.HPPError,), hpp.Delivery.NOT_SENT),
     hpp.ConnectError: ((hpp.HPPError,), hpp.Delivery.NOT_SENT),
     hpp.CertificateError: ((hpp.ConnectError,), hpp.Delivery.NOT_SENT),
     hpp.OutcomeUnknownError: ((hpp.HPPError,), hpp.Delivery.UNKNOWN),

@@ -50,6 +50,7 @@ RULES = {
     "425": (lambda: hpp.ApiError("x", status=425), NEVER, 1),
     "307": (lambda: hpp.ApiError("x", status=307), NEVER, 1),
     "deadline": (lambda: hpp.DeadlineExceededError("x"), NEVER, 0),
+    "lease": (lambda: hpp.LeaseLostError("x"), NEVER, 0),
     "closed": (lambda: hpp.ClientClosedError("x"), NEVER, 0),
     "other loop": (lambda: hpp.WrongLoopError("x"), NEVER, 0),
     "settings": (lambda: hpp.ConfigError("x"), NEVER, 0),

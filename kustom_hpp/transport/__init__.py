@@ -28,11 +28,11 @@ class Transport(Protocol):
 
         Args:
             request: what to send.
-            mark: to be set just before the first byte leaves.
+            mark: to be set just before the first byte leaves, if `request.may_send` allows it then.
 
         Raises:
             ClientClosedError, WrongLoopError: nothing attempted.
-            DeadlineExceededError, ConnectError: nothing sent.
+            DeadlineExceededError, ConnectError, LeaseLostError: nothing sent.
             LostResponseError: it may have been processed.
 
         """

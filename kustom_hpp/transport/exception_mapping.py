@@ -5,6 +5,8 @@ invents a status 400 for an answer that it cannot parse. "Nothing was sent" need
 an exception that is known to come before sending. Everything else may have been processed.
 """
 
+from collections.abc import Callable
+
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
@@ -25,8 +27,18 @@ class SingleShot(BytesPayload):
     is around the session (a retrying subclass, aiohttp's own repetition) from making two POSTs of one.
     """
 
-    def __init__(self, body: bytes, mark: SendMarker, clock: Clock, read_timeout: float) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        mark: SendMarker,
+        clock: Clock,
+        read_timeout: float,
+        may_send: Callable[[], bool] | None = None,
+    ) -> None:
         super().__init__(body)
+        self._may_send = may_send
+        self.refused = False
+        """True if `may_send` refused. Nothing was written: aiohttp writes the head together with the body."""
         self._mark = mark
         self._clock: Clock | None = clock
         self._read_timeout = read_timeout
@@ -37,6 +49,10 @@ class SingleShot(BytesPayload):
         if self._written:
             msg = "a request is sent once"
             raise SecondWriteError(msg)
+        if self._may_send is not None and not self._may_send():
+            self.refused = True
+            msg = "may_send returned False"
+            raise RuntimeError(msg)
         self._written = self._mark.sent = True
         if self._clock is not None:
             self._clock.phase(self._read_timeout)

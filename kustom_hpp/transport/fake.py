@@ -7,7 +7,7 @@ from typing import Any
 from multidict import CIMultiDict
 
 from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
-from kustom_hpp.errors import ClientClosedError, ConfigError, HPPError
+from kustom_hpp.errors import ClientClosedError, ConfigError, HPPError, LeaseLostError
 
 Step = HttpResponse | HPPError | Callable[[HttpRequest], "HttpResponse | HPPError"]
 
@@ -41,6 +41,9 @@ class FakeTransport:
                 "FakeTransport has no steps: give it an HttpResponse (see FakeTransport.answer), an error or a function"
             )
             raise ConfigError(msg)
+        if request.may_send is not None and not request.may_send():
+            msg = "the lease on this call ended: nothing was sent"
+            raise LeaseLostError(msg)
         self.requests.append(request)
         step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
         if callable(step):

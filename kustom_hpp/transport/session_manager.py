@@ -17,6 +17,7 @@ from kustom_hpp.errors import (
     ClientClosedError,
     ConfigError,
     HPPError,
+    LeaseLostError,
     WrongLoopError,
 )
 from kustom_hpp.transport.attempt_timeout import Clock, Gate
@@ -195,7 +196,7 @@ class HTTPSessionManager:
         assert loop is not None  # noqa: S101 - _ready has seen to it
 
         clock = Clock(loop, request.connect_timeout, deadline)
-        body = SingleShot(request.body or b"", mark, clock, request.read_timeout)
+        body = SingleShot(request.body or b"", mark, clock, request.read_timeout, request.may_send)
         headers = None if request.headers is self._default_headers else self._headers_for(request)
         mark.sent = self._blind
         answer: aiohttp.ClientResponse | None = None
@@ -221,6 +222,8 @@ class HTTPSessionManager:
                 answer.close()
         if answer is None:
             assert failure is not None  # noqa: S101
+            if body.refused and not mark.sent:
+                return LeaseLostError(_LEASE_LOST)
             ended_by = _clock_name(deadline, loop.time(), sent=mark.sent) if clock.expired else None
             sent = mark.sent or (clock.expired and not self._proven)
             host = request.url.host or ""
@@ -246,6 +249,7 @@ class HTTPSessionManager:
         return {**request.headers, "Proxy-Authorization": self._proxy_authorization}
 
 
+_LEASE_LOST = "the lease on this call ended before the request was sent: nothing was sent. Claim it again"
 _FORKED = (
     "this client was opened before the process forked, and connections cannot be shared: make the client after the "
     "fork, one for each process"

@@ -1,5 +1,6 @@
 """The transport without sockets keeps its script, its memory, and the real one's manners."""
 
+import attrs
 import pytest
 from yarl import URL
 
@@ -27,6 +28,14 @@ async def test_the_script_is_played_and_its_last_step_repeated():
     transport = FakeTransport(FakeTransport.answer(500), FakeTransport.answer(201))
     assert [(await transport.send(request(n), SendMarker())).status for n in range(4)] == [500, 201, 201, 201]
     assert [sent.url.path for sent in transport.requests] == ["/0", "/1", "/2", "/3"]
+
+
+async def test_what_may_not_be_sent_takes_no_step():
+    transport, mark = FakeTransport(FakeTransport.answer(201)), SendMarker()
+    with pytest.raises(hpp.LeaseLostError):
+        await transport.send(attrs.evolve(request(), may_send=lambda: False), mark)
+    assert (transport.requests, mark.sent) == ([], False)
+    assert (await transport.send(attrs.evolve(request(), may_send=lambda: True), mark)).status == 201
 
 
 async def test_a_step_may_look_at_the_request():

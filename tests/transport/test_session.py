@@ -30,6 +30,26 @@ async def test_an_attempt():
         assert mark.sent
 
 
+async def test_what_may_not_be_sent_is_not():
+    asked = []
+
+    def may_send() -> bool:
+        asked.append(mark.sent)
+        return len(asked) > 1
+
+    async with Sandbox() as sandbox, opened() as manager:
+        request = request_to(sandbox, may_send=may_send)
+        mark = SendMarker()
+        with pytest.raises(hpp.LeaseLostError) as caught:
+            await send(manager, request, mark)
+        assert caught.value.delivery is mark.delivery is Delivery.NOT_SENT
+        # The server has not got one byte of it, and the same request may go when it is allowed.
+        assert [bytes(connection.received) for connection in sandbox.record.connections] == [b""]
+        answer = await send(manager, request, mark)
+        assert [made.session_id for made in sandbox.record.created] == [session_id(answer)]
+        assert (asked, mark.sent) == ([False, False], True)
+
+
 async def test_connections_are_used_again():
     async with Sandbox() as sandbox, opened() as manager:
         for order in range(5):
