@@ -16,9 +16,9 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp import config
+from kustom_hpp._protocol import request_builder as _protocol
 from kustom_hpp._protocol.operations import CREATE_SESSION
 from kustom_hpp._protocol.request_builder import Protocol, correlation_id, rate_limit, wait_asked_for
-from kustom_hpp._protocol import request_builder as _protocol
 from kustom_hpp._redaction import Secret
 from tests.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
 from tests.test_config import KEY, LIVE_KEY, build

@@ -74,7 +74,7 @@ class Journal(Protocol):
         ended says nothing about the first.
 
         Raises:
-            DuplicateSessionError: its session id belongs to another key already; both keys are named, and the row is kept in doubt.
+            DuplicateSessionError: another key has its session id already. The error names both; the row stays in doubt.
             JournalError: the journal cannot keep it.
 
         """

@@ -18,9 +18,9 @@ from kustom_hpp.callbacks import StatusUpdate
 from kustom_hpp.integrations import _shared as _app
 from kustom_hpp.integrations import starlette
 from kustom_hpp.sandbox import Sandbox
-from tests.shape import run_python
 from tests.golden import FULL_DETAILS, FULL_SESSION_DETAILS
 from tests.integrations.web import APPS, App
+from tests.shape import run_python
 from tests.test_shape import PACKAGE
 
 SECRET = "Zm9yIG9uZSBzZXNzaW9uIG9ubHk"

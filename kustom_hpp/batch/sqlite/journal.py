@@ -72,7 +72,7 @@ class SqliteJournal:
         request failed says nothing about the first.
 
         Raises:
-            DuplicateSessionError: its session id belongs to another key already; both keys are named, and the row is kept in doubt.
+            DuplicateSessionError: another key has its session id already. The error names both; the row stays in doubt.
             JournalError: the journal cannot keep it; or this run has not claimed the row.
 
         """
