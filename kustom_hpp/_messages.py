@@ -85,10 +85,12 @@ class SendMarker:
     It is what tells "nothing was sent" from "it may have been processed", also for an attempt that was cancelled.
     """
 
-    __slots__ = ("sent",)
+    __slots__ = ("refused", "sent")
 
     def __init__(self) -> None:
         self.sent = False
+        self.refused = False
+        """True if the request's `may_send` did not let the first byte go."""
 
     @property
     def delivery(self) -> Delivery:

@@ -37,8 +37,6 @@ class SingleShot(BytesPayload):
     ) -> None:
         super().__init__(body)
         self._may_send = may_send
-        self.refused = False
-        """True if `may_send` refused. Nothing was written: aiohttp writes the head together with the body."""
         self._mark = mark
         self._clock: Clock | None = clock
         self._read_timeout = read_timeout
@@ -50,7 +48,7 @@ class SingleShot(BytesPayload):
             msg = "a request is sent once"
             raise SecondWriteError(msg)
         if self._may_send is not None and not self._may_send():
-            self.refused = True
+            self._mark.refused = True  # aiohttp has written nothing: the head goes out together with the body
             msg = "may_send returned False"
             raise RuntimeError(msg)
         self._written = self._mark.sent = True

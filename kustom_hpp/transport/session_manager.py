@@ -115,6 +115,8 @@ class HTTPSessionManager:
             result = await self._exchange(session, request, mark)
         finally:
             gate.release()
+        if mark.refused and not mark.sent:
+            result = LeaseLostError(_LEASE_LOST)
         # Raised here, where no local holds an object of aiohttp or the bytes of an answer.
         if isinstance(result, HPPError):
             try:
@@ -222,8 +224,6 @@ class HTTPSessionManager:
                 answer.close()
         if answer is None:
             assert failure is not None  # noqa: S101
-            if body.refused and not mark.sent:
-                return LeaseLostError(_LEASE_LOST)
             ended_by = _clock_name(deadline, loop.time(), sent=mark.sent) if clock.expired else None
             sent = mark.sent or (clock.expired and not self._proven)
             host = request.url.host or ""
