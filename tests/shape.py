@@ -7,6 +7,7 @@ its complaints, one sentence each; no complaint is an empty list.
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -317,6 +318,55 @@ def _functions(node: ast.AST, owner: str) -> Iterator[tuple[str, ast.FunctionDef
             yield from _functions(child, owner)
 
 
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def defined_names(module: Module) -> Iterator[tuple[str, ast.AST]]:
+    """Every name that a module defines: classes, functions, arguments, variables, attributes and aliases."""
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name, node
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name, node
+            case ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)):
+                yield name, node
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                yield name, node
+
+
+def retired_words(
+    modules: Collection[Module], retired: Mapping[str, str], allowed: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Defined names, of modules too, with a word of `retired` in them; and names in `allowed` that are not in use."""
+    due, used = [], set()
+    for module in modules:
+        own = [(part, module.tree) for part in module.name.split(".")[1:]]
+        for name, node in (*own, *defined_names(module)):
+            for word in sorted({part.lower() for part in _PARTS.findall(name)} & retired.keys()):
+                if name in allowed:
+                    used.add(name)
+                else:
+                    due.append(f"{module.at(node)}: {name}: {word} is retired, use {retired[word]}")
+    return due + [f"{name} is not in use, remove it from the list" for name in allowed if name not in used]
+
+
+def doubled_classes(modules: Collection[Module], taken: Collection[str], allowed: Mapping[str, str]) -> list[str]:
+    """Class names that mean two things: defined twice in the package, or by a library that everybody knows."""
+    homes: dict[str, list[str]] = {}
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(module.at(node))
+    due = [f"{name} is defined in {', '.join(at)}" for name, at in homes.items() if len(at) > 1 and name not in allowed]
+    return due + [f"{at[0]}: {name} has another meaning already" for name, at in homes.items() if name in taken]
+
+
+def entries(folder: Path) -> set[str]:
+    """Return the files and folders of a package's root, as git would list them."""
+    return {path.name for path in folder.iterdir() if path.name != "__pycache__"}
+
+
 def unsorted(names: list[str]) -> list[str]:
     """Names out of the order that ruff (RUF022) keeps: CONSTANTS, Classes, the rest."""
     ranked = sorted(names, key=lambda name: (0 if name.isupper() else 1 if name[:1].isupper() else 2, name))
@@ -338,10 +388,45 @@ def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def not_importable(name: str, folder: Path) -> list[str]:
-    """Complains where a module cannot be imported as the first one of a process."""
-    done = run_python(f"import {name}", folder)
-    return [f"{name}: {(done.stdout + done.stderr).strip()}"] if done.returncode or done.stdout or done.stderr else []
+_IMPORT_EACH = """
+import importlib, os, sys, tempfile, traceback
+
+def load(name):
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+for library in {libraries!r}:
+    importlib.import_module(library)
+for name in {names!r}:
+    with tempfile.TemporaryFile() as printed:
+        child = os.fork()
+        if not child:
+            os.dup2(printed.fileno(), 1)
+            os.dup2(printed.fileno(), 2)
+            code = load(name)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        status = os.waitpid(child, 0)[1]
+        printed.seek(0)
+        text = printed.read().decode(errors="replace").strip()
+        if status or text:
+            print(repr(f"{{name}}: {{text}}"))
+"""
+
+
+def not_importable(names: Collection[str], folder: Path, libraries: Collection[str] = ()) -> list[str]:
+    """Return a complaint for each module that cannot be imported as the first one of its package.
+
+    Each import happens in a fork of one interpreter that has loaded the third-party libraries, which take most of the time.
+    """
+    done = run_python(_IMPORT_EACH.format(libraries=list(libraries), names=list(names)), folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [ast.literal_eval(line) for line in done.stdout.splitlines()]
 
 
 def loaded_by(statement: str, folder: Path) -> set[str]:
