@@ -17,8 +17,16 @@ from tests.faults.table import GROUPS, ROWS, SESSION, SETTINGS, Ending, Row, exp
 
 AT_ONCE = 16
 
-borrowed = pytest.mark.parametrize("borrowed", [False, True], ids=["owned", "borrowed"])
-on_unknown = pytest.mark.parametrize("on_unknown", ["raise", "resend"])
+# Every row once with the settings that most users have; the other three runs of the table are slow.
+variants = pytest.mark.parametrize(
+    ("borrowed", "on_unknown"),
+    [
+        pytest.param(False, "raise", id="owned-raise"),
+        pytest.param(False, "resend", id="owned-resend", marks=pytest.mark.slow),
+        pytest.param(True, "raise", id="borrowed-raise", marks=pytest.mark.slow),
+        pytest.param(True, "resend", id="borrowed-resend", marks=pytest.mark.slow),
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +62,7 @@ async def judged(row: Row, variant: Variant, turns: asyncio.Semaphore, log: pyte
     return [f"{row.name}{' once' if variant.once else ''}: {sentence}" for sentence in broken]
 
 
-@on_unknown
-@borrowed
+@variants
 @pytest.mark.parametrize("group", GROUPS)
 async def test_every_row(group, borrowed, on_unknown, caplog):
     caplog.set_level(logging.DEBUG)

@@ -41,8 +41,16 @@ async def judged(operation: str, row: Row, variant: Variant, turns: asyncio.Sema
     return [f"{operation}, {row.name}{' once' if variant.once else ''}: {sentence}" for sentence in broken]
 
 
-@pytest.mark.parametrize("borrowed", [False, True], ids=["owned", "borrowed"])
-@pytest.mark.parametrize("group", GROUPS)
+BORROWED = pytest.param(True, id="borrowed", marks=pytest.mark.slow)
+SLOW_GROUPS = {"silence", "ports", "proxies", "connections"}
+"""Groups with many rows that wait for a timeout, three times for the three operations."""
+
+
+@pytest.mark.parametrize("borrowed", [pytest.param(False, id="owned"), BORROWED])
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param(group, marks=[pytest.mark.slow] if group in SLOW_GROUPS else []) for group in GROUPS],
+)
 async def test_every_row(group, borrowed, caplog):
     caplog.set_level(logging.DEBUG)
     turns = asyncio.Semaphore(AT_ONCE)
