@@ -67,7 +67,7 @@ async def play(mode: quota.Mode, seed: int, way: float) -> quota.Result:
 
 
 @MODES
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 async def test_every_mode_keeps_within_its_bounds(mode, seed):
     result = await play(mode, seed, way=0.001)
     assert result.good, result.row()
@@ -83,7 +83,15 @@ async def test_a_distant_api_costs_a_little_more(mode):
     assert result.throttled < 0.10
 
 
-@MODES
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(
+            mode, id=mode.name, marks=[] if mode.name in {"told the rate", "bare 429s"} else [pytest.mark.slow]
+        )
+        for mode in quota.MODES
+    ],
+)
 async def test_no_row_is_lost_over_sockets(mode):
     result = await quota.play(mode, rows=240, rate=120)
     assert result.failures == []

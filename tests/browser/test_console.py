@@ -3,6 +3,7 @@
 import asyncio
 
 import aiohttp
+import pytest
 from selenium.webdriver.common.keys import Keys
 
 from kustom_hpp.sandbox import Sandbox
@@ -10,6 +11,8 @@ from tests.browser.driver import Browser
 from tests.browser.shop import Shop
 from tests.browser.states import page_of, session, visit
 from tests.sandbox.support import ask, request
+
+pytestmark = pytest.mark.slow  # tests/browser/test_shops.py is the one that always runs in a browser
 
 LIVE = "return document.getElementById('live').dataset.state === arguments[0]"
 ROWS = """

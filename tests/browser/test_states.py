@@ -8,6 +8,8 @@ from tests.browser.driver import DESK, PHONE, Browser, skip_or_fail
 from tests.browser.shop import Shop
 from tests.browser.states import SCREENS, STATES, unloaded, visit
 
+pytestmark = pytest.mark.slow  # tests/browser/test_shops.py is the one that always runs in a browser
+
 EVERY = pytest.mark.parametrize("state", STATES)
 SMALL = """
 return [...document.querySelectorAll("button, .button, summary, input[type=search], .tile, .methods label")]

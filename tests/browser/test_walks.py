@@ -8,6 +8,8 @@ from kustom_hpp.sandbox import OrderLine, Sandbox
 from tests.browser.driver import DESK, PHONE, Browser
 from tests.browser.shop import Shop
 
+pytestmark = pytest.mark.slow  # tests/browser/test_shops.py is the one that always runs in a browser
+
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/92d97f60-7a78-46a5-8f68-c56fe52dc4af"
 KP = "https://api.playground.klarna.com/payments/v1/sessions/0b1d9815-165e-42e2-8867-35bc03789e00"
 ORDER_ID = ORDER.rpartition("/")[2]

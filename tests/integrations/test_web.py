@@ -142,6 +142,7 @@ async def test_work_may_begin_with_the_app(kind):
         await asyncio.wait_for(begun.wait(), 5)
 
 
+@pytest.mark.slow
 async def test_500_concurrent_requests_share_one_pool(kind, browser, sandbox):
     def make() -> hpp.HPPClient:
         return hpp.HPPClient(

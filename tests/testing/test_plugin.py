@@ -60,7 +60,13 @@ def test_it_is_there_when_the_package_is_installed() -> None:
     assert found.value == "kustom_hpp.testing.plugin"
 
 
-@pytest.mark.parametrize("regime", REGIMES.values(), ids=REGIMES)
+@pytest.mark.parametrize(
+    "regime",
+    [
+        pytest.param(regime, id=name, marks=[] if "auto" in name else [pytest.mark.slow])
+        for name, regime in REGIMES.items()
+    ],
+)
 def test_async_tests(pytester: pytest.Pytester, regime: Regime) -> None:
     result = run(
         pytester,
@@ -118,6 +124,7 @@ def test_async_tests(pytester: pytest.Pytester, regime: Regime) -> None:
     assert "Unclosed" not in result.stderr.str()
 
 
+@pytest.mark.slow
 def test_with_the_test_client_of_aiohttp(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
@@ -200,6 +207,7 @@ LIVE_SERVER = """
 """
 
 
+@pytest.mark.slow
 def test_a_client_in_the_loop_of_another_thread(pytester: pytest.Pytester) -> None:
     """As with a live server for a browser: that loop runs on while the test ends."""
     result = run(
@@ -237,6 +245,7 @@ def test_a_client_in_the_loop_of_another_thread(pytester: pytest.Pytester) -> No
     assert "Unclosed" not in result.stderr.str()
 
 
+@pytest.mark.slow
 def test_a_client_in_a_loop_that_does_not_turn(pytester: pytest.Pytester) -> None:
     """It is told, and closed when its loop turns again; the one beside it is closed at once."""
     result = run(
@@ -353,6 +362,7 @@ def test_the_marker_gives_the_sandbox_its_options(pytester: pytest.Pytester) -> 
     result.stdout.fnmatch_lines(["@pytest.mark.kustom_sandbox(?*options): how the sandbox of kustom_sandbox is made*"])
 
 
+@pytest.mark.slow
 def test_a_sandbox_whose_thread_dies_fails_the_test(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
@@ -373,6 +383,7 @@ def test_a_sandbox_whose_thread_dies_fails_the_test(pytester: pytest.Pytester) -
     result.stdout.fnmatch_lines(["E*RuntimeError: the thread of the sandbox has died: SystemExit('out')"])
 
 
+@pytest.mark.slow
 def test_many_processes(pytester: pytest.Pytester) -> None:
     text = """
     @pytest.mark.parametrize("number", range(4))
