@@ -175,7 +175,7 @@ async def test_faults_quota_and_refusals_are_told() -> None:
     start = page.texts.index("In force")
     sequence = ["hang, then none", "met 0 of 2", "create_session, from number 51 on"]
     assert page.texts[start + 1 : start + 28] == [
-        "quota", "5 creates a second, 5 at once", *sequence * log.MOST_RULES, "and 2 more",
+        "quota", "5 creates a second, 5 at once", *sequence * log.MAX_RULES, "and 2 more",
     ]  # fmt: skip
     start = page.texts.index("Refused, or met by a fault")
     assert [text for text in page.texts[start + 1 : start + 7] if ":" not in text or "/" in text] == [
@@ -200,7 +200,7 @@ async def test_faults_quota_and_refusals_are_told() -> None:
 def test_a_rule_tells_when_it_applies(what: str, where: dict[str, Any], told: str) -> None:
     script = Script()
     script.add(what, **where)
-    [shown] = log.rules_view(script.rules, None)
+    [shown] = log.rule_views(script.rules, None)
     assert (shown.what, shown.when, shown.met) == (what.partition("~")[0], told, "met 0 of 0")
 
 
@@ -208,7 +208,7 @@ def test_a_rule_that_draws_and_one_without_end_are_told() -> None:
     script = Script()
     script.chaos(["status_500", "hang~seconds=2"], 0.1, 1)
     script.add(["hang", None] * 5_000)
-    drawn, endless = log.rules_view(script.rules, None)
+    drawn, endless = log.rule_views(script.rules, None)
     assert drawn.what == "status_500 or hang~seconds=2"
     assert endless.what.startswith("hang, then none, then hang, ")
     assert len(endless.what) == 201
@@ -240,14 +240,14 @@ async def test_a_fault_that_met_a_session_stands_in_its_timeline(sandbox: Sandbo
 def test_a_request_that_hangs_is_told_as_such() -> None:
     now = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
     seen = RequestSeen(number=1, connection=1, method="POST", target="/x?secret", headers=(), fault=None, status=None)
-    assert log.troubles([seen], lambda _: now) == ()
+    assert log.failed_requests([seen], lambda _: now) == ()
     from kustom_hpp.sandbox import Fault
 
     seen.fault = Fault("hang")
-    [trouble] = log.troubles([seen], lambda _: now)
+    [trouble] = log.failed_requests([seen], lambda _: now)
     assert (trouble.time, trouble.request, trouble.outcome) == ("03:04:05", "POST /x", "met hang, not answered yet")
     seen.done = True
-    assert log.troubles([seen], lambda _: now)[0].outcome == "met hang"
+    assert log.failed_requests([seen], lambda _: now)[0].outcome == "met hang"
 
 
 async def test_nothing_yet_tells_what_to_do(sandbox: Sandbox) -> None:

@@ -185,7 +185,7 @@ async def test_a_get_opens_and_nothing_else(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "urls", "leads", "status"),
+    ("action", "urls", "destinations", "status"),
     [
         ("pay", ["success"], "success", SessionStatus.COMPLETED),
         ("decline", ["failure"], "failure", SessionStatus.FAILED),
@@ -202,7 +202,7 @@ async def test_a_get_opens_and_nothing_else(sandbox: Sandbox) -> None:
     ],
 )
 async def test_each_ending_leads_to_its_url(
-    sandbox: Sandbox, action: str, urls: list[str], leads: str | None, status: SessionStatus
+    sandbox: Sandbox, action: str, urls: list[str], destinations: str | None, status: SessionStatus
 ) -> None:
     given = {name: f"https://shop.example/{name}?sid={{{{session_id}}}}&order={{{{order_id}}}}" for name in urls}
     made = await create(sandbox, merchant_urls=given | {"success": given.get("success", "")})
@@ -211,12 +211,12 @@ async def test_each_ending_leads_to_its_url(
     assert got.status == 303
     assert status_of(sandbox, made) is status
     order = ORDER.rpartition("/")[2]
-    if leads is None:
+    if destinations is None:
         path = made["redirect_url"].removeprefix(sandbox.base_url)
         assert got.headers["Location"] == f"{path}/result"
         assert (await browse(sandbox.base_url + got.headers["Location"])).status == 200
     else:
-        assert got.headers["Location"] == f"https://shop.example/{leads}?sid={made['session_id']}&order={order}"
+        assert got.headers["Location"] == f"https://shop.example/{destinations}?sid={made['session_id']}&order={order}"
 
 
 async def test_the_authorization_token_of_a_kp_session_arrives_at_success(sandbox: Sandbox) -> None:

@@ -36,7 +36,7 @@ from kustom_hpp.sandbox.http.request_context import RefusedError
 from kustom_hpp.sandbox.http.server import Handler, Server
 from kustom_hpp.sandbox.latency import Latency
 from kustom_hpp.sandbox.limits import Bucket, Quota
-from kustom_hpp.sandbox.pages.site import end
+from kustom_hpp.sandbox.pages.site import respond_and_drain
 from kustom_hpp.sandbox.recorded import Callback, RequestSeen
 from kustom_hpp.sandbox.stored_session import Action, ClosedError, StoredSession, date_text
 
@@ -223,7 +223,7 @@ def _handler(server: Server, deed: Deed) -> Handler:
         except RefusedError as refused:
             what = answer.error(refused.status, refused.code, refused.messages, correlation_id)
         response = web.Response(status=what.status, headers=dict(what.headers), body=what.body or None)
-        return await end(request, response)
+        return await respond_and_drain(request, response)
 
     return handle
 

@@ -57,18 +57,18 @@ class Console:
     async def _index(self, request: web.Request) -> web.Response:
         wanted = log.Filter.of(request.query)
         now = self._state.clock.now()
-        sessions = log.newest(self._newest_first(), wanted, now)
+        sessions = log.newest_matching(self._newest_first(), wanted, now)
         return await self._site.page(
             "console.html",
             headers(scripts=True),
             address=f"{request.scheme}://{request.host}",
             stream=STREAM_PATH,
             wanted=wanted,
-            tiles=log.tiles(self._newest_first(), wanted, now),
+            status_counts=log.status_counts(self._newest_first(), wanted, now),
             sessions=[log.session_view(session, now) for session in sessions],
-            most=log.MOST_SHOWN,
+            most=log.MAX_SHOWN,
             curl=_curl(request, self._server.credentials.api_key),
-            **self._surroundings(),
+            **self._summary(),
         )
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -99,16 +99,16 @@ class Console:
     def _events(self, request: web.Request, renderer: Renderer, changed: set[str]) -> Iterator[bytes]:
         """What to send at each look, without end; nothing where nothing has changed. It empties `changed`."""
         wanted, curl = log.Filter.of(request.query), _curl(request, self._server.credentials.api_key)
-        told, known, quiet = None, set[str](), 0
+        sent, known, quiet = None, set[str](), 0
         while True:
-            around = renderer.page("_around.html", **self._surroundings()).decode()
+            summary = renderer.page("_summary.html", **self._summary()).decode()
             quiet += 1
-            if around == told and not changed:
+            if summary == sent and not changed:
                 yield b": still here\n\n" if quiet % _PING == 0 else b""
                 continue
             now, seen = self._state.clock.now(), changed.copy()
             changed.clear()
-            sessions = log.newest(self._newest_first(), wanted, now)
+            sessions = log.newest_matching(self._newest_first(), wanted, now)
             order = [session.session_id for session in sessions]
             items = {
                 session.session_id: renderer.page(
@@ -117,19 +117,19 @@ class Console:
                 for session in sessions
                 if session.session_id in seen or session.session_id not in known
             }
-            told, known, quiet = around, set(order), 0
-            counts = {tile.group: tile.count for tile in log.tiles(self._newest_first(), wanted, now)}
-            yield _event({"order": order, "items": items, "counts": counts, "around": around, "curl": curl})
+            sent, known, quiet = summary, set(order), 0
+            counts = {tile.group: tile.count for tile in log.status_counts(self._newest_first(), wanted, now)}
+            yield _event({"order": order, "items": items, "counts": counts, "summary": summary, "curl": curl})
 
     def _newest_first(self) -> Iterator[StoredSession]:
         return reversed(self._state.sessions.values())
 
-    def _surroundings(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         ahead = self._state.clock.now() - dt.timedelta(seconds=time.monotonic())
         requests = reversed(self._server.record.requests)
         return {
-            "rules": log.rules_view(self._server.script.rules, self._server.quota),
-            "troubles": log.troubles(requests, lambda at: ahead + dt.timedelta(seconds=at)),
+            "rules": log.rule_views(self._server.script.rules, self._server.quota),
+            "failed_requests": log.failed_requests(requests, lambda at: ahead + dt.timedelta(seconds=at)),
         }
 
 

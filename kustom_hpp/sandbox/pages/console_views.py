@@ -23,20 +23,20 @@ from kustom_hpp.sandbox.pages.payment_views import path_of
 from kustom_hpp.sandbox.recorded import RequestSeen
 from kustom_hpp.sandbox.stored_session import Moment, StoredSession
 
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 """Sessions on the console, the newest that fit its filter."""
-MOST_TROUBLES = 6
+MAX_FAILED_REQUESTS = 6
 """Refused requests on the console, the newest."""
-MOST_RULES = 8
-_LOOKED_AT = 500
-_LONGEST_REQUEST = 20_000
-_LONGEST_DETAIL = 500
-_LONGEST_QUERY = 200
-_LONGEST_RULE = 200
+MAX_RULES = 8
+_MAX_EXAMINED = 500
+_MAX_REQUEST_TEXT = 20_000
+_MAX_DETAIL = 500
+_MAX_QUERY = 200
+_MAX_RULE_FAULTS = 200
 _BAD_REQUEST = 400
 
 # Characters that turn the direction of what follows them: shown as what they are.
-_TURNING = r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+_BIDI_CONTROLS = r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 _GROUPS: Mapping[SessionStatus, str] = {
     SessionStatus.WAITING: "open",
     SessionStatus.IN_PROGRESS: "open",
@@ -52,7 +52,7 @@ _LABELS = {"open": "Open", "paid": "Paid", "failed": "Failed", "closed": "Closed
 
 
 @frozen(kw_only=True)
-class MomentView:
+class TimelineView:
     """One line of a timeline."""
 
     at: str
@@ -76,9 +76,9 @@ class SessionView:
     """The id of its payment session."""
     kind: str
     """KCO or KP."""
-    last: MomentView
-    created: MomentView
-    moments: tuple[MomentView, ...]
+    last: TimelineView
+    created: TimelineView
+    moments: tuple[TimelineView, ...]
     request: str
     """The request as JSON, masked."""
     facts: tuple[tuple[str, str], ...]
@@ -89,7 +89,7 @@ class SessionView:
 
 
 @frozen(kw_only=True)
-class Tile:
+class StatusCount:
     """A number, and the link that shows what it counts."""
 
     group: str
@@ -112,7 +112,7 @@ class RuleView:
 
 
 @frozen(kw_only=True)
-class Trouble:
+class FailedRequest:
     """A request that was refused, or met a fault."""
 
     at: str
@@ -134,7 +134,7 @@ class Filter:
     def of(cls, given: Mapping[str, str]) -> "Filter":
         """As the console's own address tells it; what it cannot mean is left out."""
         group = given.get("status", "")
-        return cls(query=given.get("q", "").strip()[:_LONGEST_QUERY], group=group if group in _LABELS else "")
+        return cls(query=given.get("q", "").strip()[:_MAX_QUERY], group=group if group in _LABELS else "")
 
     def address(self, **other: str) -> str:
         """The console's address with this filter, or a changed one."""
@@ -142,7 +142,7 @@ class Filter:
         query = urlencode({name: value for name, value in asked.items() if value})
         return f"/?{query}" if query else "/"
 
-    def fits(self, session: StoredSession, now: dt.datetime) -> bool:
+    def matches(self, session: StoredSession, now: dt.datetime) -> bool:
         """True for a session that the console shall show."""
         if self.group and group_of(session, now) != self.group:
             return False
@@ -155,7 +155,7 @@ def group_of(session: StoredSession, now: dt.datetime) -> str:
     return "closed" if group != "paid" and session.is_expired(now) else group
 
 
-def newest(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) -> list[StoredSession]:
+def newest_matching(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) -> list[StoredSession]:
     """The newest sessions that fit.
 
     Args:
@@ -164,17 +164,17 @@ def newest(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) 
         now: by the sandbox's clock.
 
     """
-    return list(islice((session for session in sessions if wanted.fits(session, now)), MOST_SHOWN))
+    return list(islice((session for session in sessions if wanted.matches(session, now)), MAX_SHOWN))
 
 
-def tiles(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) -> tuple[Tile, ...]:
+def status_counts(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) -> tuple[StatusCount, ...]:
     """The numbers at the top: how many sessions there are, and how they stand."""
     counts = dict.fromkeys(_LABELS, 0)
     for session in sessions:
         counts[group_of(session, now)] += 1
     rows = [("", "Created", sum(counts.values())), *((group, _LABELS[group], counts[group]) for group in _LABELS)]
     return tuple(
-        Tile(
+        StatusCount(
             group=group or "created",
             label=label,
             count=count,
@@ -187,7 +187,7 @@ def tiles(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) -
 
 def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
     """One session."""
-    moments = tuple(_moment(moment) for moment in session.timeline)
+    moments = tuple(_timeline_view(moment) for moment in session.timeline)
     return SessionView(
         session_id=session.session_id,
         group=group_of(session, now),
@@ -204,10 +204,10 @@ def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
     )
 
 
-def rules_view(rules: Iterable[Rule], quota: Bucket | None) -> tuple[RuleView, ...]:
+def rule_views(rules: Iterable[Rule], quota: Bucket | None) -> tuple[RuleView, ...]:
     """The quota and the faults in force, in a few words each; those that are spent come last."""
     ordered = sorted(rules, key=lambda rule: rule.spent)
-    told = [_rule(rule) for rule in ordered[:MOST_RULES]]
+    told = [_rule(rule) for rule in ordered[:MAX_RULES]]
     more = len(ordered) - len(told)
     if quota is not None:
         size = f"{quota.quota.rate:g} creates a second, {quota.quota.size:,} at once"
@@ -216,10 +216,10 @@ def rules_view(rules: Iterable[Rule], quota: Bucket | None) -> tuple[RuleView, .
 
 
 def _rule(rule: Rule) -> RuleView:
-    names = ["none" if fault is None else str(fault) for fault in rule.faults[:_LONGEST_RULE]]
+    names = ["none" if fault is None else str(fault) for fault in rule.faults[:_MAX_RULE_FAULTS]]
     what = (", then " if rule.in_order else " or ").join(names)
     return RuleView(
-        what=what if len(what) <= _LONGEST_RULE else what[:_LONGEST_RULE] + "…",
+        what=what if len(what) <= _MAX_RULE_FAULTS else what[:_MAX_RULE_FAULTS] + "…",
         when=", ".join(_when(rule)),
         met=f"met {rule.bitten:,} of {rule.seen:,}",
         spent=rule.spent,
@@ -240,7 +240,7 @@ def _when(rule: Rule) -> Iterator[str]:
         yield f"with probability {where.probability:g}"
 
 
-def troubles(requests: Iterable[RequestSeen], when: Callable[[float], dt.datetime]) -> tuple[Trouble, ...]:
+def failed_requests(requests: Iterable[RequestSeen], when: Callable[[float], dt.datetime]) -> tuple[FailedRequest, ...]:
     """The newest requests that were refused or met a fault, newest first.
 
     Args:
@@ -248,29 +248,29 @@ def troubles(requests: Iterable[RequestSeen], when: Callable[[float], dt.datetim
         when: turns a monotonic time into one of a clock.
 
     """
-    looked_at = islice(requests, _LOOKED_AT)
+    looked_at = islice(requests, _MAX_EXAMINED)
     found = (seen for seen in looked_at if seen.fault is not None or (seen.status or 0) >= _BAD_REQUEST)
-    return tuple(_trouble(seen, when(seen.at)) for seen in islice(found, MOST_TROUBLES))
+    return tuple(_failed_request(seen, when(seen.at)) for seen in islice(found, MAX_FAILED_REQUESTS))
 
 
-def _trouble(seen: RequestSeen, at: dt.datetime) -> Trouble:
+def _failed_request(seen: RequestSeen, at: dt.datetime) -> FailedRequest:
     told = [] if seen.fault is None else [f"met {seen.fault}"]
     if seen.status is not None:
         told.append(f"answered {seen.status}")
     elif seen.fault is None or not seen.done:
         told.append("not answered yet")
-    return Trouble(
+    return FailedRequest(
         at=at.isoformat(), time=f"{at:%H:%M:%S}", request=f"{seen.method} {seen.path}", outcome=", ".join(told)
     )
 
 
-def _moment(moment: Moment) -> MomentView:
+def _timeline_view(moment: Moment) -> TimelineView:
     at = moment.at.astimezone(dt.UTC)
-    return MomentView(
+    return TimelineView(
         at=at.isoformat(),
         time=f"{at:%H:%M:%S}",
         what=moment.what,
-        detail=moment.detail[:_LONGEST_DETAIL],
+        detail=moment.detail[:_MAX_DETAIL],
         group="" if moment.status is None else _GROUPS[moment.status],
     )
 
@@ -282,7 +282,7 @@ def _status(session: StoredSession, now: dt.datetime) -> str:
 def _id_of(payment_session_url: str) -> str:
     """The id of a payment session: how people call it."""
     path = masked_url(payment_session_url).partition("?")[0].partition("#")[0]
-    return path.rstrip("/").rpartition("/")[2][:_LONGEST_QUERY]
+    return path.rstrip("/").rpartition("/")[2][:_MAX_QUERY]
 
 
 def _facts(session: StoredSession) -> Iterator[tuple[str, str]]:
@@ -304,8 +304,8 @@ def _searched(session: StoredSession, now: dt.datetime) -> str:
 
 def _json(session: StoredSession) -> str:
     text = json.dumps(_shown(session.request), indent=2, ensure_ascii=False)
-    text = re.sub(_TURNING, lambda found: f"\\u{ord(found[0]):04x}", text)
-    return text if len(text) <= _LONGEST_REQUEST else text[:_LONGEST_REQUEST] + "\n… (cut)"
+    text = re.sub(_BIDI_CONTROLS, lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text if len(text) <= _MAX_REQUEST_TEXT else text[:_MAX_REQUEST_TEXT] + "\n… (cut)"
 
 
 def _shown(value: Any) -> Any:

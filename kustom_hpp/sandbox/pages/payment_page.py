@@ -16,14 +16,14 @@ from aiohttp import web
 from kustom_hpp.sandbox.http.server import Server
 from kustom_hpp.sandbox.pages import payment_views as view
 from kustom_hpp.sandbox.pages.security_headers import headers, location
-from kustom_hpp.sandbox.pages.site import Site, end
+from kustom_hpp.sandbox.pages.site import Site, respond_and_drain
 from kustom_hpp.sandbox.stored_session import Action, ClosedError, StoredSession
 
 _PATH = "/eu/hpp/payments/{page_id}"
 _URLS = ("success", "cancel", "back", "failure", "error")
 
 
-class HostedPage:
+class PaymentPage:
     """Its handlers."""
 
     def __init__(self, server: Server, site: Site) -> None:
@@ -52,25 +52,25 @@ class HostedPage:
         if session is None or not view.is_open(session, self._state.clock.now()):
             return await self._ending(session)
         if session.way_out is not Action.CANCEL:
-            return _see(view.path_of(session))
+            return _redirect(view.path_of(session))
         return await self._show("cancel.html", session, path=view.path_of(session), session_id=session.session_id)
 
     async def _result(self, request: web.Request) -> web.Response:
         session = self._session(request)
         if session is not None and not view.has_ending(session, self._state.clock.now()):
-            return _see(view.path_of(session))
+            return _redirect(view.path_of(session))
         return await self._ending(session, just_now=True)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
         if session is None:
-            return await end(request, await self._ending(None))
+            return await respond_and_drain(request, await self._ending(None))
         page = view.path_of(session)
         try:
             url = self._state.act(session, Action(request.match_info["action"]))
         except ClosedError:
-            return await end(request, _see(page))
-        return await end(request, _see(f"{page}/result" if url is None else location(url)))
+            return await respond_and_drain(request, _redirect(page))
+        return await respond_and_drain(request, _redirect(f"{page}/result" if url is None else location(url)))
 
     def _session(self, request: web.Request) -> StoredSession | None:
         return self._state.by_page(request.match_info["page_id"])
@@ -82,7 +82,7 @@ class HostedPage:
     async def _show(
         self, template: str, session: StoredSession | None, *, status: int = 200, **values: Any
     ) -> web.Response:
-        frame, forms_to = view.NOWHERE, []
+        frame, forms_to = view.UNKNOWN_PAGE, []
         if session is not None:
             frame = view.frame(session, self._state.orders.of(session.request.payment_session_url))
             forms_to = [url for name in _URLS if (url := session.filled(name)) is not None]
@@ -90,7 +90,7 @@ class HostedPage:
         return await self._site.page(template, policy, status=status, frame=frame, **values)
 
 
-def _see(where: str) -> web.Response:
+def _redirect(where: str) -> web.Response:
     """Send the browser on; the address goes out as it stands."""
     return web.Response(
         status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

@@ -26,15 +26,15 @@ from kustom_hpp.sandbox.stored_session import Action, StoredSession
 
 DEFAULT_TITLE = "Complete your purchase"
 """Source: docs.klarna.com, HPP customization."""
-MOST_IMAGES = 20
-_LONGEST_ADDRESS = 120
+MAX_IMAGES = 20
+_MAX_ADDRESS = 120
 _SHORT, _LONG = 15, 22
 """Letters of a total in the largest figures, and in the next smaller ones."""
 _NO_NAME = r"[\d.]+|.*:.*|.*\.localhost"
 
 
 @frozen
-class Row:
+class LabeledValue:
     """A label and what stands beside it."""
 
     label: str
@@ -71,7 +71,7 @@ class Frame:
     """The URLs of all images, for the policy."""
 
 
-NOWHERE = Frame(title="No such page", shop="Payment")
+UNKNOWN_PAGE = Frame(title="No such page", shop="Payment")
 """Around a page that belongs to no session."""
 
 
@@ -83,18 +83,18 @@ class PageView:
     """Where the page is; its forms go below."""
     session_id: str
     lines: tuple[LineView, ...]
-    subtotals: tuple[Row, ...]
+    subtotals: tuple[LabeledValue, ...]
     """Empty where `show_subtotal_detail` is HIDE."""
     total: str
     total_size: str
     """`long` or `longer` where it needs smaller figures to stand in one line, else empty."""
     button: str
-    categories: tuple[Row, ...]
+    categories: tuple[LabeledValue, ...]
     """The payment methods to choose from: value and name. Empty for a KCO order, which has a choice of its own."""
     notice: str
     """What became of an earlier attempt; empty where there was none."""
     way_out: Action
-    leads: tuple[Row, ...]
+    destinations: tuple[LabeledValue, ...]
     """Where each ending leads the browser."""
     open_until: str
 
@@ -249,7 +249,7 @@ def page(session: StoredSession, order: Order) -> PageView:
         categories=_categories(options) if session.is_kp else (),
         notice=_NOTICES.get(session.status, ""),
         way_out=session.way_out,
-        leads=tuple(_leads(session)),
+        destinations=tuple(_destinations_of(session)),
         open_until=_until(session.expires_at.astimezone(dt.UTC)),
     )
 
@@ -281,30 +281,30 @@ def _until(when: dt.datetime) -> str:
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
-def _subtotals(order: Order) -> Iterator[Row]:
-    yield Row("Subtotal", money(order.order_amount - order.order_tax_amount, order.currency))
+def _subtotals(order: Order) -> Iterator[LabeledValue]:
+    yield LabeledValue("Subtotal", money(order.order_amount - order.order_tax_amount, order.currency))
     for rate in sorted({line.tax_rate for line in order.lines}, reverse=True):
         tax = sum(line.total_tax_amount for line in order.lines if line.tax_rate == rate)
-        yield Row(f"VAT {percent(rate)}", money(tax, order.currency))
+        yield LabeledValue(f"VAT {percent(rate)}", money(tax, order.currency))
 
 
-def _categories(options: Options) -> tuple[Row, ...]:
+def _categories(options: Options) -> tuple[LabeledValue, ...]:
     one, several = options.payment_method_category, options.payment_method_categories
     chosen = (one,) if one is not None else several or tuple(_CATEGORIES)
-    return tuple(Row(str(category), _CATEGORIES[category]) for category in dict.fromkeys(chosen))
+    return tuple(LabeledValue(str(category), _CATEGORIES[category]) for category in dict.fromkeys(chosen))
 
 
-def _leads(session: StoredSession) -> Iterator[Row]:
+def _destinations_of(session: StoredSession) -> Iterator[LabeledValue]:
     way_out = ("Back", "back") if session.way_out is Action.BACK else ("Cancel", "cancel")
     for label, name in (("Paid", "success"), way_out, ("Declined", "failure"), ("Error", "error")):
         url = session.filled(name) or (session.filled("failure") if name == "error" else None)
-        yield Row(label, "the generic page" if url is None else _address(url))
+        yield LabeledValue(label, "the generic page" if url is None else _address(url))
 
 
 def _address(url: str) -> str:
     """A URL for people: host and path. The query may hold a secret."""
     shown = url.partition("://")[2].partition("?")[0].partition("#")[0].rpartition("@")[2]
-    return shown if len(shown) <= _LONGEST_ADDRESS else shown[:_LONGEST_ADDRESS] + "…"
+    return shown if len(shown) <= _MAX_ADDRESS else shown[:_MAX_ADDRESS] + "…"
 
 
 def _host(session: StoredSession) -> str | None:
@@ -319,7 +319,7 @@ def _host(session: StoredSession) -> str | None:
 
 
 def _backdrop(images: tuple[BackgroundImage, ...]) -> tuple[Backdrop, tuple[str, ...]] | None:
-    shown = [image for image in images[:MOST_IMAGES] if origin_of(image.url) is not None]
+    shown = [image for image in images[:MAX_IMAGES] if origin_of(image.url) is not None]
     if not shown:
         return None
     # In srcset a comma ends a candidate; encoded it is the same address.

@@ -25,7 +25,7 @@ _HEADERS = (
 # would end the directive and begin one of the merchant's own.
 _HOST = r"(?:[a-z0-9-]+\.)*[a-z0-9-]+"
 _LOOPBACK = r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|.+\.localhost"
-_LONGEST_HOST = 253
+_MAX_HOST = 253
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -61,7 +61,7 @@ def origin_of(url: str) -> str | None:
         host, port = (parsed.raw_host or "").lower(), parsed.explicit_port
     except ValueError:
         return None
-    if parsed.scheme not in {"http", "https"} or len(host) > _LONGEST_HOST or not re.fullmatch(_HOST, host):
+    if parsed.scheme not in {"http", "https"} or len(host) > _MAX_HOST or not re.fullmatch(_HOST, host):
         return None
     return f"{parsed.scheme}://{host}" + (f":{port}" if port is not None else "")
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from kustom_hpp.sandbox.pages.security_headers import headers
 from kustom_hpp.sandbox.pages.templates import STATIC_PATH, NoTemplatesError, Renderer, StaticFile, static_files
 
-_LINGER = 5.0
+_DRAIN_TIMEOUT = 5.0
 """Seconds that the body of a form may take until its connection is closed."""
 
 
@@ -57,7 +57,7 @@ class Site:
         return web.Response(body=found.data, headers={**dict(headers()), "Content-Type": found.content_type})
 
 
-async def end(request: web.Request, response: web.Response) -> web.StreamResponse:
+async def respond_and_drain(request: web.Request, response: web.Response) -> web.StreamResponse:
     """The answer to a form, whose body nobody needs: what has not come in yet is thrown away after the answer.
 
     Closing with unread bytes would send RST, and that may destroy the answer on its way.
@@ -68,7 +68,7 @@ async def end(request: web.Request, response: web.Response) -> web.StreamRespons
     await response.prepare(request)
     await response.write_eof()
     with contextlib.suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
-        async with asyncio.timeout(_LINGER):
+        async with asyncio.timeout(_DRAIN_TIMEOUT):
             while not request.content.at_eof():
                 await request.content.readany()
     return response

@@ -11,7 +11,7 @@
   let source = null;
   let again = 0;
   let first = true;
-  let told = "";
+  let shown = "";
 
   function say(state, text) {
     const live = byId("live");
@@ -48,13 +48,13 @@
     }
   }
 
-  function update({ order, items, counts, around, curl }) {
+  function update({ order, items, counts, summary, curl }) {
     for (const [group, count] of Object.entries(counts)) {
       byId(`count-${group}`).textContent = count;
     }
-    if (around !== told) {
-      told = around;
-      byId("around").replaceChildren(parsed(around));
+    if (summary !== shown) {
+      shown = summary;
+      byId("summary").replaceChildren(parsed(summary));
     }
     byId("curl").textContent = curl;
 
