@@ -90,6 +90,10 @@ class Orders:
         while self._remember is not None and len(self._given) > self._remember:
             self._given.popitem(last=False)
 
+    def has(self, payment_session_url: str) -> bool:
+        """Return True if a payment session was given an order, so that `of` returns no sample."""
+        return payment_session_url in self._given
+
     def of(self, payment_session_url: str) -> Order:
         """The order of a payment session."""
         return self._given.get(payment_session_url) or sample_order(payment_session_url)

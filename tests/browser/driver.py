@@ -81,6 +81,7 @@ class Browser:
         await self.cdp("Network.clearBrowserCookies")
         await self.cdp("Emulation.clearDeviceMetricsOverride")
         await self.cdp("Emulation.setEmulatedMedia", features=[])
+        await self.cdp("Emulation.setUserAgentOverride", userAgent="")
         await self.cdp("Emulation.setScriptExecutionDisabled", value=False)
         await self.do(self.driver.get_log, "browser")
 
@@ -92,12 +93,17 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.cdp("Emulation.setEmulatedMedia", features=[scheme])
 
+    async def speak(self, language: str) -> None:
+        """Prefer this language."""
+        agent = await self.script("return navigator.userAgent")
+        await self.cdp("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage=language)
+
     async def open(self, url: str) -> None:
         """Go to an address and wait until its page is loaded."""
         await self.do(self.driver.get, url)
 
     async def press(self, text: str) -> None:
-        """Click the button or link with this text, and wait for the page that comes of it."""
+        """Click the button or link whose first line is this text, and wait for the next page."""
         await self.leave(lambda: self._named(text).click())
 
     async def leave(self, step: Callable[..., Any], *args: Any) -> None:
@@ -157,7 +163,7 @@ class Browser:
         found = [
             element
             for element in self.driver.find_elements(By.CSS_SELECTOR, "button, a, summary")
-            if element.is_displayed() and element.text == text
+            if element.is_displayed() and element.text.partition("\n")[0] == text
         ]
         assert len(found) == 1, f"{len(found)} things to press are called {text!r}"
         return found[0]
@@ -165,5 +171,5 @@ class Browser:
 
 _FOCUSED = """
 const on = document.activeElement;
-return on === document.body ? "" : (on.innerText || on.ariaLabel || on.labels?.[0]?.innerText || on.id).trim();
+return on === document.body ? "" : (on.innerText || on.ariaLabel || on.labels?.[0]?.innerText || on.id).trim().split("\\n")[0];
 """

@@ -1,6 +1,6 @@
 """Every state in which a page can be seen, each made in a sandbox: for the tests, and for people's eyes.
 
-`python -m tests.browser.states FOLDER` takes a picture of each, on a phone and on a desk, light and dark.
+`python -m tests.browser.states FOLDER [NAME ...]` takes a picture of each, on a phone and on a desk, light and dark.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ async def disabled(sandbox: Sandbox, shop: Shop) -> str:
 
 async def expired(sandbox: Sandbox, shop: Shop) -> str:
     """The page of a session whose time is over."""
-    made = session(sandbox)
+    made = session(sandbox, cancel=shop.url("/cart"))
     sandbox.expire(_HOST + "1")
     return page_of(sandbox, made)
 
@@ -139,12 +139,17 @@ async def large(sandbox: Sandbox, shop: Shop) -> str:
 
 
 async def unloaded(sandbox: Sandbox, shop: Shop) -> str:
-    """The page of a session whose images cannot be had, as on a desk without a network. The browser's console says so."""
+    """The page of a session whose images cannot be loaded. The browser's console says so."""
     nowhere = "http://127.0.0.1:9/"
     options = Options(
         background_images=[BackgroundImage(url=f"{nowhere}back.png", width=1280)], logo_url=f"{nowhere}logo.png"
     )
     return page_of(sandbox, session(sandbox, "1", options, success="https://shop.example/thanks"))
+
+
+async def imageless(sandbox: Sandbox, shop: Shop) -> str:
+    """The same page of a session without images."""
+    return page_of(sandbox, session(sandbox, "1", success="https://shop.example/thanks"))
 
 
 async def hostile_console(sandbox: Sandbox, shop: Shop) -> str:
@@ -240,13 +245,15 @@ async def picture(browser: Browser, path: Path) -> None:
     path.write_bytes(base64.b64decode(shot["data"]))
 
 
-async def main(folder: Path) -> None:
-    """A picture of each state."""
+async def main(folder: Path, *names: str) -> None:
+    """A picture of each state, or of those that are named."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile:
         browser = Browser(start(Path(profile)))
         try:
             for name, state in {**STATES, "unloaded": unloaded}.items():
+                if names and name not in names:
+                    continue
                 for screen, dark in SCREENS:
                     async with Sandbox() as sandbox, Shop() as shop:
                         await browser.look(screen, dark=dark)
@@ -258,4 +265,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -2,11 +2,11 @@
 
 import pytest
 
-from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox import OrderLine, Sandbox
 from tests.browser import axe
 from tests.browser.driver import DESK, PHONE, Browser, skip_or_fail
 from tests.browser.shop import Shop
-from tests.browser.states import SCREENS, STATES, unloaded, visit
+from tests.browser.states import SCREENS, STATES, imageless, page_of, session, unloaded, visit
 
 pytestmark = pytest.mark.slow  # tests/browser/test_shops.py is the one that always runs in a browser
 
@@ -37,15 +37,6 @@ return [...document.querySelectorAll(".amount, .quantity")].filter((part) => lin
 TILES = """
 return [...document.querySelectorAll(".tile")].map((tile) => tile.getBoundingClientRect())
   .map((box) => [Math.round(box.top), Math.round(box.width)]);
-"""
-WITHOUT_IMAGES = """
-// A text in the logo's place has its room, which on a dark ground is larger than the text.
-const logo = document.querySelector(".logo");
-const shop = Object.assign(document.createElement("p"), {className: "shop", textContent: logo.alt});
-shop.style.paddingBlock = getComputedStyle(logo).paddingBlock;
-logo.replaceWith(shop);
-const plain = Object.assign(document.createElement("div"), {className: "backdrop"});
-document.querySelector(".backdrop").replaceWith(plain);
 """
 
 
@@ -120,22 +111,21 @@ async def test_the_numbers_of_the_console_are_even(sandbox: Sandbox, shop: Shop,
 
 
 @pytest.mark.parametrize("screen", [PHONE, DESK], ids=["phone", "desk"])
-async def test_of_an_image_that_cannot_be_had_nothing_is_seen(
+async def test_an_image_that_cannot_be_loaded_leaves_no_trace(
     sandbox: Sandbox, shop: Shop, browser: Browser, screen: tuple[int, int]
 ) -> None:
-    """No sign of a broken image, no frame: the page looks as if there were none, and has the shop's name for a logo."""
+    """The page looks as if the session had no images: no band, no broken icon, the shop's name instead of its logo."""
     if (reason := axe.missing()) is not None:
         skip_or_fail(reason)
-    url = await unloaded(sandbox, shop)
+    broken, plain = await unloaded(sandbox, shop), await imageless(sandbox, shop)
     for dark in (False, True):
         await browser.look(screen, dark=dark)
-        await browser.open(url)
-        assert await browser.script("return [...document.images].map((image) => image.naturalWidth)") == [0, 0]
+        await browser.open(broken)
+        await browser.until("return document.images.length === 0")
         assert await axe.violations(browser) == []
-        await browser.script("document.querySelector('.sheet').style.boxShadow = 'none'")  # rounded by what lies below
         seen = await picture(browser)
-        await browser.script(WITHOUT_IMAGES)
-        assert (seen == await picture(browser)) is True  # without the pictures in the complaint
+        await browser.open(plain)
+        assert (seen == await picture(browser)) is True  # the assertion's message must not hold the pictures
     assert all("net::ERR_" in complaint for complaint in await browser.complaints())
 
 
@@ -157,6 +147,50 @@ async def test_a_text_that_got_past_the_escaping_would_not_run(
     assert await browser.script("return window.ran") is None
     [complaint] = await browser.complaints()
     assert "Content Security Policy" in complaint
+
+
+@pytest.mark.parametrize("state", ["payment", "branded", "declined", "large"])
+async def test_on_a_small_phone_the_buy_button_is_in_sight(
+    state: str, sandbox: Sandbox, shop: Shop, browser: Browser
+) -> None:
+    await browser.look((360, 640))
+    await visit(browser, await STATES[state](sandbox, shop))
+    assert await browser.script("return document.querySelector('.primary').getBoundingClientRect().bottom") <= 640
+
+
+@pytest.mark.parametrize(
+    ("language", "amount"), [("en-US", "€1,234.50"), ("sv-SE", "1 234,50 €"), ("de-DE", "1.234,50 €")]
+)
+async def test_amounts_are_written_as_the_reader_writes_them(
+    sandbox: Sandbox, browser: Browser, language: str, amount: str
+) -> None:
+    made = session(sandbox)
+    sandbox.order(made.request.payment_session_url, OrderLine(name="Chair", unit_price=123_450), currency="EUR")
+    await browser.speak(language)
+    await browser.open(page_of(sandbox, made))
+    texts = await browser.script(
+        "return [...document.querySelectorAll('.total .amount, button .amount')].map(a => a.innerText)"
+    )
+    assert [text.replace("\u00a0", " ") for text in texts] == [amount, amount]
+
+
+async def test_a_currency_without_minor_units_has_no_decimals(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+    await browser.open(await STATES["large"](sandbox, shop))
+    amounts = await browser.script("return [...document.querySelectorAll('.lines .amount')].map(a => a.innerText)")
+    assert amounts == ["¥9,999,900,000,000", "¥6,250,000", "¥3,800", "-¥5,000"]
+
+
+async def test_a_logo_has_no_plate_in_the_dark(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+    await browser.look(PHONE, dark=True)
+    await browser.open(await STATES["branded"](sandbox, shop))
+    ground = await browser.script("return getComputedStyle(document.querySelector('.logo')).backgroundColor")
+    assert ground == "rgba(0, 0, 0, 0)"
+
+
+async def test_an_expired_page_leads_back_to_the_shop(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+    await browser.open(await STATES["expired"](sandbox, shop))
+    await browser.press("Back to the shop")
+    assert shop.visits == ["/cart"]
 
 
 async def test_the_images_of_a_merchant_are_loaded_and_the_best_one_is_taken(

@@ -40,12 +40,25 @@ async def test_the_page_shows_the_order(sandbox: Sandbox) -> None:
     page = await open_page(sandbox)
     assert page.texts[:2] == ["Complete your purchase", "The shop"]
     start = page.texts.index("Your order")
-    assert [text.replace("\u00a0", " ") for text in page.texts[start + 1 : start + 16]] == [
+    texts = [text.replace("\u00a0", " ") for text in page.texts]
+    assert texts[start + 1 : start + 13] == [
         "2 ×", "Mug", "EUR 38.00",
         "1 ×", "Book", "EUR 106.00",
         "Subtotal", "EUR 130.40", "VAT 25 %", "EUR 7.60", "VAT 6 %", "EUR 6.00",
-        "Payment", "Total", "EUR 144.00",
     ]  # fmt: skip
+    start = texts.index("Payment")
+    assert texts[start + 1 : start + 5] == ["Total", "EUR 144.00", "Buy", "EUR 144.00"]
+    amounts = {(amount["value"], amount["data-currency"]) for amount in page.all("data")}
+    assert amounts == {(minor, "EUR") for minor in ("3800", "10600", "13040", "760", "600", "14400")}
+
+
+async def test_an_order_that_the_sandbox_made_up_is_called_a_sample(sandbox: Sandbox) -> None:
+    sample = await open_page(sandbox)
+    assert ("Sample order" in sample.texts, "Your order" in sample.texts) == (True, False)
+    sandbox.order(ORDER, OrderLine(name="Mug", unit_price=1_900))
+    given = await open_page(sandbox)
+    assert ("Sample order" in given.texts, "Your order" in given.texts) == (False, True)
+    assert not [text for text in given.texts if "made it up" in text]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +157,7 @@ async def test_an_image_that_the_policy_cannot_name_is_left_out(sandbox: Sandbox
     [backdrop] = got.page.all("img")
     assert backdrop == {"class": "backdrop", "src": "https://ok.example/", "alt": ""}
     assert got.policy["img-src"] == ["'self'", "https://ok.example"]
-    assert "script-src" not in got.policy
+    assert got.policy["script-src"] == ["'self'"]
 
 
 async def test_a_flood_of_images_keeps_the_headers_small(sandbox: Sandbox) -> None:
@@ -309,6 +322,36 @@ async def test_a_completed_page_leads_to_the_shop(sandbox: Sandbox) -> None:
     assert hrefs[0] == f"https://shop.example/success?sid={made['session_id']}"
 
 
+@pytest.mark.parametrize(
+    ("urls", "shop"),
+    [
+        ({"success": "https://shop.example/thanks?sid={{session_id}}"}, "https://shop.example/"),
+        ({"success": "https://shop.example/", "cancel": "https://shop.example/cart"}, "https://shop.example/cart"),
+        ({"back": "https://shop.example/b", "cancel": "https://shop.example/cart"}, "https://shop.example/b"),
+        ({"error": "https://user:secret@shop.example:8443/?secret"}, "https://shop.example:8443/"),
+        ({"success": "http://my_shop/"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("how", ["expired", "disabled"])
+async def test_a_closed_page_links_back_to_the_shop(
+    sandbox: Sandbox, how: str, urls: dict[str, str], shop: str | None
+) -> None:
+    made = await closed(sandbox, how, {"success": ""} | urls)
+    links = [link["href"] for link in (await browse(made["redirect_url"])).page.all("a")]
+    assert links == [*([shop] if shop else []), f"/?q={made['session_id']}"]
+
+
+async def test_a_payment_without_a_success_url_shows_amount_and_reference(sandbox: Sandbox) -> None:
+    sandbox.order(ORDER, OrderLine(name="Mug", unit_price=1_900), currency="EUR")
+    made = await closed(sandbox, "pay", {"success": ""})
+    texts = (await browse(made["redirect_url"] + "/result")).page.texts
+    start = texts.index("Paid")
+    reference = sandbox.state.sessions[made["session_id"]].klarna_reference
+    assert texts[start : start + 4] == ["Paid", "EUR\u00a019.00", "Reference", reference]
+    assert "Reference" not in (await browse((await create(sandbox, KP))["redirect_url"])).page.texts
+
+
 async def test_a_completed_page_stays_so_when_its_time_is_over(sandbox: Sandbox) -> None:
     made = await closed(sandbox, "pay")
     sandbox.clock.advance(hours=48)
@@ -364,7 +407,8 @@ async def hostile(sandbox: Sandbox) -> Got:
 
 async def test_hostile_texts_are_texts(sandbox: Sandbox) -> None:
     got = await hostile(sandbox)
-    assert [tag for tag, _ in got.page.elements if tag in {"script", "iframe", "base"}] == []
+    assert [tag for tag, _ in got.page.elements if tag in {"script", "iframe", "base"}] == ["script"]
+    assert got.page.all("script") == [{"src": "/_sandbox/static/payment.js", "defer": None}]
     assert len(got.page.all("img")) == 1
     attributes = {name for _, attributes in got.page.elements for name in attributes}
     assert not [name for name in attributes if name.startswith("on") or name == "style"]

@@ -12,12 +12,10 @@ from kustom_hpp.sandbox import pages
 from kustom_hpp.sandbox.endpoints import admin, openapi
 from kustom_hpp.sandbox.endpoints import sessions as api
 from kustom_hpp.sandbox.http.server import Server
-from kustom_hpp.sandbox.pages import qr
 
 ROOMS: tuple[Callable[[web.Application, Server], None], ...] = (
     openapi.add_routes,
     pages.add_routes,
-    qr.add_routes,
     admin.add_routes,
 )
 """The `add_routes` of each room."""

@@ -1,8 +1,9 @@
-"""What people see in a browser: the hosted payment page at `redirect_url`, and the console at `/`."""
+"""Pages for a browser: the hosted payment page at `redirect_url`, its QR code, and the console at `/`."""
 
 from aiohttp import web
 
 from kustom_hpp.sandbox.http.server import Server
+from kustom_hpp.sandbox.pages import qr
 from kustom_hpp.sandbox.pages.console import Console
 from kustom_hpp.sandbox.pages.payment_page import PaymentPage
 from kustom_hpp.sandbox.pages.site import Site
@@ -14,3 +15,4 @@ def add_routes(app: web.Application, server: Server) -> None:
     site.add_routes(app)
     PaymentPage(server, site).add_routes(app)
     Console(server, site).add_routes(app)
+    qr.add_routes(app, server)

@@ -60,7 +60,7 @@ class Console:
         sessions = log.newest_matching(self._newest_first(), wanted, now)
         return await self._site.page(
             "console.html",
-            headers(scripts=True),
+            headers(),
             address=f"{request.scheme}://{request.host}",
             stream=STREAM_PATH,
             wanted=wanted,

@@ -1,12 +1,12 @@
-"""The hosted page's routes: what a browser asks for, and where it is sent.
+"""The routes of the hosted payment page.
 
     GET  /eu/hpp/payments/{page_id}            the page; opens the session
-    GET  /eu/hpp/payments/{page_id}/cancel     asks whether to cancel
-    GET  /eu/hpp/payments/{page_id}/result     the generic page: how things stand
+    GET  /eu/hpp/payments/{page_id}/cancel     asks for confirmation
+    GET  /eu/hpp/payments/{page_id}/result     the generic result page
     POST /eu/hpp/payments/{page_id}/{action}   pay, decline, back, cancel, error
 
-A POST is answered 303: to the merchant's URL, or to the generic page. Only a POST changes anything, but for a GET of the page
-itself, which opens it. It has no protection against forgery: there is nothing to win.
+A POST redirects with 303 to the merchant's URL, or to the generic page. Only a POST changes a session, except that a GET of
+the page opens it. The forms carry no token against forgery, because a forged one gains nothing.
 """
 
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from kustom_hpp.sandbox.http.server import Server
-from kustom_hpp.sandbox.pages import payment_views as view
+from kustom_hpp.sandbox.pages import payment_views as views
+from kustom_hpp.sandbox.pages.endings import ending, has_ending
 from kustom_hpp.sandbox.pages.security_headers import headers, location
 from kustom_hpp.sandbox.pages.site import Site, respond_and_drain
 from kustom_hpp.sandbox.stored_session import Action, ClosedError, StoredSession
@@ -24,48 +25,49 @@ _URLS = ("success", "cancel", "back", "failure", "error")
 
 
 class PaymentPage:
-    """Its handlers."""
+    """Handlers of the payment page."""
 
     def __init__(self, server: Server, site: Site) -> None:
         self._state = server.state
         self._site = site
 
     def add_routes(self, app: web.Application) -> None:
-        """Register them."""
+        """Register the handlers."""
         app.router.add_get(_PATH, self._page)
-        app.router.add_get(f"{_PATH}/cancel", self._ask)
+        app.router.add_get(f"{_PATH}/cancel", self._confirm_cancel)
         app.router.add_get(f"{_PATH}/result", self._result)
         app.router.add_post(f"{_PATH}/{{action:pay|decline|back|cancel|error}}", self._act)
 
     async def _page(self, request: web.Request) -> web.Response:
         session = self._session(request)
-        if session is None or not view.is_open(session, self._state.clock.now()):
+        if session is None or not views.is_open(session, self._state.clock.now()):
             return await self._ending(session)
-        # As it was before: the page tells of an earlier attempt that failed.
-        shown = view.page(session, self._state.orders.of(session.request.payment_session_url))
+        # Rendered from the status before opening, so that the page reports an earlier attempt that failed.
+        url = session.request.payment_session_url
+        page = views.page(session, self._state.orders.of(url), is_sample=not self._state.orders.has(url))
         if request.method == "GET":
             self._state.act(session, Action.OPEN)
-        return await self._show("payment.html", session, page=shown)
+        return await self._render("payment.html", session, page=page)
 
-    async def _ask(self, request: web.Request) -> web.Response:
+    async def _confirm_cancel(self, request: web.Request) -> web.Response:
         session = self._session(request)
-        if session is None or not view.is_open(session, self._state.clock.now()):
+        if session is None or not views.is_open(session, self._state.clock.now()):
             return await self._ending(session)
         if session.way_out is not Action.CANCEL:
-            return _redirect(view.path_of(session))
-        return await self._show("cancel.html", session, path=view.path_of(session), session_id=session.session_id)
+            return _redirect(views.path_of(session))
+        return await self._render("cancel.html", session, path=views.path_of(session))
 
     async def _result(self, request: web.Request) -> web.Response:
         session = self._session(request)
-        if session is not None and not view.has_ending(session, self._state.clock.now()):
-            return _redirect(view.path_of(session))
+        if session is not None and not has_ending(session, self._state.clock.now()):
+            return _redirect(views.path_of(session))
         return await self._ending(session, just_now=True)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
         if session is None:
             return await respond_and_drain(request, await self._ending(None))
-        page = view.path_of(session)
+        page = views.path_of(session)
         try:
             url = self._state.act(session, Action(request.match_info["action"]))
         except ClosedError:
@@ -76,22 +78,23 @@ class PaymentPage:
         return self._state.by_page(request.match_info["page_id"])
 
     async def _ending(self, session: StoredSession | None, *, just_now: bool = False) -> web.Response:
-        shown = view.ending(session, self._state.clock.now(), just_now=just_now)
-        return await self._show("ending.html", session, status=shown.status, ending=shown)
+        order = None if session is None else self._state.orders.of(session.request.payment_session_url)
+        shown = ending(session, order, self._state.clock.now(), just_now=just_now)
+        return await self._render("ending.html", session, status=shown.status, ending=shown)
 
-    async def _show(
+    async def _render(
         self, template: str, session: StoredSession | None, *, status: int = 200, **values: Any
     ) -> web.Response:
-        frame, forms_to = view.UNKNOWN_PAGE, []
+        frame, forms_to = views.UNKNOWN_PAGE, []
         if session is not None:
-            frame = view.frame(session, self._state.orders.of(session.request.payment_session_url))
+            frame = views.frame(session, self._state.orders.of(session.request.payment_session_url))
             forms_to = [url for name in _URLS if (url := session.filled(name)) is not None]
         policy = headers(images=frame.images, forms_to=forms_to)
         return await self._site.page(template, policy, status=status, frame=frame, **values)
 
 
-def _redirect(where: str) -> web.Response:
-    """Send the browser on; the address goes out as it stands."""
+def _redirect(url: str) -> web.Response:
+    """Redirect the browser; the URL goes out unchanged."""
     return web.Response(
-        status=303, headers={"Location": where, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+        status=303, headers={"Location": url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     )

@@ -1,13 +1,10 @@
-"""What the hosted page shows, as plain frozen values that the templates write down. No I/O.
+"""The contents of the payment page, as frozen values for the templates. No I/O.
 
 Where the documents are silent, chosen here:
 
-- A session in any status that is not final is open, and its page offers to pay again.
-- Final and expired sessions get a page that says so: 200 for a completed one, with the way to the shop; 410 for one that
-  is expired, disabled or cancelled; 404 for a page that was never there.
-- Of `background_images` the browser takes the best match by width; one without a width stands in where it cannot. The page
-  takes the first twenty.
-- The page speaks English; `page_title` and the texts of the order stand as they were given.
+- A session is open in every status that is not final; its page offers another attempt.
+- The browser picks the background image by width; one without a width is the fallback. The page uses the first twenty.
+- The page speaks English; `page_title` and the texts of the order are shown as given.
 """
 
 import contextlib
@@ -15,7 +12,7 @@ import datetime as dt
 import re
 from collections.abc import Iterator
 
-from attrs import evolve, frozen
+from attrs import frozen
 from yarl import URL
 
 from kustom_hpp.models import PaymentMethodCategory, PurchaseType, SessionStatus, ShowSubtotalDetail
@@ -28,17 +25,36 @@ DEFAULT_TITLE = "Complete your purchase"
 """Source: docs.klarna.com, HPP customization."""
 MAX_IMAGES = 20
 _MAX_ADDRESS = 120
-_SHORT, _LONG = 15, 22
-"""Letters of a total in the largest figures, and in the next smaller ones."""
-_NO_NAME = r"[\d.]+|.*:.*|.*\.localhost"
+_SHORT_TOTAL, _LONG_TOTAL = 15, 22
+"""Characters of a total that fit in the largest font size, and in the next smaller one."""
+_NOT_A_DOMAIN = r"[\d.]+|.*:.*|.*\.localhost"
 
 
 @frozen
 class LabeledValue:
-    """A label and what stands beside it."""
+    """A label and its text."""
 
     label: str
     value: str
+
+
+@frozen
+class Amount:
+    """Money in minor units: the page's script writes it in the browser's language."""
+
+    minor: int
+    currency: str
+
+    def __str__(self) -> str:
+        return money(self.minor, self.currency)
+
+
+@frozen
+class LabeledAmount:
+    """A label and an amount."""
+
+    label: str
+    amount: Amount
 
 
 @frozen(kw_only=True)
@@ -47,12 +63,12 @@ class LineView:
 
     quantity: str
     name: str
-    amount: str
+    amount: Amount
 
 
 @frozen(kw_only=True)
 class Backdrop:
-    """The background image: what goes into `src` and `srcset`."""
+    """The background image: `src` and `srcset` of its element."""
 
     src: str
     srcset: str
@@ -60,19 +76,19 @@ class Backdrop:
 
 @frozen(kw_only=True)
 class Frame:
-    """What stands around every page of a session."""
+    """What surrounds every page of a session."""
 
     title: str
-    """Of the page and of the browser's window."""
+    """Title of the page and of the browser's window."""
     shop: str
     logo: str | None = None
     backdrop: Backdrop | None = None
     images: tuple[str, ...] = ()
-    """The URLs of all images, for the policy."""
+    """URLs of all images, for the policy."""
 
 
 UNKNOWN_PAGE = Frame(title="No such page", shop="Payment")
-"""Around a page that belongs to no session."""
+"""The frame of a page without a session."""
 
 
 @frozen(kw_only=True)
@@ -80,43 +96,25 @@ class PageView:
     """The page of an open session."""
 
     path: str
-    """Where the page is; its forms go below."""
+    """Path of the page; its forms post below it."""
     session_id: str
+    is_sample: bool
+    """True if nobody gave the sandbox the order of this payment session."""
     lines: tuple[LineView, ...]
-    subtotals: tuple[LabeledValue, ...]
-    """Empty where `show_subtotal_detail` is HIDE."""
-    total: str
+    subtotals: tuple[LabeledAmount, ...]
+    """Empty if `show_subtotal_detail` is HIDE."""
+    total: Amount
     total_size: str
-    """`long` or `longer` where it needs smaller figures to stand in one line, else empty."""
+    """`long` or `longer` if it needs a smaller font to fit in one line, else empty."""
     button: str
     categories: tuple[LabeledValue, ...]
-    """The payment methods to choose from: value and name. Empty for a KCO order, which has a choice of its own."""
+    """The payment methods to choose from: value and name. Empty for a KCO order, whose checkout has its own choice."""
     notice: str
-    """What became of an earlier attempt; empty where there was none."""
+    """The result of an earlier attempt; empty without one."""
     way_out: Action
     destinations: tuple[LabeledValue, ...]
-    """Where each ending leads the browser."""
+    """Where each ending sends the browser."""
     open_until: str
-
-
-@frozen(kw_only=True)
-class EndingView:
-    """A page that says how things stand: the generic page, or that of a session that is over."""
-
-    status: int
-    """Of HTTP."""
-    tone: str
-    """`good`, `bad` or `quiet`."""
-    heading: str
-    text: str
-    again: str = ""
-    """The label of the link back to the payment page; empty where there is no way back."""
-    onward: str | None = None
-    """A merchant URL to go on to."""
-    hint: str = ""
-    """Why the sandbox shows this."""
-    path: str = ""
-    session_id: str = ""
 
 
 _BUTTONS = {
@@ -141,110 +139,51 @@ _NOTICES = {
     SessionStatus.ERROR: "Something went wrong with the payment. You can try again.",
     SessionStatus.MANUAL_ID_CHECK: "The store is checking your identity.",
 }
-_UNKNOWN = EndingView(
-    status=404,
-    tone="quiet",
-    heading="There is no such page",
-    text="The link may have been cut off, or the sandbox was started anew since it was made.",
-    hint="Sessions live in the sandbox's memory only: create a new one.",
-)
-_EXPIRED = EndingView(
-    status=410,
-    tone="quiet",
-    heading="This payment link has expired",
-    text="Nothing was charged. Go back to the shop to order again.",
-    hint="A session ends an hour before its payment session, 47 hours after it was made. A read is answered 404.",
-)
-_ENDINGS = {
-    SessionStatus.COMPLETED: EndingView(
-        status=200, tone="good", heading="Payment complete", text="Thank you. The shop has your order."
-    ),
-    SessionStatus.FAILED: EndingView(
-        status=200, tone="bad", heading="Payment declined", text="Nothing was charged.", again="Try again"
-    ),
-    SessionStatus.ERROR: EndingView(
-        status=200,
-        tone="bad",
-        heading="Something went wrong",
-        text="A technical error stopped the payment. Nothing was charged.",
-        again="Try again",
-    ),
-    SessionStatus.BACK: EndingView(
-        status=200,
-        tone="quiet",
-        heading="Not paid yet",
-        text="You left the payment. Your order is still waiting for you.",
-        again="Return to the payment",
-    ),
-    SessionStatus.CANCELLED: EndingView(
-        status=410,
-        tone="quiet",
-        heading="Purchase cancelled",
-        text="Nothing was charged. This link is closed for good.",
-    ),
-    SessionStatus.DISABLED: EndingView(
-        status=410,
-        tone="quiet",
-        heading="This payment link is no longer active",
-        text="The shop has closed it. Nothing was charged.",
-        hint="The session was disabled through the API, which is for good.",
-    ),
-}
-_URL_OF_ENDING = {
-    SessionStatus.COMPLETED: "success",
-    SessionStatus.FAILED: "failure",
-    SessionStatus.ERROR: "error",
-    SessionStatus.BACK: "back",
-    SessionStatus.CANCELLED: "cancel",
-}
 
 
 def path_of(session: StoredSession) -> str:
-    """Where a session's page is."""
+    """Return the path of a session's page."""
     return f"/eu/hpp/payments/{session.page_id}"
 
 
 def is_open(session: StoredSession, now: dt.datetime) -> bool:
-    """True where there is something to pay."""
+    """Return True if the session can still be paid."""
     return not session.status.is_final and not session.is_expired(now)
 
 
-def has_ending(session: StoredSession, now: dt.datetime) -> bool:
-    """True where there is something to say beside the page."""
-    return session.status in _ENDINGS or session.is_expired(now)
-
-
 def frame(session: StoredSession, order: Order) -> Frame:
-    """What stands around every page of a session."""
+    """Return what surrounds every page of a session."""
     options = session.request.options or Options()
     backdrop = _backdrop(options.background_images or ())
     logo = options.logo_url or None
     if logo is not None and origin_of(logo) is None:
-        logo = None  # the policy cannot let it through
+        logo = None  # the policy cannot allow it
     return Frame(
         title=options.page_title or DEFAULT_TITLE,
-        shop=order.shop or _host(session) or "Your shop",
+        shop=order.shop or _domain(session) or "Your shop",
         logo=logo,
         backdrop=backdrop[0] if backdrop else None,
         images=(*((logo,) if logo else ()), *(backdrop[1] if backdrop else ())),
     )
 
 
-def page(session: StoredSession, order: Order) -> PageView:
-    """The page of an open session, as it is before it is opened."""
+def page(session: StoredSession, order: Order, *, is_sample: bool) -> PageView:
+    """Return the page of an open session, as it is before it is opened."""
     options = session.request.options or Options()
     hidden = options.show_subtotal_detail is ShowSubtotalDetail.HIDE
-    total = money(order.order_amount, order.currency)
+    total = Amount(order.order_amount, order.currency)
+    length = len(str(total))
     return PageView(
         path=path_of(session),
         session_id=session.session_id,
+        is_sample=is_sample,
         lines=tuple(
-            LineView(quantity=f"{line.quantity:,}", name=line.name, amount=money(line.total_amount, order.currency))
+            LineView(quantity=f"{line.quantity:,}", name=line.name, amount=Amount(line.total_amount, order.currency))
             for line in order.lines
         ),
         subtotals=() if hidden else tuple(_subtotals(order)),
         total=total,
-        total_size="" if len(total) <= _SHORT else "long" if len(total) <= _LONG else "longer",
+        total_size="" if length <= _SHORT_TOTAL else "long" if length <= _LONG_TOTAL else "longer",
         button=_BUTTONS[options.purchase_type or PurchaseType.BUY],
         categories=_categories(options) if session.is_kp else (),
         notice=_NOTICES.get(session.status, ""),
@@ -254,38 +193,15 @@ def page(session: StoredSession, order: Order) -> PageView:
     )
 
 
-def ending(session: StoredSession | None, now: dt.datetime, *, just_now: bool = False) -> EndingView:
-    """How things stand with a session that has nothing to pay now; None for one that was never there.
-
-    `just_now` is for the generic page: cancelling has worked, though the page is gone.
-    """
-    if session is None:
-        return _UNKNOWN
-    path, session_id = path_of(session), session.session_id
-    if session.is_expired(now) and session.status is not SessionStatus.COMPLETED:
-        return evolve(_EXPIRED, path=path, session_id=session_id)
-    shown = _ENDINGS[session.status]
-    name = _URL_OF_ENDING.get(session.status)
-    onward = None
-    if name is not None:
-        onward = session.filled(name) or (session.filled("failure") if name == "error" else None)
-    hint = shown.hint
-    if name is not None and onward is None:
-        names = "error or failure" if name == "error" else name
-        hint = f"The session gives no {names} URL, so the browser stays on this generic page."
-    status = 200 if just_now and session.status is SessionStatus.CANCELLED else shown.status
-    return evolve(shown, status=status, onward=onward, hint=hint, path=path, session_id=session_id)
-
-
 def _until(when: dt.datetime) -> str:
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
-def _subtotals(order: Order) -> Iterator[LabeledValue]:
-    yield LabeledValue("Subtotal", money(order.order_amount - order.order_tax_amount, order.currency))
+def _subtotals(order: Order) -> Iterator[LabeledAmount]:
+    yield LabeledAmount("Subtotal", Amount(order.order_amount - order.order_tax_amount, order.currency))
     for rate in sorted({line.tax_rate for line in order.lines}, reverse=True):
         tax = sum(line.total_tax_amount for line in order.lines if line.tax_rate == rate)
-        yield LabeledValue(f"VAT {percent(rate)}", money(tax, order.currency))
+        yield LabeledAmount(f"VAT {percent(rate)}", Amount(tax, order.currency))
 
 
 def _categories(options: Options) -> tuple[LabeledValue, ...]:
@@ -294,26 +210,31 @@ def _categories(options: Options) -> tuple[LabeledValue, ...]:
     return tuple(LabeledValue(str(category), _CATEGORIES[category]) for category in dict.fromkeys(chosen))
 
 
+def merchant_url(session: StoredSession, name: str) -> str | None:
+    """Return the merchant URL of an ending; an error without its own URL is a failure."""
+    return session.filled(name) or (session.filled("failure") if name == "error" else None)
+
+
 def _destinations_of(session: StoredSession) -> Iterator[LabeledValue]:
     way_out = ("Back", "back") if session.way_out is Action.BACK else ("Cancel", "cancel")
     for label, name in (("Paid", "success"), way_out, ("Declined", "failure"), ("Error", "error")):
-        url = session.filled(name) or (session.filled("failure") if name == "error" else None)
+        url = merchant_url(session, name)
         yield LabeledValue(label, "the generic page" if url is None else _address(url))
 
 
 def _address(url: str) -> str:
-    """A URL for people: host and path. The query may hold a secret."""
+    """Return host and path of a URL. The query may hold a secret."""
     shown = url.partition("://")[2].partition("?")[0].partition("#")[0].rpartition("@")[2]
     return shown if len(shown) <= _MAX_ADDRESS else shown[:_MAX_ADDRESS] + "…"
 
 
-def _host(session: StoredSession) -> str | None:
-    """The host of the first merchant URL that is given, where it is one that people would know."""
+def _domain(session: StoredSession) -> str | None:
+    """Return the domain of the first merchant URL, if it has one that people know."""
     urls = session.merchant_urls
     url = urls.success or urls.back or urls.cancel or urls.failure or urls.error or ""
     with contextlib.suppress(ValueError):
         host = URL(url).host or ""
-        if "." in host and not re.fullmatch(_NO_NAME, host):
+        if "." in host and not re.fullmatch(_NOT_A_DOMAIN, host):
             return host
     return None
 
@@ -322,7 +243,7 @@ def _backdrop(images: tuple[BackgroundImage, ...]) -> tuple[Backdrop, tuple[str,
     shown = [image for image in images[:MAX_IMAGES] if origin_of(image.url) is not None]
     if not shown:
         return None
-    # In srcset a comma ends a candidate; encoded it is the same address.
+    # A comma would end a candidate of srcset; percent-encoded it names the same resource.
     wide = [f"{image.url.replace(',', '%2C')} {image.width}w" for image in shown if image.width]
     plain = next((image.url for image in shown if not image.width), shown[0].url)
     return Backdrop(src=plain, srcset=", ".join(wide)), tuple(image.url for image in shown)

@@ -1,7 +1,7 @@
-"""The QR code of a session's page: a PNG at `qr_code_url`, public like the page itself.
+"""The QR code of a session's page: a public PNG at `qr_code_url`.
 
-The documents say no more than that every browser displays it. Chosen here: PNG, as a mail or a printer that shows it may
-know nothing else; 404 for a session that is unknown or expired.
+The documents only say that every browser displays it. Chosen here: PNG, because mail and print also show it; 404 if the
+session is unknown or expired.
 """
 
 import io
@@ -12,7 +12,7 @@ from kustom_hpp.sandbox.http.server import Server
 
 _PATH = "/eu/hpp/payments/{session_id}/qr"
 _SCALE = 8
-"""Pixels of one module of the code."""
+"""Pixels per module of the code."""
 
 
 def add_routes(app: web.Application, server: Server) -> None:
@@ -21,12 +21,12 @@ def add_routes(app: web.Application, server: Server) -> None:
     async def code(request: web.Request) -> web.Response:
         session = server.state.find(request.match_info["session_id"])
         if session is None:
-            return web.Response(status=404, text="There is no such session, or it has expired.\n")
+            return web.Response(status=404, text="The session does not exist or has expired.\n")
         try:
             image = _png(session.wire(server.base_url_for(request))["redirect_url"])
         except ImportError:
-            sentence = "QR codes need the library segno: install the extra with pip install 'kustom_hpp[sandbox]'\n"
-            return web.Response(status=501, text=sentence)
+            text = "QR codes need segno: pip install 'kustom_hpp[sandbox]'\n"
+            return web.Response(status=501, text=text)
         return web.Response(body=image, content_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
 
     app.router.add_get(_PATH, code)

@@ -1,11 +1,11 @@
-"""What a browser may do with a page: the Content-Security-Policy and its companions, and the addresses they name. No I/O.
+"""Security headers of the pages: the Content-Security-Policy and its companions. No I/O.
 
-Whatever a request or an order says is text on the page and nothing else: the policy holds even if a text got past the
-escaping. Source: www.w3.org/TR/CSP3.
+The texts of a request or an order are only text on a page. The policy holds even if one got past the escaping.
+Source: www.w3.org/TR/CSP3.
 
-Implementation note: Chromium applies `form-action` to the redirect that answers a form, and to those that follow it. So it
-names the merchant's addresses; and on loopback every port, as a shop on a desk has its front end on another one. A shop
-elsewhere whose URL redirects to another host is stopped there: the browser's console says so.
+Implementation note: Chromium applies `form-action` to the redirect that answers a form, and to the redirects after it. So
+the policy names the merchant's origins, and on loopback every port, because a shop in development has its front end on
+another one. A shop elsewhere that redirects to another host is blocked; the browser's console says so.
 """
 
 import contextlib
@@ -21,41 +21,38 @@ _HEADERS = (
     ("Cache-Control", "no-store"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
 )
-# A host that a policy can name. What it cannot: IPv6 addresses, names with underscores or odder characters, a `;` that
-# would end the directive and begin one of the merchant's own.
+# A host that a policy can name. It cannot name IPv6 addresses or names with an underscore, and a `;` would end the
+# directive and start one of the merchant's choice.
 _HOST = r"(?:[a-z0-9-]+\.)*[a-z0-9-]+"
 _LOOPBACK = r"localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|.+\.localhost"
 _MAX_HOST = 253
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
-def headers(
-    *, images: Iterable[str] = (), forms_to: Iterable[str] = (), scripts: bool = False
-) -> tuple[tuple[str, str], ...]:
-    """The headers of a page.
+def headers(*, images: Iterable[str] = (), forms_to: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a page.
 
     Args:
-        images: URLs of images that it shows, beside our own.
-        forms_to: URLs to which the answers to its forms lead, beside our own.
-        scripts: True where it has a script of ours, which may listen to us.
+        images: URLs of the images that it shows in addition to ours.
+        forms_to: URLs to which its forms redirect, in addition to ours.
 
     """
     sources = {
         "default-src": ["'none'"],
         "style-src": ["'self'"],
+        "script-src": ["'self'"],
+        "connect-src": ["'self'"],
         "img-src": ["'self'", *(origin for url in images if (origin := origin_of(url)))],
         "form-action": ["'self'", *(source for url in forms_to for source in _destinations(url))],
         "frame-ancestors": ["'none'"],
         "base-uri": ["'none'"],
     }
-    if scripts:
-        sources |= {"script-src": ["'self'"], "connect-src": ["'self'"]}
     policy = "; ".join(f"{name} {' '.join(dict.fromkeys(values))}" for name, values in sources.items())
     return (("Content-Security-Policy", policy), *_HEADERS)
 
 
 def origin_of(url: str) -> str | None:
-    """Scheme, host and port of a URL as a policy can name them; None where it cannot."""
+    """Return the origin of a URL; None if a policy cannot name it."""
     try:
         parsed = URL(url)
         host, port = (parsed.raw_host or "").lower(), parsed.explicit_port
@@ -69,16 +66,17 @@ def origin_of(url: str) -> str | None:
 def _destinations(url: str) -> list[str]:
     origin = origin_of(url)
     if origin is None:
-        # The form has to work, so everything of this scheme is let through.
+        # The form has to work, so the policy allows every URL of this scheme.
         return ["https:" if url.lower().startswith("https:") else "http:"]
     scheme, _, rest = origin.partition("://")
-    if re.fullmatch(_LOOPBACK, rest.partition(":")[0]):
-        return [f"{scheme}://{host}:*" for host in dict.fromkeys((rest.partition(":")[0], "localhost", "127.0.0.1"))]
+    host = rest.partition(":")[0]
+    if re.fullmatch(_LOOPBACK, host):
+        return [f"{scheme}://{name}:*" for name in dict.fromkeys((host, "localhost", "127.0.0.1"))]
     return [origin]
 
 
 def location(url: str) -> str:
-    """A merchant's URL for a Location header: what is not ASCII encoded as a browser does, all else as it was given."""
+    """Return a merchant's URL for a Location header: other than ASCII is encoded as in a browser, the rest is unchanged."""
     scheme, slashes, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if not authority.isascii():

@@ -1,4 +1,4 @@
-"""What all pages share: the templates, the static files, and answers to browsers."""
+"""What all pages share: templates, static files, and responses to a browser."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,11 @@ from kustom_hpp.sandbox.pages.security_headers import headers
 from kustom_hpp.sandbox.pages.templates import STATIC_PATH, NoTemplatesError, Renderer, StaticFile, static_files
 
 _DRAIN_TIMEOUT = 5.0
-"""Seconds that the body of a form may take until its connection is closed."""
+"""Seconds for the rest of a form's body until its connection is closed."""
 
 
 class Site:
-    """Pages of one sandbox. Files are read, and jinja2 is imported, when the first page is asked for."""
+    """The pages of one sandbox. The first page loads the files and imports jinja2."""
 
     def __init__(self) -> None:
         self._renderer: Renderer | None = None
@@ -24,11 +24,11 @@ class Site:
     def add_routes(self, app: web.Application) -> None:
         """Register the static files."""
         app.router.add_get(f"{STATIC_PATH}{{name}}", self._static)
-        # Asked for beside an image or a text, which cannot name an icon. Here, so that it is no request of the API.
+        # A browser asks for it when it shows an image or a text. Without a route it would count as an API request.
         app.router.add_get("/favicon.ico", self._static)
 
     async def renderer(self) -> Renderer:
-        """The templates.
+        """Return the templates.
 
         Raises:
             NoTemplatesError: jinja2 is not installed.
@@ -41,7 +41,7 @@ class Site:
     async def page(
         self, template: str, policy: Iterable[tuple[str, str]], *, status: int = 200, **values: Any
     ) -> web.Response:
-        """A page; without jinja2 a line that says what to install."""
+        """Return a page; without jinja2, a text that says what to install."""
         try:
             body = (await self.renderer()).page(template, **values)
         except NoTemplatesError as missing:
@@ -51,16 +51,16 @@ class Site:
     async def _static(self, request: web.Request) -> web.Response:
         if self._files is None:
             self._files = await asyncio.to_thread(static_files)
-        found = self._files.get(request.match_info.get("name", "icon.svg"))
-        if found is None:
+        file = self._files.get(request.match_info.get("name", "icon.svg"))
+        if file is None:
             return web.Response(status=404, text="no such file\n", headers=dict(headers()))
-        return web.Response(body=found.data, headers={**dict(headers()), "Content-Type": found.content_type})
+        return web.Response(body=file.data, headers={**dict(headers()), "Content-Type": file.content_type})
 
 
 async def respond_and_drain(request: web.Request, response: web.Response) -> web.StreamResponse:
-    """The answer to a form, whose body nobody needs: what has not come in yet is thrown away after the answer.
+    """Respond to a form, then discard the part of its body that has not arrived yet.
 
-    Closing with unread bytes would send RST, and that may destroy the answer on its way.
+    Closing a connection with unread bytes sends RST, which may destroy the response.
     """
     if request.content.is_eof():
         return response

@@ -1,4 +1,4 @@
-"""Templates and static files: read once from the package, kept in memory, written with every text escaped."""
+"""Templates and static files, read once from the package. Every text is escaped."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -11,8 +11,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MISSING = "This page needs jinja2: pip install 'kustom_hpp[sandbox]'"
-_HERE = "kustom_hpp.sandbox.pages"
+_PACKAGE = "kustom_hpp.sandbox.pages"
 STATIC_PATH = "/_sandbox/static/"
 _TYPES = MappingProxyType({".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"})
 
@@ -30,7 +29,7 @@ class StaticFile:
 
 
 class Renderer:
-    """The pages as bytes. Making it reads every file, so that nothing is read while somebody waits.
+    """The pages as bytes. The constructor reads every file, so that no request waits for the disk.
 
     Raises:
         NoTemplatesError: jinja2 is not installed.
@@ -41,12 +40,12 @@ class Renderer:
         try:
             import jinja2
         except ImportError:
-            raise NoTemplatesError(MISSING) from None
-        folder = resources.files(_HERE) / "templates"
+            raise NoTemplatesError("This page needs jinja2: pip install 'kustom_hpp[sandbox]'") from None
+        folder = resources.files(_PACKAGE) / "templates"
         sources = {entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir()}
         self._environment: Environment = jinja2.Environment(
             loader=jinja2.DictLoader(sources),
-            autoescape=True,  # always, whatever a template is called
+            autoescape=True,
             undefined=jinja2.StrictUndefined,
             auto_reload=False,
             trim_blocks=True,
@@ -57,17 +56,17 @@ class Renderer:
             self._environment.get_template(name)
 
     def page(self, template: str, **values: Any) -> bytes:
-        """One page, or a piece of one."""
+        """Return a page, or a part of one."""
         text = self._environment.get_template(template).render(values)
-        # Half a surrogate pair in somebody's text is no reason to have no page.
+        # A lone surrogate in a text must not break the page.
         return text.encode("utf-8", "replace")
 
 
 def static_files() -> Mapping[str, StaticFile]:
-    """Every static file by its name. What is not in here cannot be had, however its path is spelled."""
-    found = {}
-    for entry in (resources.files(_HERE) / "static").iterdir():
+    """Return the static files by name. A path that is not a key here does not exist."""
+    files = {}
+    for entry in (resources.files(_PACKAGE) / "static").iterdir():
         suffix = "." + entry.name.rpartition(".")[2]
         if suffix in _TYPES:
-            found[entry.name] = StaticFile(f"{_TYPES[suffix]}; charset=utf-8", entry.read_bytes())
-    return found
+            files[entry.name] = StaticFile(f"{_TYPES[suffix]}; charset=utf-8", entry.read_bytes())
+    return files
