@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -26,7 +27,7 @@ from typing import TypeVar
 from attrs import define, field
 
 import kustom_hpp as hpp
-from kustom_hpp.batch import Claim, Outcome, OutcomeState, SqliteJournal, run
+from kustom_hpp.batch import Claim, Claimed, Outcome, OutcomeState, SqliteJournal, run
 from kustom_hpp.sandbox import Sandbox
 from tests.batch.orders import rows, violations
 
@@ -101,12 +102,30 @@ class Watched(SqliteJournal):
         return self.phases.until_done("settle", super().settle(key, outcome))
 
 
+class Forgetful(SqliteJournal):
+    """The control: a journal that records nothing and says yes to every claim."""
+
+    phases: Phases
+
+    def claim(self, *_: object, **__: object) -> asyncio.Future[Claim]:
+        return _done(Claimed())
+
+    def settle(self, *_: object) -> asyncio.Future[None]:
+        return _done(None)
+
+
+def _done(value: T) -> asyncio.Future[T]:
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    future.set_result(value)
+    return future
+
+
 async def child(order: dict[str, str]) -> None:
     """Run the batch, and write a line for every outcome that is handed out."""
     phases = Phases(order["phases"])
     async with (
         hpp.HPPClient(order["api_key"], base_url=order["base_url"]) as client,
-        Watched(order["journal"], scope="kills") as journal,
+        JOURNALS[order["class"]](order["journal"], scope="kills") as journal,
     ):
         journal.phases = phases
 
@@ -122,14 +141,17 @@ async def child(order: dict[str, str]) -> None:
                 os.write(1, f"{json.dumps(told)}\n".encode())
 
 
+JOURNALS: dict[str, type[Watched | Forgetful]] = {"watched": Watched, "forgetful": Forgetful}
+
+
 # The parent.
 
 
 class Killer:
     """Runs batches, kills them, and judges."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path, seed: int) -> None:
-        self.sandbox, self.folder = sandbox, folder
+    def __init__(self, sandbox: Sandbox, folder: Path, seed: int, *, journal: str = "watched") -> None:
+        self.sandbox, self.folder, self.journal = sandbox, folder, journal
         self.dice = random.Random(seed)
         self.report = Report()
 
@@ -141,9 +163,10 @@ class Killer:
         record.clear()
         told: dict[str, tuple[str, str | None]] = {}
         for _ in range(2 if self.dice.random() < _TWICE else 1):
-            told |= await self._kill(prefix)
+            # The moment of a POST is a moment of flight: a few milliseconds later it may be any.
+            told |= await self.interrupt(prefix, [(0, self.dice.uniform(0, 0.02)), (signal.SIGKILL, 60.0)])
         await self.sandbox.settled(30)
-        outcomes = await self._resume(prefix)
+        outcomes = await self.resume(prefix)
         await self.sandbox.settled(30)
         base_url = self.sandbox.base_url
         broken = list(violations(outcomes, record.created, [row.key for row in rows(base_url, ROWS, prefix)]))
@@ -160,8 +183,8 @@ class Killer:
         report.most_in_doubt = max(report.most_in_doubt, doubts)
         report.broken += broken
 
-    async def _kill(self, prefix: str) -> dict[str, tuple[str, str | None]]:
-        """Run the child, kill it; what it handed out."""
+    async def interrupt(self, prefix: str, signals: list[tuple[int, float]]) -> dict[str, tuple[str, str | None]]:
+        """Run the child, and at a random moment send it signals, each followed by a wait; return what it handed out."""
         phases = self.folder / "phases"
         phases.write_bytes(bytes(len(PHASES)))
         order = {
@@ -170,6 +193,7 @@ class Killer:
             "journal": str(self.folder / f"{prefix}.db"),
             "phases": str(phases),
             "prefix": prefix,
+            "class": self.journal,
         }
         record = self.sandbox.record
         posts = record.counts.posts
@@ -182,10 +206,10 @@ class Killer:
         ending = asyncio.create_task(process.wait())
         reached = asyncio.create_task(record.wait_for(lambda seen: seen.counts.posts >= moment, 30))
         await asyncio.wait([reached, ending], return_when=asyncio.FIRST_COMPLETED)
-        # The moment of a POST is a moment of flight: a few milliseconds later it may be any.
-        await asyncio.wait([ending], timeout=self.dice.uniform(0, 0.02))
-        if process.returncode is None:
-            process.kill()
+        for number, seconds in signals:
+            if process.returncode is None:
+                process.send_signal(number)
+            await asyncio.wait([ending], timeout=seconds)
         await ending
         reached.cancel()
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
@@ -201,7 +225,7 @@ class Killer:
         whole = [json.loads(line) for line in lines if line.endswith("\n")]
         return {key: (state, identity) for key, state, identity in whole}
 
-    async def _resume(self, prefix: str) -> list[Outcome]:
+    async def resume(self, prefix: str) -> list[Outcome]:
         async with (
             hpp.HPPClient(self.sandbox.api_key, base_url=self.sandbox.base_url) as client,
             SqliteJournal(self.folder / f"{prefix}.db", scope="kills") as journal,
@@ -211,11 +235,11 @@ class Killer:
                 return [outcome async for outcome in outcomes]
 
 
-async def kill(kills: int, seed: int) -> Report:
+async def kill(kills: int, seed: int, *, journal: str = "watched") -> Report:
     """Kill so many times, and judge."""
     with tempfile.TemporaryDirectory() as folder:
         async with Sandbox() as sandbox:
-            killer = Killer(sandbox, Path(folder), seed)
+            killer = Killer(sandbox, Path(folder), seed, journal=journal)
             while killer.report.kills < kills and not killer.report.broken:
                 await killer.batch()
             return killer.report
