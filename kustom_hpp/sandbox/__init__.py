@@ -181,11 +181,23 @@ class Sandbox:
                 cancelled.
 
         """
+        return self.state.act(self._stored(session), Action(action))
+
+    def _stored(self, session: Session | StoredSession | str) -> StoredSession:
         session_id = session if isinstance(session, str) else session.session_id
         stored = self.state.sessions.get(session_id)
         if stored is None:
             raise LookupError(f"the sandbox has no session {session_id}")
-        return self.state.act(stored, Action(action))
+        return stored
+
+    def repeat_callback(self, session: Session | StoredSession | str) -> None:
+        """Send the newest status callback of a session again, with the same event id.
+
+        Raises:
+            LookupError: there is no such session here, or no callback has been sent for it.
+
+        """
+        self._updates.repeat(self._stored(session))
 
     def order(
         self, payment_session_url: str, *lines: OrderLine, currency: str = "SEK", shop: str | None = None

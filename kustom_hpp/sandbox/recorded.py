@@ -3,6 +3,7 @@
 Times are `time.monotonic()`, in seconds.
 """
 
+import datetime as dt
 import json
 import time
 from typing import Protocol
@@ -59,6 +60,8 @@ class RequestSeen:
     connection: int
     """The number of its connection."""
     at: float = field(factory=time.monotonic)
+    received_at: dt.datetime | None = None
+    """When its head came in, by the sandbox's clock."""
     method: str
     target: str
     """The request target as it stood in the request line."""
@@ -70,8 +73,12 @@ class RequestSeen:
     """True where the body was read to its end."""
     fault: Scripted | None = None
     """The fault that was chosen for it. One that commits does not bite on a request that is refused."""
+    rule: str = ""
+    """The rule that chose the fault, in words: its number and to which requests it applies."""
     status: int | None = None
     """The status that was answered; None where the answer has none, or where there was no answer."""
+    response: bytes = field(default=b"", repr=False)
+    """The response to a request that was refused or met a fault: its first 64 KiB, with status line and headers."""
     operation: str | None = None
     """The operation of the API that it asks for, as the client's method is called; None where it is none."""
     processed: bool = False

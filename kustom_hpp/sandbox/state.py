@@ -213,9 +213,17 @@ class State:
 
         return remove
 
-    def note(self, session: StoredSession, what: str, detail: str = "", *, status: SessionStatus | None = None) -> None:
+    def note(
+        self,
+        session: StoredSession,
+        what: str,
+        detail: str = "",
+        *,
+        status: SessionStatus | None = None,
+        failed: bool = False,
+    ) -> None:
         """Write a moment into a session's timeline and tell those who listen. `detail` must hold no secret."""
-        self._tell(session, Moment(at=self.clock.now(), what=what, detail=detail, status=status))
+        self._tell(session, Moment(at=self.clock.now(), what=what, detail=detail, status=status, failed=failed))
 
     def _tell(self, session: StoredSession, moment: Moment) -> None:
         session.note(moment)

@@ -14,6 +14,7 @@ Where the documents are silent, chosen here:
 """
 
 import asyncio
+import json
 import uuid
 from collections import deque
 
@@ -101,7 +102,23 @@ class Updates:
             return
         event_id = str(uuid.uuid4())
         body = dumps({"event_id": event_id, "session": session.details()})
-        event = _Event(session=session, status=str(moment.status), url=url, body=body, event_id=event_id)
+        self._add(_Event(session=session, status=str(moment.status), url=url, body=body, event_id=event_id))
+
+    def repeat(self, session: StoredSession) -> None:
+        """Make the newest call for a session again, with the same event id and body.
+
+        Raises:
+            LookupError: no call has been made for it.
+
+        """
+        made = next((made for made in reversed(self._record.callbacks) if made.session_id == session.session_id), None)
+        if made is None:
+            raise LookupError("no status callback has been made for this session")
+        status = str(json.loads(made.body)["session"]["status"])
+        self._add(_Event(session=session, status=status, url=made.url, body=made.body, event_id=made.event_id))
+
+    def _add(self, event: _Event) -> None:
+        session = event.session
         waiting = self._waiting.get(session.session_id)
         if waiting is not None:
             waiting.append(event)
@@ -144,10 +161,13 @@ class Updates:
         self._record.callback(
             event.session.session_id, event.event_id, attempt, event.url, event.body, status=status, error=error or None
         )
-        outcome = error or f"answered {status}"
-        detail = f"{event.status} to {masked_url(event.url)}: {outcome} (call {attempt} of at most {ATTEMPTS})"
-        self._state.note(event.session, "callback", detail)
-        return status is not None and 200 <= status < 300  # noqa: PLR2004
+        accepted = status is not None and 200 <= status < 300  # noqa: PLR2004
+        # The outcome comes first: what does not fit into a row is cut off at its end.
+        outcome = f"{error or status}, attempt {attempt} of {ATTEMPTS}"
+        self._state.note(
+            event.session, "callback", f"{outcome}: {event.status} to {masked_url(event.url)}", failed=not accepted
+        )
+        return accepted
 
     async def _post(self, event: _Event) -> int:
         url = URL(event.url)

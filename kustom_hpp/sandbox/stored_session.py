@@ -70,6 +70,8 @@ class Moment:
     """Plain text that holds no secret."""
     status: SessionStatus | None = None
     """The status that it brought; None where it changed none."""
+    failed: bool = False
+    """True for a status callback that the shop did not accept."""
 
 
 @define(kw_only=True, eq=False)

@@ -593,3 +593,26 @@ def test_which_faults_commit_is_as_it_was_decided() -> None:
     done_nevertheless |= {f"status_{status}" for status in (200, 202, 204, 205, 299)}
     refusals = {name for name in FAULTS if name.startswith(("status_", "redirect_", "retry_after_", "error_"))}
     assert {name for name in FAULTS if not FAULTS[name].commits} == nothing_done | refusals - done_nevertheless
+
+
+async def test_the_record_has_the_response_and_the_rule_of_a_request_that_met_a_fault(sandbox: Sandbox) -> None:
+    sandbox.fault("status_503", nth=2)
+    sandbox.fault("garbage", skip=2)
+    assert (await ask(sandbox)).status == 201
+    reply = await ask(sandbox)
+    raw = await exchange(sandbox)
+    healthy, refused, broken = sandbox.record.requests
+    assert (healthy.response, healthy.rule) == (b"", "")
+    assert (refused.response, refused.rule) == (reply.data, "rule 1: create_session, from number 2 on, once")
+    assert (broken.response, broken.rule) == (raw.data, "rule 2: create_session, from number 3 on")
+    assert None not in (healthy.received_at, refused.received_at, broken.received_at)
+
+
+async def test_the_record_has_the_response_of_a_refused_request_up_to_64_kib(sandbox: Sandbox) -> None:
+    assert (await ask(sandbox, request(sandbox, authorization="Basic nonsense"))).status == 401
+    sandbox.fault("error_huge~mib=1")
+    await exchange(sandbox)
+    refused, huge = sandbox.record.requests
+    assert refused.response.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    assert b'"error_code":"UNAUTHORIZED"' in refused.response
+    assert len(huge.response) == 65_536

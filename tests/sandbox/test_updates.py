@@ -137,8 +137,8 @@ async def test_what_was_told_is_in_the_record_and_the_timeline_without_secrets(h
     assert first.url == f"{shop.url}?secret=abc"
     assert first.at <= second.at
     assert [moment.detail for moment in hasty.state.sessions[session_id].timeline[-2:]] == [
-        f"IN_PROGRESS to {shop.url}?***: answered 500 (call 1 of at most 4)",
-        f"IN_PROGRESS to {shop.url}?***: answered 200 (call 2 of at most 4)",
+        f"500, attempt 1 of 4: IN_PROGRESS to {shop.url}?***",
+        f"200, attempt 2 of 4: IN_PROGRESS to {shop.url}?***",
     ]
     assert "secret=abc" not in repr((hasty.record.callbacks, hasty.state.sessions[session_id].timeline))
     assert hasty.record.counts.callbacks == 2
@@ -315,3 +315,17 @@ async def test_a_worker_that_never_ran_leaves_nothing(shop: Shop) -> None:
     sandbox.act(await made(sandbox, shop.url), "open")
     await sandbox.aclose()
     assert (shop.got, sandbox._updates.is_quiet) == ([], True)
+
+
+async def test_a_callback_can_be_repeated(shop: Shop, hasty: Sandbox) -> None:
+    session_id = await made(hasty, shop.url)
+    with pytest.raises(LookupError, match="no status callback"):
+        hasty.repeat_callback(session_id)
+    with pytest.raises(LookupError, match="no session nothing"):
+        hasty.repeat_callback("nothing")
+    hasty.act(session_id, "pay")
+    await calls(hasty, 2)
+    hasty.repeat_callback(session_id)
+    await calls(hasty, 3)
+    assert shop.bodies[2] == shop.bodies[1]
+    assert shop.statuses == ["IN_PROGRESS", "COMPLETED", "COMPLETED"]

@@ -60,6 +60,8 @@ class Call:
     """Reads the rest of the request and throws it away."""
     answered: Callable[[int], None]
     """Writes down which status was answered."""
+    record_response: Callable[[bytes], None]
+    """Records bytes of the response."""
 
     def answer(self) -> Answer:
         """What a healthy API would answer. For faults that commit."""
@@ -83,6 +85,7 @@ class Call:
         if isinstance(data, Answer):
             self.answered(data.status)
             data = data.encode()
+        self.record_response(data)
         await self.link.send(data)
 
 

@@ -2,12 +2,13 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from attrs import define, field, frozen, validators
 
+from kustom_hpp._redaction import masked_url
 from kustom_hpp.sandbox.faults import FAULTS, Fault, Stage, split
 
 CREATE, ANY = "create_session", "any"
@@ -68,6 +69,11 @@ class Rule:
         """True where it has bitten as often as it may."""
         times = self.where.times
         return (times is not None and self.bitten >= times) or (self.in_order and self.bitten >= len(self.faults))
+
+    @property
+    def when(self) -> str:
+        """To which requests it applies, in words: `create_session, from number 3 on, once`."""
+        return ", ".join(_when(self))
 
     @property
     def asks_for_url(self) -> bool:
@@ -168,20 +174,34 @@ class Script:
 
     def for_connection(self) -> Fault | None:
         """What the next connection meets."""
-        return self._first([rule for rule in self.rules if rule.on_connection], "", CREATE)
+        match = self._first([rule for rule in self.rules if rule.on_connection], "", CREATE)
+        return None if match is None else match[1]
 
-    def for_request(self, url: str | None, operation: str = CREATE) -> Fault | None:
-        """What the next request for an operation meets."""
+    def for_request(self, url: str | None, operation: str = CREATE) -> tuple[Rule, Fault] | None:
+        """Return the fault that the next request for an operation meets, and the rule that chose it."""
         return self._first([rule for rule in self.rules if not rule.on_connection], url or "", operation)
 
     @staticmethod
-    def _first(rules: list[Rule], url: str, operation: str) -> Fault | None:
+    def _first(rules: list[Rule], url: str, operation: str) -> tuple[Rule, Fault] | None:
         found = [(rule, chosen) for rule in rules if (chosen := rule.ask(url, operation))]
         if not found:
             return None
-        rule, chosen = found[0]
+        rule, (fault,) = found[0]
         rule.bitten += 1
-        return chosen[0]
+        return None if fault is None else (rule, fault)
+
+
+def _when(rule: Rule) -> Iterator[str]:
+    where = rule.where
+    yield "connections" if rule.on_connection else "any operation" if where.operation == ANY else where.operation
+    if where.only is not None:
+        yield f"for {masked_url(where.only).partition('?')[0].partition('#')[0].rstrip('/').rpartition('/')[2]}"
+    if where.skip:
+        yield f"from number {where.skip + 1:,} on"
+    if where.times is not None:
+        yield {1: "once", 2: "twice"}.get(where.times, f"{where.times:,} times")
+    if where.probability < 1:
+        yield f"with probability {where.probability:g}"
 
 
 def _read(what: str | Fault) -> tuple[Fault, dict[str, Any]]:

@@ -10,7 +10,7 @@ from attrs import Factory, define, field, frozen
 from kustom_hpp.models import MAX_BODY
 from kustom_hpp.sandbox.faults import Then
 from kustom_hpp.sandbox.http.connection import Link
-from kustom_hpp.sandbox.recorded import RequestSeen
+from kustom_hpp.sandbox.recorded import RAW_CAP, RequestSeen
 from kustom_hpp.sandbox.stored_session import StoredSession
 
 _LINGER = 5.0
@@ -125,3 +125,7 @@ class Exchange:
     def answered(self, status: int) -> None:
         """Write down what was answered."""
         self.seen.status = status
+
+    def record_response(self, data: bytes) -> None:
+        """Record bytes of the response, as far as the record has room for them."""
+        self.seen.response += data[: RAW_CAP - len(self.seen.response)]

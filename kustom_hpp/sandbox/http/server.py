@@ -93,8 +93,10 @@ class Server:
             exchange = request[_EXCHANGE]
             exchange.seen.operation = endpoint.name
             if self.script.rules:
-                fault = self.script.for_request(await self._url_of(exchange), endpoint.name)
-                if fault is not None:
+                match = self.script.for_request(await self._url_of(exchange), endpoint.name)
+                if match is not None:
+                    rule, fault = match
+                    exchange.seen.rule = f"rule {rule.number}: {rule.when}"
                     return await self._faulty(exchange, endpoint, fault)
             healthy = await self._commit(exchange, endpoint)
             if self.latency is not None:
@@ -116,7 +118,7 @@ class Server:
             return await self._guest(request, handler)
         task = current_task()
         seen = self.record.request(link.seen, request.method, request.raw_path, request.raw_headers)
-        seen.correlation_id = new_id()
+        seen.correlation_id, seen.received_at = new_id(), self.state.clock.now()
         exchange = request[_EXCHANGE] = Exchange(request=request, link=link, seen=seen)
         self.handlers.add(task)
         try:
@@ -222,6 +224,7 @@ class Server:
             sink=self.open_sink,
             discard=exchange.discard,
             answered=exchange.answered,
+            record_response=exchange.record_response,
         )
         return Written(await fault.kind.play(call, fault.args))
 
@@ -242,7 +245,9 @@ class Server:
 
     def _refusal(self, exchange: Exchange, refused: RefusedError) -> web.Response:
         what = answer.error(refused.status, refused.code, refused.messages, exchange.seen.correlation_id)
-        return self._response(exchange, what.with_headers(*refused.headers))
+        what = what.with_headers(*refused.headers)
+        exchange.record_response(what.encode())
+        return self._response(exchange, what)
 
     def _response(self, exchange: Exchange, what: Answer) -> web.Response:
         exchange.answered(what.status)

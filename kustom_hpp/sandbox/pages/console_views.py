@@ -17,7 +17,7 @@ from attrs import frozen
 
 from kustom_hpp._redaction import masked_url
 from kustom_hpp.models import SessionStatus
-from kustom_hpp.sandbox.faults.rules import ANY, Rule
+from kustom_hpp.sandbox.faults.rules import Rule
 from kustom_hpp.sandbox.limits import Bucket
 from kustom_hpp.sandbox.pages.payment_views import path_of
 from kustom_hpp.sandbox.recorded import RequestSeen
@@ -220,24 +220,10 @@ def _rule(rule: Rule) -> RuleView:
     what = (", then " if rule.in_order else " or ").join(names)
     return RuleView(
         what=what if len(what) <= _MAX_RULE_FAULTS else what[:_MAX_RULE_FAULTS] + "…",
-        when=", ".join(_when(rule)),
+        when=rule.when,
         met=f"met {rule.bitten:,} of {rule.seen:,}",
         spent=rule.spent,
     )
-
-
-def _when(rule: Rule) -> Iterator[str]:
-    """When a rule applies, in pieces: `read_session`, `from number 3 on`, `twice`, `with probability 0.1`."""
-    where = rule.where
-    yield "connections" if rule.on_connection else "any operation" if where.operation == ANY else where.operation
-    if where.only is not None:
-        yield f"for {_id_of(where.only)}"
-    if where.skip:
-        yield f"from number {where.skip + 1:,} on"
-    if where.times is not None:
-        yield {1: "once", 2: "twice"}.get(where.times, f"{where.times:,} times")
-    if where.probability < 1:
-        yield f"with probability {where.probability:g}"
 
 
 def failed_requests(requests: Iterable[RequestSeen], when: Callable[[float], dt.datetime]) -> tuple[FailedRequest, ...]:
