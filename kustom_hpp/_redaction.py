@@ -71,18 +71,16 @@ def mask_model(value: object) -> str:
 
 
 def describe_shape(value: object) -> str:
-    """What a value looks like, for an error text: never the value itself."""
+    """Return what a value looks like, in the words of JSON, for an error text: never the value itself."""
     if value is None or isinstance(value, bool):
-        return str(value)
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return f"text of {len(value)} characters"
-    if isinstance(value, int):
-        return f"a number of {len(str(abs(value))) if abs(value) < 10**18 else 'many'} digits"
+    if isinstance(value, (int, float)):
+        return "a number"
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}"
-    if isinstance(value, Mapping):
-        return f"an object of {len(value)} fields"
-    return f"a {type(value).__name__}"
+    return f"an object of {len(value)} fields" if isinstance(value, Mapping) else f"a {type(value).__name__}"
 
 
 def secrets_in_url(url: str) -> Iterator[str]:

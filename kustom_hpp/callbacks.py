@@ -16,8 +16,7 @@ from attrs import frozen
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import CallbackError, ConfigError
-from kustom_hpp.models import SessionDetails
-from kustom_hpp.models.fields import response_extra_field
+from kustom_hpp.models import SessionDetails, fields
 
 MAX_BODY = 65_536
 """Bytes of a body that is read; a real one has less than two thousand."""
@@ -36,7 +35,7 @@ class StatusUpdate:
     """The event's id: a repeated call has the same one. None where there is none to de-duplicate by."""
     session: SessionDetails | None = None
     """How the session stood; None says only that something changed: read the session."""
-    extra: dict[str, Any] = response_extra_field()
+    extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
 
 

@@ -197,8 +197,8 @@ def test_an_odd_id_does_not_matter_where_there_is_a_url():
 @pytest.mark.parametrize(
     ("bad", "shape"),
     [
-        (None, "None"),
-        (5, "a number of 1 digits"),
+        (None, "null"),
+        (5, "a number"),
         (b"s-1", "a bytes"),
         (EMAIL, "a EmailDistribution"),
         ({}, "an object of 0 fields"),

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from cattrs import Converter
 
 T = TypeVar("T")
-Hook = Callable[[Any, Any], Any]
+JsonObject = dict[str, Any]
+StructureHook = Callable[[Any, Any], Any]
 
 _BOM = b"\xef\xbb\xbf"
-_NOT_ON_THE_WIRE = ("extra", "info")
+_CLIENT_ONLY_FIELDS = frozenset({"extra", "info"})
+"""Fields of models that are not fields of the JSON."""
 
 
 def _json_library() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
@@ -50,12 +52,12 @@ class Codec:
 
     def __init__(self) -> None:
         self._dumps, self._loads = _json_library()
-        self._out = _unstructuring()
-        self._answers = _structuring(tolerant=True)
-        self._requests = _structuring(tolerant=False)
+        self._out = _unstructure_converter()
+        self._answers = _structure_converter(tolerant=True)
+        self._requests = _structure_converter(tolerant=False)
         # The two hooks of the path of every call, looked up once.
         self._create_request = self._out.get_unstructure_hook(models.CreateSessionRequest)
-        self._structure_hooks: dict[type, Hook] = {}
+        self._structure_hooks: dict[type, StructureHook] = {}
 
     def encode(self, request: models.CreateSessionRequest) -> bytes:
         """The JSON bytes of a request that has no problems."""
@@ -155,39 +157,44 @@ def codec() -> Codec:
     return Codec()
 
 
-# ------------------------------------------------------------------------------------------------------ to the wire
+# ------------------------------------------------------------------------------------------------------ model to JSON
 
 
-def _unstructuring() -> "Converter":
+def _unstructure_converter() -> "Converter":
     from cattrs import Converter
+    from cattrs.fns import identity
 
     converter = Converter()
     converter.register_unstructure_hook(dt.datetime, _date_text)
-    converter.register_unstructure_hook_factory(attrs.has, functools.partial(_unstructure_hook, converter))
+    # An enum value may be given as text, and both JSON libraries write a member as its text.
+    converter.register_unstructure_hook_func(_is_enum, identity)
+    converter.register_unstructure_hook_factory(_is_tuple, functools.partial(_list_hook, converter))
+    converter.register_unstructure_hook_factory(attrs.has, functools.partial(_object_hook, converter))
     for kind in get_args(models.Distribution):
         converter.register_unstructure_hook(kind, models.distribution_to_json)
     return converter
 
 
-def _unstructure_hook(converter: "Converter", cls: type) -> Callable[[Any], dict[str, Any]]:
-    """The fields that are not None, in the order of the class, and `extra` beside them.
+def _list_hook(converter: "Converter", kind: Any) -> Callable[[Any], list[Any]]:
+    hook = converter.get_unstructure_hook(get_args(kind)[0])
+    return lambda items: [hook(item) for item in items]
 
-    Implementation note: cattrs' own generator compares each field with its default, which for a nested object is a call of
-    its `__eq__`; on the path of every request that shows.
-    """
-    fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
-    hooks = [(field.name, _hook_or_none(converter, field.type)) for field in fields]
-    has_extra = "extra" in attrs.fields_dict(cls)
-    # In an answer `extra` may hold a known field, raw, of another type; in a request that would be a second one.
-    taken = frozenset(name for name, _ in hooks) if cls in _REQUESTS else frozenset[str]()
+
+def _object_hook(converter: "Converter", kind: type) -> Callable[[Any], dict[str, Any]]:
+    """Return cattrs' function for the fields that are not None, and add `extra`, which cattrs has no notion of."""
+    from cattrs.gen import make_dict_unstructure_fn, override
+
+    fields = attrs.fields_dict(attrs.resolve_types(kind))
+    left_out: dict[str, Any] = {name: override(omit=True) for name in _CLIENT_ONLY_FIELDS if name in fields}
+    convert: Callable[[Any], JsonObject] = make_dict_unstructure_fn(
+        kind, converter, _cattrs_omit_if_default=True, **left_out
+    )
+    # In a response, `extra` may hold a known field of another type, raw. In a request that would be a second field.
+    taken = fields.keys() - _CLIENT_ONLY_FIELDS if kind in _REQUESTS else frozenset[str]()
 
     def unstructure(value: Any) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
-        for name, hook in hooks:
-            item = getattr(value, name)
-            if item is not None:
-                plain[name] = item if hook is None else hook(item)
-        if has_extra and value.extra:
+        plain = convert(value)
+        if value.extra:
             if not taken.isdisjoint(value.extra):
                 msg = "extra holds a field of this release"
                 raise ValueError(msg)
@@ -200,151 +207,140 @@ def _unstructure_hook(converter: "Converter", cls: type) -> Callable[[Any], dict
 _REQUESTS = (models.CreateSessionRequest, models.MerchantUrls, models.Options, models.BackgroundImage)
 
 
-def _hook_or_none(converter: "Converter", kind: Any) -> Callable[[Any], Any] | None:
-    kind = _inner(kind)
-    if _is_plain(kind):
-        return None
-    return list if _is_tuple(kind) and _is_plain(get_args(kind)[0]) else converter.get_unstructure_hook(kind)
-
-
 def _date_text(value: dt.datetime) -> str:
-    """As the API writes dates: UTC with milliseconds and Z; finer only where the value is finer."""
+    """Return a date as the API writes it: UTC with milliseconds and Z; microseconds only if the value has some."""
     precision = "microseconds" if value.microsecond % 1000 else "milliseconds"
     return value.astimezone(dt.UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-# ---------------------------------------------------------------------------------------------------- from the wire
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
 
 
-_PLAIN = frozenset({str, int, bool, NoneType})
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
 
 
-def _is_plain(cls: Any) -> bool:
-    kinds = get_args(cls) if _is_optional(cls) else (cls,)
-    return all(kind in _PLAIN or (isinstance(kind, type) and issubclass(kind, StrEnum)) for kind in kinds)
+# ------------------------------------------------------------------------------------------------------ JSON to model
 
 
-def _is_tuple(cls: Any) -> bool:
-    return get_origin(cls) is tuple
+class _WrongTypeError(Exception):
+    """A known field has a JSON type that it should not have."""
 
 
-def _is_optional(cls: Any) -> bool:
-    return get_origin(cls) in (UnionType, Union)
+def _structure_converter(*, tolerant: bool) -> "Converter":
+    """Return a converter that never coerces: cattrs' own hooks would make "None" of null and "5" of 5.
 
-
-class _OtherTypeError(Exception):
-    """A known field came with a JSON type that it should not have."""
-
-
-def _structuring(*, tolerant: bool) -> "Converter":
-    """A converter whose hooks never coerce: cattrs' own would make "None" of null and "5" of 5.
-
-    Tolerant: what does not fit raises _OtherTypeError, and the object that holds it keeps it raw in `extra`. Else it
-    stays where it is, for `problems()` to name.
+    If it is tolerant, a value of the wrong type raises _WrongTypeError, and the object that contains it keeps it raw in
+    `extra`. Else the value stays in its field, for `problems()` to name.
     """
     from cattrs import Converter
 
     converter = Converter()
 
-    def misfit(value: Any) -> Any:
+    def on_wrong_type(value: Any) -> Any:
         if tolerant:
-            raise _OtherTypeError
+            raise _WrongTypeError
         return value
 
-    def absent(name: str, value: Any, misfitting: bool) -> Any:  # noqa: FBT001 - called in one place
+    def on_missing(name: str, value: Any, *, has_wrong_type: bool) -> Any:
         if tolerant:
-            why = "empty" if value == "" else "null or of another type" if misfitting else "missing"
-            msg = f"without {name} ({why})"
+            reason = "empty" if value == "" else "null or of another type" if has_wrong_type else "missing"
+            msg = f"without {name} ({reason})"
             raise ValueError(msg)
         return value
 
-    _register_values(converter, misfit)
-    converter.register_structure_hook_factory(attrs.has, lambda cls: _structure_hook(converter, cls, misfit, absent))
+    _register_values(converter, on_wrong_type)
+    converter.register_structure_hook_factory(
+        attrs.has, lambda kind: _structure_hook(converter, kind, on_wrong_type, on_missing)
+    )
     return converter
 
 
-def _register_values(converter: "Converter", misfit: Callable[[Any], Any]) -> None:
-    """The hooks for what objects are made of."""
+def _register_values(converter: "Converter", on_wrong_type: Callable[[Any], Any]) -> None:
+    """Register the hooks for the values in an object."""
 
     def whole(value: Any, _: Any) -> Any:  # JSON has one kind of numbers: 1280.0 is 1280
         is_whole = type(value) is int or (type(value) is float and value.is_integer())
-        return int(value) if is_whole else misfit(value)
+        return int(value) if is_whole else on_wrong_type(value)
 
     def enum(value: Any, kind: type[StrEnum]) -> Any:
         if not isinstance(value, str):
-            return misfit(value)
+            return on_wrong_type(value)
         return kind._value2member_map_.get(value, value)
 
     def date(value: Any, _: Any) -> Any:
         try:
             parsed = dt.datetime.fromisoformat(value)
-            # A time without its zone is no point in time: kept as text rather than guessed. One that UTC may not be able
-            # to say (in the first and the last year) could be neither compared nor written.
-            return parsed if parsed.tzinfo is not None and 1 < parsed.year < dt.MAXYEAR else misfit(value)
+            # A time without a zone is not a point in time, so it stays text. A time in the first or the last year may not
+            # exist in UTC: it could be neither compared nor written.
+            return parsed if parsed.tzinfo is not None and 1 < parsed.year < dt.MAXYEAR else on_wrong_type(value)
         except (TypeError, ValueError, OverflowError):
-            return misfit(value)
+            return on_wrong_type(value)
 
-    def many(cls: Any) -> Hook:
-        item_kind = get_args(cls)[0]
-        hook = converter.get_structure_hook(item_kind)
-        return lambda value, _: tuple(hook(v, item_kind) for v in value) if isinstance(value, list) else misfit(value)
+    def many(kind: Any) -> StructureHook:
+        of = get_args(kind)[0]
+        hook = converter.get_structure_hook(of)
+        return lambda value, _: tuple(hook(v, of) for v in value) if isinstance(value, list) else on_wrong_type(value)
 
-    converter.register_structure_hook(str, lambda value, _: value if type(value) is str else misfit(value))
+    converter.register_structure_hook(str, lambda value, _: value if type(value) is str else on_wrong_type(value))
     converter.register_structure_hook(int, whole)
     converter.register_structure_hook(dt.datetime, date)
-    # By class and not by a predicate: cattrs asks predicates last, and the hook of str would be that of every StrEnum too.
+    # By class and not by a predicate: cattrs asks predicates last, and the hook of str would serve every StrEnum too.
     converter.register_structure_hook(StrEnum, enum)
     converter.register_structure_hook_factory(_is_tuple, many)
 
 
-def _inner(kind: Any) -> Any:
-    """The type inside of an optional one."""
-    return next(arg for arg in get_args(kind) if arg is not NoneType) if _is_optional(kind) else kind
+def _strip_optional(kind: Any) -> Any:
+    """Return the type inside an optional one."""
+    if get_origin(kind) not in (UnionType, Union):
+        return kind
+    return next(arg for arg in get_args(kind) if arg is not NoneType)
 
 
-def _structure_hook(  # noqa: C901 - closures over what is known of the class: asking again for each answer would cost more
-    converter: "Converter", cls: type, misfit: Callable[[Any], Any], absent: Callable[[str, Any, bool], Any]
-) -> Hook:
-    fields = [field for field in attrs.fields(attrs.resolve_types(cls)) if field.name not in _NOT_ON_THE_WIRE]
-    hooks = {field.name: (converter.get_structure_hook(kind := _inner(field.type)), kind) for field in fields}
-    optional = frozenset(field.name for field in fields if _is_optional(field.type))
-    required = [field.name for field in fields if field.default is attrs.NOTHING]
-    # Most fields are texts, and their hooks would only look at the type: looked at here, without a call. The names are
-    # ours and not the answer's: those are interned, which makes the call of the class cheap.
-    texts = tuple(field.name for field in fields if field.type in (str, str | None))
-    others = tuple(name for name in hooks if name not in texts)
+def _structure_hook(
+    converter: "Converter", cls: type, on_wrong_type: Callable[[Any], Any], on_missing: Callable[..., Any]
+) -> StructureHook:
+    """Return a hook that keeps unknown fields, and fields of the wrong type, in `extra`: cattrs' own can only drop them."""
+    read_fields = _field_reader(converter, cls)
+    required = [item.name for item in attrs.fields(cls) if item.default is attrs.NOTHING]
 
-    def read(name: str, raw: Any, known: dict[str, Any], extra: dict[str, Any]) -> None:
-        if name not in hooks:
-            extra[name] = raw
-        elif raw is not None or name not in optional:
-            hook, kind = hooks[name]
-            try:
-                known[name] = hook(raw, kind)
-            except _OtherTypeError:
-                extra[name] = raw
-
-    def structure(value: Any, _: Any) -> Any:  # noqa: C901 - the same
+    def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
-            return misfit(value)
-        known: dict[str, Any] = {}
-        extra: dict[str, Any] = {}
-        found = 0
-        for name in texts:
-            if type(raw := value.get(name)) is str:
-                known[name] = raw
-                found += 1
-        for name in others:
-            if name in value:
-                read(name, value[name], known, extra)
-                found += 1
-        if found < len(value):  # a null, another type, or a newer field
-            for name, raw in value.items():
-                if name not in known and name not in others:
-                    read(name, raw, known, extra)
+            return on_wrong_type(value)
+        known, extra = read_fields(value)
         for name in required:
             if not known.get(name):
-                known[name] = absent(name, known.get(name), name in extra)
+                known[name] = on_missing(name, known.get(name), has_wrong_type=name in extra)
         return cls(**known, extra=extra)
 
     return structure
+
+
+def _field_reader(converter: "Converter", cls: type) -> Callable[[JsonObject], tuple[JsonObject, JsonObject]]:
+    """Return a function that splits a JSON object into the fields of a class, structured, and all others, raw."""
+    fields = {}
+    for item in attrs.fields(attrs.resolve_types(cls)):
+        if item.name not in _CLIENT_ONLY_FIELDS:
+            kind = _strip_optional(item.type)
+            # The name is the class's own and not the response's: it is interned, which makes the call of the class cheap.
+            fields[item.name] = (item.name, converter.get_structure_hook(kind), kind, kind is not item.type)
+
+    def read_fields(value: JsonObject) -> tuple[JsonObject, JsonObject]:
+        known: JsonObject = {}
+        extra: JsonObject = {}
+        for key, raw in value.items():
+            if (field := fields.get(key)) is None:
+                extra[key] = raw
+                continue
+            name, hook, kind, is_optional = field
+            if kind is str and type(raw) is str:  # most fields, without a call
+                known[name] = raw
+            elif raw is not None or not is_optional:
+                try:
+                    known[name] = hook(raw, kind)
+                except _WrongTypeError:
+                    extra[name] = raw
+        return known, extra
+
+    return read_fields

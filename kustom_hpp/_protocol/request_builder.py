@@ -25,7 +25,7 @@ from kustom_hpp.errors import (
     clean_text,
     error_for_status,
 )
-from kustom_hpp.models import CreateSessionRequest, Options, Session, secrets_in_request
+from kustom_hpp.models import CreateSessionRequest, Session, secrets_in_request
 from kustom_hpp.models.fast_validation import is_surely_valid
 
 MAX_ERROR_BODY = 64 * 1024
@@ -88,9 +88,7 @@ class Protocol:
             body = self._codec.encode(request)
         except (TypeError, ValueError, AttributeError, RecursionError):
             body = b""  # it has problems, or it could be written
-        options = request.options
-        texts = f"{request.profile_id}{options.page_title if type(options) is Options else ''}"
-        if is_surely_valid(body, texts) and self._is_of_this_place(request.payment_session_url):
+        if is_surely_valid(body) and self._is_of_this_place(request.payment_session_url):
             return body
         if problems := request.problems() or self._place_problems(request):
             del body  # out of the traceback's locals: it holds what the merchant URLs hold

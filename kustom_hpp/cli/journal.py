@@ -18,7 +18,7 @@ from kustom_hpp.cli.batch.output_lines import out_line
 from kustom_hpp.cli.console import CommandError, Exit, note, stdout, write_line
 from kustom_hpp.errors import HPPError, JournalError
 from kustom_hpp.models import Session
-from kustom_hpp.models.validation import check_url
+from kustom_hpp.models.urls import check_url
 
 _FLAG = Parameter(negative="")
 _SHOWN = 200
@@ -83,7 +83,7 @@ def resolve(
     session = None
     if created is not None and redirect_url is not None:
         found: list[tuple[str, str]] = []
-        check_url(found, "", "--redirect-url", redirect_url, required=True)
+        check_url(found, "--redirect-url", redirect_url)
         if found or not created.strip():
             msg = " ".join(found[0]) if found else "--created must be the session's id"
             raise CommandError(f"{msg}. Nothing was changed.", Exit.USAGE)

@@ -1,10 +1,10 @@
-"""Requests and answers as the API reference spells them: frozen values, no I/O, no codec.
+"""Requests and responses as the API reference spells them: frozen values, no I/O, no codec.
 
 Source: docs.kustom.co, "Create", "Read" and "Distribute an HPP session" (API version 1.1) for every field and enum, unless
 a line says otherwise.
 
-A request tells what is wrong with it (`problems()`: all of it at once, each with its JSON path) and what is odd but may be
-meant (`warnings()`). Neither ever shows a value. An answer is tolerant.
+A request lists its validation errors (`problems()`: all of them, each with its JSON path) and what is legal but suspicious
+(`warnings()`). Neither ever shows a value. A response is tolerant.
 """
 
 from kustom_hpp.models.distributions import (
@@ -17,8 +17,8 @@ from kustom_hpp.models.distributions import (
     distribution_to_json,
     secrets_in_distribution,
 )
+from kustom_hpp.models.fields import MAX_BODY
 from kustom_hpp.models.requests import (
-    MAX_BODY,
     BackgroundImage,
     CreateSessionRequest,
     MerchantUrls,

@@ -1,11 +1,9 @@
-"""What sends a session's link to the consumer: by e-mail, by SMS, or to an app by the code that it shows.
+"""Requests that send a session's link to the consumer: by e-mail, by SMS, or to an app by its code.
 
-Three values rather than one with a method: each has the fields that its method needs, and no other can be given. Contact
-data is personal data: no `repr` and no sentence shows it.
+There are three classes, because each method has fields of its own. Contact data is personal data: no `repr` and no sentence
+shows it.
 """
 
-import json
-import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias
@@ -14,15 +12,15 @@ from attrs import field, frozen
 
 from kustom_hpp._redaction import describe_shape, mask, secrets_in_extra
 from kustom_hpp.errors import InvalidRequestError
-from kustom_hpp.models.fields import extra_field
-from kustom_hpp.models.requests import MAX_BODY
-from kustom_hpp.models.validation import Problems, check_enum, check_extra, check_text, warn_extra
+from kustom_hpp.models import fields
+from kustom_hpp.models.field_kinds import ContactKind
+from kustom_hpp.models.validation import BLANKS, Problems, check_extra, warn_extra
 
 CONTACT = "contact_information"
-"""The object on the wire that holds what the method needs."""
+"""The JSON object that holds what the method needs."""
 
-_EMAIL = r"[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+"
-_PHONE = r"(?a)\+?[ ()./-]*\d[\d ()./-]*"
+_EMAIL = rf"[^@\u0000-\u0020\u007f{BLANKS}]+@[^@\u0000-\u0020\u007f{BLANKS}]+"
+_PHONE = r"\+?[ ()./-]*[0-9][0-9 ()./-]*"
 _COUNTRY = r"[A-Z]{2}"
 
 
@@ -32,100 +30,90 @@ class DistributionTemplate(StrEnum):
     INSTORE_PURCHASE = "INSTORE_PURCHASE"
 
 
+def _contact(pattern: str = "", rule: str = "", *, is_number: bool = False) -> dict[str, Any]:
+    return fields.kind(ContactKind(pattern=pattern, rule=rule, is_number=is_number))
+
+
 class _Distribution:
-    """What the three have in common."""
+    """What the three methods have in common."""
 
     __slots__ = ()
 
     method: ClassVar[str]
-    contact_fields: ClassVar[tuple[str, ...]]
     template: DistributionTemplate | None
     extra: dict[str, Any]
 
     def problems(self) -> tuple[tuple[str, str], ...]:
-        """All that the documents forbid, as (JSON path, sentence); empty where the request may be sent.
+        """Return everything that the API's documents forbid, as (JSON path, sentence); empty if the request is valid.
 
-        The sentences tell the shape of a value and the way out, never the value.
+        A sentence describes the shape of a value and the remedy. It never contains the value.
         """
-        found: Problems = []
-        self._check(found)
-        check_enum(found, "", "template", self.template, DistributionTemplate)
-        _check_extra(found, self)
-        if not found and (size := _wire_size(self)) > MAX_BODY:
-            found.append(("$", f"is {size:,} bytes of JSON; the API takes at most {MAX_BODY:,}: shorten its texts"))
-        return tuple(found)
+        problems: Problems = []
+        declared = fields.declared(type(self))
+        contact = [item for item in declared if isinstance(item.kind, ContactKind)]
+        fields.check_fields(problems, f"{CONTACT}.", self, contact)
+        fields.check_fields(problems, "", self, (item for item in declared if item not in contact))
+        _check_extra(problems, self)
+        if not problems:
+            fields.check_size(problems, distribution_to_json(self))
+        return tuple(problems)
 
     def warnings(self) -> tuple[tuple[str, str], ...]:
-        """All that is odd but may be meant, as (JSON path, sentence). Nothing here keeps the request from being sent."""
-        found: Problems = []
-        self._warn(found)
+        """Return everything that is legal but suspicious, as (JSON path, sentence). The client sends such a request."""
+        warnings: Problems = []
+        self._warn(warnings)
         if isinstance(self.extra, dict):
-            warn_extra(found, "", (name for name in self.extra if name != CONTACT), (CONTACT, "template"))
+            warn_extra(warnings, "", (name for name in self.extra if name != CONTACT), (CONTACT, "template"))
             contact = self.extra.get(CONTACT)
             if isinstance(contact, dict):
-                # Another method's field is none that is new: the reference's own example has an address beside a phone.
-                newer = (name for name in contact if name not in _CONTACT_FIELDS)
-                warn_extra(found, f"{CONTACT}.", newer, _CONTACT_FIELDS)
-        return tuple(found)
+                # The field of another method is not new: the API reference's own example has an address and a phone.
+                known = [name for kind in METHODS.values() for name in contact_fields(kind)]
+                warn_extra(warnings, f"{CONTACT}.", (name for name in contact if name not in known), known)
+        return tuple(warnings)
 
-    def _check(self, found: Problems) -> None:
-        raise NotImplementedError
-
-    def _warn(self, found: Problems) -> None:
-        """Nothing is odd about most."""
+    def _warn(self, warnings: Problems) -> None:
+        """Append what is suspicious about the method."""
 
 
 @frozen(slots=True)
 class EmailDistribution(_Distribution):
     """Send the link by e-mail, in the session's language.
 
-    Wire shape: `{"method": "email", "contact_information": {"email": ...}}`. The address prefills the page too. At the
-    playground 100 e-mails a day go out.
+    Wire shape: `{"method": "email", "contact_information": {"email": ...}}`. The address prefills the page too. The
+    playground sends 100 e-mails a day.
     """
 
     method: ClassVar[str] = "email"
-    contact_fields: ClassVar[tuple[str, ...]] = ("email",)
 
-    email: str = field(repr=mask)
-    """The address; the API looks at it before it answers, and refuses a bad one."""
-    template: DistributionTemplate | None = field(default=None, kw_only=True)
-    extra: dict[str, Any] = extra_field()
-    """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
-
-    def _check(self, found: Problems) -> None:
-        if _is_text(found, "email", self.email) and not re.fullmatch(_EMAIL, self.email):
-            found.append((f"{CONTACT}.email", f"must be an address like name@host, got {describe_shape(self.email)}"))
+    email: str = field(repr=mask, metadata=_contact(_EMAIL, "an address like name@host"))
+    """The address; the API checks it before it responds, and refuses an invalid one."""
+    template: DistributionTemplate | None = fields.enum(DistributionTemplate, kw_only=True)
+    extra: dict[str, Any] = fields.extra()
+    """Fields newer than this release, sent unchanged; `contact_information` in it holds more of the contact."""
 
 
 @frozen(slots=True)
 class SmsDistribution(_Distribution):
     """Send the link by SMS, in the session's language.
 
-    Wire shape: `{"method": "sms", "contact_information": {"phone": ..., "phone_country": ...}}`. In the reference of the
-    API, but no longer in its guide: it may be refused.
+    Wire shape: `{"method": "sms", "contact_information": {"phone": ..., "phone_country": ...}}`. The API's reference has this
+    method, its guide no longer: it may be refused.
     """
 
     method: ClassVar[str] = "sms"
-    contact_fields: ClassVar[tuple[str, ...]] = ("phone", "phone_country")
 
-    phone: str = field(repr=mask)
+    phone: str = field(repr=mask, metadata=_contact(_PHONE, "digits, optionally with +", is_number=True))
     """The number as it is dialled in `phone_country`, or with + and the country's code."""
-    phone_country: str = field(repr=mask)
+    phone_country: str = field(
+        repr=mask, metadata=_contact(_COUNTRY, 'two capital letters (ISO 3166-1 alpha-2, like "SE")')
+    )
     """ISO 3166-1 alpha-2, in capitals: "SE"."""
-    template: DistributionTemplate | None = field(default=None, kw_only=True)
-    extra: dict[str, Any] = extra_field()
-    """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
+    template: DistributionTemplate | None = fields.enum(DistributionTemplate, kw_only=True)
+    extra: dict[str, Any] = fields.extra()
+    """Fields newer than this release, sent unchanged; `contact_information` in it holds more of the contact."""
 
-    def _check(self, found: Problems) -> None:
-        if _is_text(found, "phone", self.phone) and not re.fullmatch(_PHONE, self.phone):
-            found.append((f"{CONTACT}.phone", f"must be digits, perhaps with +, got {describe_shape(self.phone)}"))
-        country = self.phone_country
-        if _is_text(found, "phone_country", country) and not re.fullmatch(_COUNTRY, country):
-            sentence = f'must be two capital letters (ISO 3166-1 alpha-2, like "SE"), got {describe_shape(country)}'
-            found.append((f"{CONTACT}.phone_country", sentence))
-
-    def _warn(self, found: Problems) -> None:
-        found.append(("method", "is sms, which the API's guide names no longer: it may be refused"))
+    def _warn(self, warnings: Problems) -> None:
+        warnings.append(("method", "is sms, which the API's guide no longer names: it may be refused"))
 
 
 @frozen(slots=True)
@@ -136,16 +124,12 @@ class TokenDistribution(_Distribution):
     """
 
     method: ClassVar[str] = "token"
-    contact_fields: ClassVar[tuple[str, ...]] = ("access_id",)
 
-    access_id: str = field(repr=mask)
-    """What the QR code says, unchanged."""
-    template: DistributionTemplate | None = field(default=None, kw_only=True)
-    extra: dict[str, Any] = extra_field()
-    """Fields newer than this release, sent as they are; `contact_information` in it holds more of the contact."""
-
-    def _check(self, found: Problems) -> None:
-        _is_text(found, "access_id", self.access_id)
+    access_id: str = field(repr=mask, metadata=_contact())
+    """The content of the QR code, unchanged."""
+    template: DistributionTemplate | None = fields.enum(DistributionTemplate, kw_only=True)
+    extra: dict[str, Any] = fields.extra()
+    """Fields newer than this release, sent unchanged; `contact_information` in it holds more of the contact."""
 
 
 Distribution: TypeAlias = EmailDistribution | SmsDistribution | TokenDistribution
@@ -154,95 +138,78 @@ Distribution: TypeAlias = EmailDistribution | SmsDistribution | TokenDistributio
 METHODS: dict[str, type[Distribution]] = {
     kind.method: kind for kind in (EmailDistribution, SmsDistribution, TokenDistribution)
 }
-"""The class for each `method` on the wire."""
+"""The class for each `method` in the JSON."""
 
-_CONTACT_FIELDS = ("email", "phone", "phone_country", "access_id")
+
+def contact_fields(kind: type[_Distribution]) -> list[str]:
+    """Return the names of the fields in `contact_information`."""
+    return [item.name for item in fields.declared(kind) if isinstance(item.kind, ContactKind)]
 
 
 def distribution_to_json(request: _Distribution) -> dict[str, Any]:
-    """A distribution as plain JSON values, as the API spells it; `extra` beside and inside of `contact_information`."""
+    """Return a distribution as plain JSON values; `extra` goes next to and into `contact_information`."""
     extra = dict(request.extra)
-    contact = {name: getattr(request, name) for name in request.contact_fields} | extra.pop(CONTACT, {})
+    contact = {name: getattr(request, name) for name in contact_fields(type(request))} | extra.pop(CONTACT, {})
     template = {} if request.template is None else {"template": request.template}
     return {"method": request.method, CONTACT: contact, **template, **extra}
 
 
 def distribution_from_json(value: Any) -> Distribution:
-    """A distribution from plain JSON values, strictly: as the sandbox and the command line read it.
+    """Return a distribution from plain JSON values, strictly, as the sandbox and the command line read it.
 
-    Unknown fields are kept in `extra`.
+    Unknown fields go into `extra`.
 
     Raises:
         InvalidRequestError: with every problem and its path.
 
     """
     if not isinstance(value, dict):
-        raise InvalidRequestError(problems=(("$", f"must be a JSON object, got a {type(value).__name__}"),))
-    found: Problems = []
+        raise InvalidRequestError(problems=(("$", f"must be a JSON object, got {describe_shape(value)}"),))
+    problems: Problems = []
     method, contact, template = value.get("method"), value.get(CONTACT), value.get("template")
     kind = METHODS.get(method) if isinstance(method, str) else None
     if kind is None:
-        found.append(("method", f"must be one of {', '.join(METHODS)}, got {describe_shape(method)}"))
+        problems.append(("method", f"must be one of {', '.join(METHODS)}, got {describe_shape(method)}"))
     if not isinstance(contact, dict):
-        found.append((CONTACT, f"must be an object, got {describe_shape(contact)}"))
+        problems.append((CONTACT, f"must be an object, got {describe_shape(contact)}"))
     if kind is None or not isinstance(contact, dict):
-        raise InvalidRequestError(problems=tuple(found))
-    more = {name: contact[name] for name in contact if name not in kind.contact_fields}
+        raise InvalidRequestError(problems=tuple(problems))
+    names = contact_fields(kind)
+    more = {name: contact[name] for name in contact if name not in names}
     extra = {name: value[name] for name in value if name not in ("method", CONTACT, "template")}
     templates = DistributionTemplate._value2member_map_
-    make: Any = kind  # its fields are named by the class itself
-    request: Distribution = make(
-        **{name: contact.get(name) for name in kind.contact_fields},
+    create: Any = kind  # the names of its fields are known only here
+    request: Distribution = create(
+        **{name: contact.get(name) for name in names},
         template=templates.get(template, template) if isinstance(template, str) else template,
         extra=extra | ({CONTACT: more} if more else {}),
     )
-    if problems := request.problems():
-        raise InvalidRequestError(problems=problems)
+    if invalid := request.problems():
+        raise InvalidRequestError(problems=invalid)
     return request
 
 
 def secrets_in_distribution(request: Distribution) -> Iterator[str]:
-    """What must not show up again in an error: the contact, and the texts of extra fields.
-
-    Servers spell a number their own way, so that its digits are hidden too. Fewer than four characters would be found in
-    every other word.
-    """
-    contact = [getattr(request, name) for name in request.contact_fields]
-    if isinstance(request, SmsDistribution):
-        contact.append("".join(re.findall(r"(?a)\d", request.phone)).lstrip("0"))
-    yield from (text for text in contact if len(text) >= _SECRET_LENGTH)
+    """Yield the texts in a distribution that an error must not show: the contact, and texts of extra fields."""
+    for item in fields.declared(type(request)):
+        yield from item.kind.secrets(getattr(request, item.name))
     yield from secrets_in_extra(request.extra)
 
 
-_SECRET_LENGTH = 4
-
-
-def _wire_size(request: _Distribution) -> int:
-    return len(json.dumps(distribution_to_json(request), ensure_ascii=False, separators=(",", ":")).encode())
-
-
-def _is_text(found: Problems, name: str, value: object) -> bool:
-    """Whether there is text to look at; what is wrong otherwise is found."""
-    before = len(found)
-    if value is None or value == "":
-        found.append((f"{CONTACT}.{name}", f"is required, got {describe_shape(value)}"))
-    else:
-        check_text(found, f"{CONTACT}.", name, value)
-    return len(found) == before
-
-
-def _check_extra(found: Problems, request: _Distribution) -> None:
+def _check_extra(problems: Problems, request: _Distribution) -> None:
     extra, owner = request.extra, type(request).__name__
     contact = extra.get(CONTACT, {}) if isinstance(extra, dict) else {}
     if not isinstance(contact, dict):
-        found.append(
-            (f"extra.{CONTACT}", f"must be a dict of field names to JSON values, got {describe_shape(contact)}")
-        )
+        sentence = f"must be a dict of field names to JSON values, got {describe_shape(contact)}"
+        problems.append((f"extra.{CONTACT}", sentence))
         contact = {}
-    for name in request.contact_fields:
+    for name in contact_fields(type(request)):
         if name in contact:
-            found.append((f"extra.{CONTACT}.{name}", f"is a field of this release: give it as {owner}({name}=...)"))
+            sentence = f"is a field of this release: pass it as {owner}({name}=...)"
+            problems.append((f"extra.{CONTACT}.{name}", sentence))
     if isinstance(extra, dict) and "method" in extra:
-        found.append(("extra.method", f"is {request.method} by the class {owner}: take the class of the other method"))
+        problems.append(
+            ("extra.method", f"is {request.method} in the class {owner}: use the class of the other method")
+        )
         extra = {name: value for name, value in extra.items() if name != "method"}
-    check_extra(found, "", extra, ("template", "extra"), owner)
+    check_extra(problems, "", extra, ("template", "extra"), owner)

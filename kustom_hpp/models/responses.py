@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from kustom_hpp._messages import CallInfo
 from kustom_hpp._redaction import mask_url
-from kustom_hpp.models.fields import response_extra_field, sensitive_field, url_field
+from kustom_hpp.models import fields
 
 
 class SessionStatus(StrEnum):
@@ -49,11 +49,11 @@ _FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.DISABL
 class DistributionModule:
     """`distribution_module` of a session: a link for in-store use."""
 
-    token: str | None = sensitive_field()
-    standalone_url: str | None = url_field()
+    token: str | None = fields.sensitive()
+    standalone_url: str | None = fields.response_url(template=True)
     """A public page; contains `{{profile_id}}` and `{{view_id}}` for the caller to fill."""
-    generation_url: str | None = url_field()
-    extra: dict[str, Any] = response_extra_field()
+    generation_url: str | None = fields.response_url()
+    extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
 
 
@@ -68,17 +68,17 @@ class Session:
     session_id: str
     redirect_url: str = field(repr=mask_url)
     """The page to send the consumer to."""
-    session_url: str | None = url_field()
+    session_url: str | None = fields.response_url()
     """API URL of the session (needs credentials)."""
-    distribution_url: str | None = url_field()
+    distribution_url: str | None = fields.response_url()
     """API URL to send the link by e-mail or SMS (needs credentials)."""
-    qr_code_url: str | None = url_field()
+    qr_code_url: str | None = fields.response_url()
     """Public URL of a QR code image of the page."""
-    manual_identification_check_url: str | None = url_field()
+    manual_identification_check_url: str | None = fields.response_url()
     expires_at: dt.datetime | None = None
     """When the session ends (aware). A KCO order lives 48 hours, its HPP session one hour less."""
     distribution_module: DistributionModule | None = None
-    extra: dict[str, Any] = response_extra_field()
+    extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
     info: CallInfo = field(default=CallInfo(), eq=False)
     """How the call went; not part of the wire shape and not compared."""
@@ -93,13 +93,13 @@ class Session:
 class Customer:
     """Who paid: personal data, so the `repr` tells of each field only whether it is there. Keep it out of logs."""
 
-    date_of_birth: str | None = sensitive_field()
+    date_of_birth: str | None = fields.sensitive()
     """As YYYY-MM-DD; as text, since in `customer_obfuscated` it has stars in it."""
-    family_name: str | None = sensitive_field()
-    given_name: str | None = sensitive_field()
-    national_identification_number: str | None = sensitive_field()
-    title: str | None = sensitive_field()
-    extra: dict[str, Any] = response_extra_field()
+    family_name: str | None = fields.sensitive()
+    given_name: str | None = fields.sensitive()
+    national_identification_number: str | None = fields.sensitive()
+    title: str | None = fields.sensitive()
+    extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
 
 
@@ -107,7 +107,7 @@ class Customer:
 class ManualIdentification:
     """`manual_identification` of a session: an identity check in the store (status MANUAL_ID_CHECK)."""
 
-    challenge: str | None = sensitive_field()
+    challenge: str | None = fields.sensitive()
     """What the consumer shows, for example "A78"."""
     customer: Customer | None = None
     """Only in the older reference of the API."""
@@ -115,7 +115,7 @@ class ManualIdentification:
     """The consumer with most letters replaced by stars; not every field is there."""
     expires_at: dt.datetime | None = None
     """When the check ends (aware)."""
-    extra: dict[str, Any] = response_extra_field()
+    extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
 
 
@@ -137,7 +137,7 @@ class SessionDetails:
     """When the status changed last (aware)."""
     expires_at: dt.datetime | None = None
     """When the session ends (aware). A read answers 404 from then on: a `NotFoundError`."""
-    authorization_token: str | None = sensitive_field()
+    authorization_token: str | None = fields.sensitive()
     """Of a KP session paid with `place_order_mode` NONE: what the order is placed with, within 60 minutes."""
     order_id: str | None = None
     """The order that was paid: of a KCO session, and of a KP session that places the order itself."""
@@ -145,7 +145,7 @@ class SessionDetails:
     """The short reference that people read to each other."""
     customer: Customer | None = None
     manual_identification: ManualIdentification | None = None
-    extra: dict[str, Any] = response_extra_field()
+    extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
     info: CallInfo = field(default=CallInfo(), eq=False)
     """How the call went; not part of the wire shape and not compared."""

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from attrs import define, field
 
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
-from kustom_hpp.sandbox.endpoints.request_rules import Asked
 from kustom_hpp.sandbox.orders import Orders
 from kustom_hpp.sandbox.stored_session import (
     ORDER_LIFE,
@@ -101,15 +100,14 @@ class State:
         self._remember = remember
         self._listeners: list[Listener] = []
 
-    def create(self, request: CreateSessionRequest | Asked) -> StoredSession | None:
+    def create(self, request: CreateSessionRequest) -> StoredSession | None:
         """Make and keep an HPP session; None where its payment session has expired or is completed."""
         now = self.clock.now()
-        asked = request if isinstance(request, Asked) else Asked.of(request)
-        url = asked.payment_session_url
+        url = request.payment_session_url
         known = self.payment_sessions.get(url)
         if known is not None and (known.completed or known.expires_at <= now):
             return None
-        session = new_session(asked, now)
+        session = new_session(request, now)
         self.sessions[session.session_id] = self._pages[session.page_id] = session
         if known is None:
             known = self.payment_sessions[url] = PaymentSession(expires_at=now)

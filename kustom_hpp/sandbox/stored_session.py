@@ -22,7 +22,6 @@ from urllib.parse import quote, unquote
 from attrs import define, field, frozen
 
 from kustom_hpp.models import CreateSessionRequest, MerchantUrls, PlaceOrderMode, SessionStatus
-from kustom_hpp.sandbox.endpoints.request_rules import Asked
 
 ORDER_LIFE = dt.timedelta(hours=48)
 """How long a payment session lives. Source: docs.kustom.co, errors in checkout."""
@@ -81,7 +80,8 @@ class StoredSession:
     session_id: str
     page_id: str
     """What stands at the end of `redirect_url`."""
-    asked: Asked = field(repr=False)
+    request: CreateSessionRequest = field(repr=False)
+    """What it was created with."""
     created_at: dt.datetime
     expires_at: dt.datetime
     token: str = field(repr=False)
@@ -101,14 +101,9 @@ class StoredSession:
     """What happened to it, oldest first; of very many moments the creation and the newest."""
 
     @property
-    def request(self) -> CreateSessionRequest:
-        """What it was created with."""
-        return self.asked.request
-
-    @property
     def payment_session_url(self) -> str:
         """The KCO order or KP session that it hosts."""
-        return self.asked.payment_session_url
+        return self.request.payment_session_url
 
     @property
     def is_kp(self) -> bool:
@@ -247,13 +242,13 @@ def new_token(chance: bytes | None = None) -> str:
     return (os.urandom(_TOKEN) if chance is None else chance).translate(_BASE62).decode()
 
 
-def new_session(asked: Asked, now: dt.datetime) -> StoredSession:
+def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSession:
     """A session with new ids, which nothing remembers yet."""
     chance = os.urandom(16 + _PAGE + _TOKEN)
     return StoredSession(
         session_id=new_id(chance[:16]),
         page_id=chance[16 : 16 + _PAGE].translate(_BASE62).decode(),
-        asked=asked,
+        request=request,
         created_at=now,
         updated_at=now,
         expires_at=now + _LIFE,

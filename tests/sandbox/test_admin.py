@@ -221,10 +221,10 @@ async def test_of_very_many_the_newest_are_told(sandbox: Sandbox, tell: Admin, m
             {"fault": 5, "nth": "2", "times": True, "skip": 1.5, "probability": [], "only": {}, "nope": 1},
             [
                 "nope: there is no such field; there are fault, nth, times, skip, probability, seed, operation, only",
-                "fault: must be the spelling of a fault, or a list of such and nulls, got a number of 1 digits",
+                "fault: must be the spelling of a fault, or a list of such and nulls, got a number",
                 "nth: must be a whole number, got text of 1 characters",
-                "times: must be a whole number, got True",
-                "skip: must be a whole number, got a float",
+                "times: must be a whole number, got true",
+                "skip: must be a whole number, got a number",
                 "probability: must be a number, got .*",
                 "only: must be text, got .*",
             ],

@@ -20,7 +20,6 @@ import kustom_hpp.sandbox.faults
 from kustom_hpp import models
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.endpoints.request_rules import Asked
 from kustom_hpp.sandbox.endpoints.sessions import _created_json
 from kustom_hpp.sandbox.stored_session import new_id, new_session
 from tests.sandbox.support import ORDER, PATH, Wire, ask, basic, order, request
@@ -446,7 +445,7 @@ async def test_other_names_of_this_machine(host: str) -> None:
 )
 def test_the_json_of_a_create_is_that_of_its_session(base_url: str) -> None:
     for url in (ORDER, order(1)):
-        session = new_session(Asked(url, b""), dt.datetime.now(dt.UTC))
+        session = new_session(models.CreateSessionRequest(payment_session_url=url), dt.datetime.now(dt.UTC))
         assert json.loads(_created_json(session, base_url)) == session.wire(base_url)
 
 
@@ -456,7 +455,10 @@ def test_ids_are_as_random_as_they_look() -> None:
     assert {uuid.UUID(text).version for text in ids} == {4}
     assert {uuid.UUID(text).variant for text in ids} == {uuid.RFC_4122}
     assert {text[19] for text in ids} == set("89ab")
-    pages = {new_session(Asked(ORDER, b""), dt.datetime.now(dt.UTC)).page_id for _ in range(1_000)}
+    pages = {
+        new_session(models.CreateSessionRequest(payment_session_url=ORDER), dt.datetime.now(dt.UTC)).page_id
+        for _ in range(1_000)
+    }
     assert len(pages) == 1_000
     assert {character for page in pages for character in page} == set(string.ascii_letters + string.digits)
 

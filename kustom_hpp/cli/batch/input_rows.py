@@ -285,7 +285,7 @@ def _row(line: int, key: Any, request: Any, problems: Problems = ()) -> Row:
     if key is not None and (not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY):
         found.append((KEY, f"must be text of 1 to {_LONGEST_KEY:,} characters, got {describe_shape(key)}"))
     else:
-        check_text(found, "", KEY, key)
+        check_text(found, KEY, key)
     if request is None:
         found.append(("request", "is required"))
     checked = None

@@ -16,7 +16,7 @@ import re
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import EmailDistribution, SmsDistribution
-from kustom_hpp.models.distributions import CONTACT, Distribution
+from kustom_hpp.models.distributions import CONTACT, Distribution, contact_fields
 from kustom_hpp.sandbox.http.request_context import RefusedError
 from kustom_hpp.sandbox.stored_session import StoredSession
 
@@ -39,7 +39,7 @@ def judge(session: StoredSession, body: bytes) -> Distribution:
         asked = codec().decode_distribution(body)
     except InvalidRequestError as error:
         missing = [
-            sentence for path, sentence in error.problems if path.startswith(CONTACT) and _tells_absence(sentence)
+            sentence for path, sentence in error.problems if path.startswith(CONTACT) and _is_about_absence(sentence)
         ]
         only_contact = all(path.startswith(CONTACT) for path, _ in error.problems)
         code = "MISSING_CONTACT_DATA" if missing and only_contact else "CONSTRAINT_VIOLATION"
@@ -52,11 +52,11 @@ def judge(session: StoredSession, body: bytes) -> Distribution:
     return asked
 
 
-def _tells_absence(sentence: str) -> bool:
-    return sentence.startswith("is required") or sentence.endswith("got None")
+def _is_about_absence(sentence: str) -> bool:
+    return sentence == "is required" or sentence.endswith("got null")
 
 
 def masked(asked: Distribution) -> str:
     """The contact for people's eyes: its first character."""
-    text = getattr(asked, asked.contact_fields[0])
+    text = getattr(asked, contact_fields(type(asked))[0])
     return f"{text[:1]}***"

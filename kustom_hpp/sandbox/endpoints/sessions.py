@@ -17,9 +17,10 @@ from typing import Any
 
 from aiohttp import web
 
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
+from kustom_hpp.models import CreateSessionRequest
 from kustom_hpp.sandbox.endpoints import distribution
-from kustom_hpp.sandbox.endpoints.request_rules import Asked, read
 from kustom_hpp.sandbox.http import raw_response as answer
 from kustom_hpp.sandbox.http.raw_response import Answer
 from kustom_hpp.sandbox.http.request_context import Exchange, RefusedError
@@ -45,19 +46,19 @@ def _as_module(session: StoredSession, base_url: str) -> dict[str, Any]:
 def _create(server: Server, exchange: Exchange) -> Answer:
     _must_be_json(exchange)
     try:
-        asked = read(exchange.seen.body)
+        request = codec().decode_request(exchange.seen.body)
     except InvalidRequestError as error:
         raise RefusedError(400, "BAD_VALUE", *_sentences(error)) from None
     # Last of all, right before the session is written down: the record is as exact as the bucket.
     if server.quota is not None and not server.quota.take():
         raise RefusedError(429, "TOO_MANY_REQUESTS", "the merchant's quota is used up")
-    session = server.state.create(asked)
+    session = server.state.create(request)
     if session is None:
         raise RefusedError(404, "NOT_FOUND", "the payment session has expired or is completed: make a new one")
     exchange.session = session
     base_url = server.base_url_for(exchange.request)
     page = session.page_url(base_url)
-    server.record.session(exchange.seen, session.session_id, asked.payment_session_url, page)
+    server.record.session(exchange.seen, session.session_id, request.payment_session_url, page)
     return answer.json_bytes(201, _created_json(session, base_url), exchange.seen.correlation_id)
 
 
@@ -79,7 +80,7 @@ def _created_json(session: StoredSession, base_url: str) -> bytes:
 @functools.lru_cache(maxsize=8)
 def _template(base_url: str) -> str:
     """The JSON with `%(name)s` in the place of those four."""
-    blank = new_session(Asked("", b""), dt.datetime.now(dt.UTC))
+    blank = new_session(CreateSessionRequest(payment_session_url=""), dt.datetime.now(dt.UTC))
     blank.session_id, blank.page_id, blank.token = "(session_id)", "(page_id)", "(token)"
     text = answer.dumps(blank.wire(base_url) | {"expires_at": "(expires_at)"}).decode().replace("%", "%%")
     for mark in (blank.session_id, blank.page_id, blank.token, "(expires_at)"):

@@ -14,7 +14,7 @@ from aiohttp import web
 from attrs import frozen
 from multidict import CIMultiDict
 
-from kustom_hpp.sandbox.endpoints.request_rules import Asked
+from kustom_hpp.models import CreateSessionRequest
 from kustom_hpp.sandbox.faults import Call, Fault, Stage, Then
 from kustom_hpp.sandbox.faults.rules import CREATE, Script
 from kustom_hpp.sandbox.http import raw_response as answer
@@ -238,7 +238,8 @@ class Server:
 
     def _stray(self) -> StoredSession:
         """A session that was never made."""
-        return new_session(Asked("https://stray.invalid/checkout/v3/orders/stray", b"{}"), self.state.clock.now())
+        request = CreateSessionRequest(payment_session_url="https://stray.invalid/checkout/v3/orders/stray")
+        return new_session(request, self.state.clock.now())
 
     def _unauthorized(self) -> RefusedError:
         return RefusedError(401, "UNAUTHORIZED", "the credentials are missing or wrong")

@@ -64,15 +64,15 @@ def test_all_else_stays(url):
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        (None, "url is required, got None"),
-        ("", "url is required, got text of 0 characters"),
+        (None, "url must be text, got null"),
+        ("", "url must be an absolute http(s) URL without blanks"),
         ("shop.example/x", "url must be an absolute http(s) URL without blanks"),
         ("/x", "url must be an absolute http(s) URL without blanks"),
         ("ftp://shop.example/", "url must be an absolute http(s) URL without blanks"),
         ("https://shop.example/ x", "url must be an absolute http(s) URL without blanks"),
         ("https://shop.example/?a=%7B%7Bsession_id%7D%7D", "url has percent-encoded braces"),
         (URL("https://shop.example/"), "url must be text, got a URL: build it as text"),
-        ("https://shop.example/?secret=1", "url has a parameter named secret already: give the secret another name"),
+        ("https://shop.example/?secret=1", "url has a parameter named secret already: use another name for the secret"),
         ("https://shop.example/?a=1&secret", "url has a parameter named secret already"),
         ("https://shop.example/?%73ecret=1#x", "url has a parameter named secret already"),
     ],
@@ -105,5 +105,5 @@ def test_names_that_are_none(name):
 
 
 def test_all_that_is_wrong_at_once():
-    with pytest.raises(hpp.ConfigError, match=r"^url is required.*; secret must be.*; name must be"):
+    with pytest.raises(hpp.ConfigError, match=r"^url must be text.*; secret must be.*; name must be"):
         hpp.with_secret(None, None, "")
