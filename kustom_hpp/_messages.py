@@ -1,7 +1,7 @@
-"""The nouns that cross the I/O line: what goes to a transport, what comes back, and what is known about it.
+"""The messages that cross the I/O boundary, and what is known about their delivery.
 
-Nothing here does I/O and nothing here judges: a transport turns an `HttpRequest` into an `HttpResponse` or one of our
-errors, the layers above decide what that means.
+This module does no I/O and makes no decisions. A transport turns an `HttpRequest` into an `HttpResponse` or raises one of
+this library's errors. The layers above interpret the result.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,30 +10,33 @@ from enum import StrEnum
 from attrs import field, frozen
 from yarl import URL
 
-IN_DOUBT = "it may have been processed, never repeat it. Make a new order and a session for it"
-"""What an unknown outcome means for whoever creates a session: the end of that error's text."""
+UNKNOWN_OUTCOME_ADVICE = "the API may have processed it. Do not retry; create a new order and session"
+"""The end of an error's text when the outcome of a create is unknown."""
 
 
 class Delivery(StrEnum):
-    """What is known about whether the API got a call and acted on it; ordered from least to most serious."""
+    """What is known about whether the API received and processed a call.
+
+    The members are ordered from least to most serious.
+    """
 
     NOT_SENT = "not_sent"
     """Nothing reached the API."""
     REJECTED = "rejected"
-    """The API answered no."""
+    """The API refused the request."""
     UNKNOWN = "unknown"
-    """It may have been processed: never repeat it silently."""
+    """The API may have processed the request. Never repeat it silently."""
     ACCEPTED = "accepted"
-    """The API answered 2xx: the session exists, even where its answer could not be read."""
+    """The API returned 2xx. The session exists, even if the response is unreadable."""
 
     @property
     def may_have_taken_effect(self) -> bool:
-        """True where the call may have had its effect (UNKNOWN or ACCEPTED)."""
+        """True if the call may have had its effect (UNKNOWN or ACCEPTED)."""
         return self is Delivery.UNKNOWN or self is Delivery.ACCEPTED
 
     @staticmethod
     def worst(*deliveries: "Delivery | None") -> "Delivery | None":
-        """The fact about a whole call, from the facts about its attempts: ACCEPTED if any was, else UNKNOWN, ..."""
+        """Return the delivery of a whole call: the most serious one of its attempts."""
         known = [delivery for delivery in deliveries if delivery is not None]
         return max(known, key=_SEVERITY.__getitem__) if known else None
 
@@ -41,12 +44,12 @@ class Delivery(StrEnum):
 _SEVERITY = {delivery: rank for rank, delivery in enumerate(Delivery)}
 
 
-# The values below are made for every attempt: attrs fills a frozen value without slots three times as fast.
+# The client creates the values below for every attempt. attrs fills a frozen class without slots three times as fast.
 
 
 @frozen(kw_only=True, slots=False)
 class RateLimit:
-    """What the API says about the merchant's quota, from its `x-ratelimit-*` headers.
+    """The merchant's rate limit, from the `x-ratelimit-*` headers of a response.
 
     Source: docs.klarna.com/api-reference/rate-limit ("40, 40;w=1": 40 requests in a window of 1 second).
     """
@@ -56,33 +59,33 @@ class RateLimit:
     remaining: int | None = None
     """Requests left in this window."""
     reset: float | None = None
-    """Seconds until the window starts anew."""
+    """Seconds until the next window starts."""
     window: float | None = None
-    """Length of the window in seconds; None where the header names none."""
+    """Length of the window in seconds; None if the header does not say."""
 
 
 @frozen(kw_only=True, slots=False)
 class CallInfo:
-    """How a call went: carried by every answer as `.info`."""
+    """How a call went. Every response object carries one as `.info`."""
 
     attempts: int = 1
-    """How many requests were made, the successful one included."""
+    """Number of requests made, including the successful one."""
     elapsed: float = 0.0
-    """Seconds from the first attempt's turn to the answer, waits between attempts included."""
+    """Seconds from the start of the first attempt to the response, including waits between attempts."""
     status: int = 0
-    """HTTP status of the answer."""
+    """HTTP status of the response."""
     correlation_id: str | None = None
-    """The API's id for the request; quote it when you write to Kustom's support."""
+    """The API's id for the request. Quote it when you write to Kustom's support."""
     rate_limit: RateLimit | None = None
-    """The merchant's quota as the answer told it; None where it told nothing."""
+    """The merchant's rate limit; None if the response has no such headers."""
     earlier_unknown: bool = False
-    """True where an earlier attempt of this call may have been processed too (only with `on_unknown="resend"`)."""
+    """True if an earlier attempt of this call may have been processed too (only with `on_unknown="resend"`)."""
 
 
 class SendMarker:
-    """Whether one attempt's request has begun to leave: set by the transport just before the first byte.
+    """A flag that the transport sets just before the first byte of an attempt's request.
 
-    It is what tells "nothing was sent" from "it may have been processed", also for an attempt that was cancelled.
+    It separates "nothing was sent" from "it may have been processed", also for an attempt that is cancelled.
     """
 
     __slots__ = ("refused", "sent")
@@ -90,19 +93,19 @@ class SendMarker:
     def __init__(self) -> None:
         self.sent = False
         self.refused = False
-        """True if the request's `may_send` did not let the first byte go."""
+        """True if the request's `may_send` returned False."""
 
     @property
     def delivery(self) -> Delivery:
-        """What the mark alone says about an attempt that came to no answer."""
+        """The delivery of an attempt without a response: UNKNOWN if sending began, else NOT_SENT."""
         return Delivery.UNKNOWN if self.sent else Delivery.NOT_SENT
 
 
 @frozen(kw_only=True, slots=False)
 class HttpRequest:
-    """One HTTP request, ready to be sent as often as the rules allow.
+    """One HTTP request, ready to be sent once or several times.
 
-    Its `repr` shows neither headers nor body: both carry secrets.
+    Its `repr` shows neither headers nor body, because both contain secrets.
     """
 
     method: str
@@ -112,27 +115,27 @@ class HttpRequest:
     connect_timeout: float
     """Seconds for DNS, TCP, TLS and a proxy's CONNECT together."""
     read_timeout: float
-    """Seconds from the last byte sent to the last byte received; it also bounds the sending itself."""
+    """Seconds from the last byte sent to the last byte received. It also limits the sending itself."""
     deadline: float | None = None
-    """The time, on the event loop's clock, after which the caller no longer waits; None for no end."""
+    """The time on the event loop's clock after which the caller no longer waits; None for no limit."""
     may_send: Callable[[], bool] | None = field(default=None, repr=False)
-    """Called just before the first byte; False means that nothing may be sent any more. None for no such check."""
-    in_doubt: str = field(default=IN_DOUBT, repr=False)
-    """What an unknown outcome means for the caller: the end of that error's text."""
+    """Called directly before the first byte is sent; False stops the request. None to send without a check."""
+    unknown_outcome_advice: str = field(default=UNKNOWN_OUTCOME_ADVICE, repr=False)
+    """The end of an error's text if the outcome is unknown."""
 
 
 @frozen(kw_only=True, slots=False)
 class HttpResponse:
-    """One HTTP answer. Its `repr` shows neither headers nor body."""
+    """One HTTP response. Its `repr` shows neither headers nor body."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     """Case-insensitive."""
     body: bytes = field(default=b"", repr=False)
-    """What came of the body, decoded from gzip or deflate, at most the transport's cap."""
-    broken: str | None = None
-    """Why the body is not whole (class and phase of what went wrong, in words); None where it is whole."""
+    """The received part of the body, decompressed, up to the transport's limit."""
+    body_error: str | None = None
+    """Why the body is incomplete, as text; None if it is complete."""
     timed_out: bool = False
-    """True where the body is not whole because time ran out."""
-    too_long: bool = False
-    """True where the body is not whole because it is longer than the transport takes: that does not pass by itself."""
+    """True if the body is incomplete because of a timeout."""
+    body_truncated: bool = False
+    """True if the body is incomplete because it exceeds the transport's limit. A new attempt would not help."""

@@ -1,4 +1,4 @@
-"""Waiting for the end of a session: reads, one after the other, at a polite pace."""
+"""Waits for the end of a session by reading it again and again."""
 
 import asyncio
 import random
@@ -10,46 +10,46 @@ from kustom_hpp.errors import ApiError, ConfigError, DeadlineExceededError, HPPE
 from kustom_hpp.models import SessionDetails
 
 MIN_POLL_INTERVAL = 0.5
-"""Seconds between two reads at least. A merchant's quota for reads is 200 a second at the live API and 50 at the
-playground, and a shop waits for many sessions at once. Source: docs.klarna.com/api-reference/rate-limit."""
-_SPREAD = 0.1
-"""Of the poll, added at random: who began together does not stay together."""
+"""Seconds between two reads at least. The rate limit for reads is 200 a second at the live API and 50 at the playground,
+and a shop waits for many sessions at once. Source: docs.klarna.com/api-reference/rate-limit."""
+_JITTER = 0.1
+"""Part of the interval that is added at random, so that waits that start together do not stay together."""
 
 
 def check_poll_interval(poll: Any) -> None:
-    """Refuse what is no interval between reads.
+    """Check the interval between two reads.
 
     Raises:
         ConfigError: it is not a finite number of seconds from `MIN_POLL_INTERVAL`.
 
     """
     number = isinstance(poll, (int, float)) and not isinstance(poll, bool)
-    if not number or not MIN_POLL_INTERVAL <= poll <= 1e9:  # noqa: PLR2004 - what a clock can add; NaN compares with nothing
+    if not number or not MIN_POLL_INTERVAL <= poll <= 1e9:  # noqa: PLR2004 - a clock can add it; NaN compares with nothing
         msg = f"poll must be a finite number of seconds from {MIN_POLL_INTERVAL}, got {poll!r}"
         raise ConfigError(msg)
 
 
-async def wait(
+async def poll_until_final(
     read: Callable[[float], Awaitable[SessionDetails]],
-    rules: retry.Rules,
+    policy: retry.RetryPolicy,
     *,
     deadline: float,
     poll: float,
     on_read: Callable[[SessionDetails], object] | None = None,
 ) -> SessionDetails:
-    """Read until the status is final.
+    """Read a session until its status is final.
 
     Args:
-        read: reads the session, within so many seconds.
-        rules: of a read: what it would try again by itself, given time, does not end the wait.
-        deadline: seconds for all of it.
-        poll: seconds from the end of one read to the next.
-        on_read: told the details of each read.
+        read: reads the session within a number of seconds.
+        policy: the read's. An error that it would retry does not end the wait.
+        deadline: seconds for the whole wait.
+        poll: seconds from the end of one read to the start of the next.
+        on_read: called with the details of each read.
 
     Raises:
-        NotFoundError: the session is gone, or never was; with the last details.
+        NotFoundError: the session expired or never existed; with the last details.
         DeadlineExceededError: the status is not final yet; with the last details.
-        HPPError: a read ended with what does not pass by itself.
+        HPPError: a read failed for good.
 
     """
     now = asyncio.get_running_loop().time
@@ -65,13 +65,13 @@ async def wait(
             error.details = details
             raise
         except DeadlineExceededError as error:
-            # All reads share a pace, which refuses at once the turn that, as things stand, comes after the deadline. It
-            # does so after a single 429 that another session's read was answered, and that may pass sooner.
+            # The reads of a client share a rate limiter. It refuses at once if the read could only start after the
+            # deadline; a 429 for another session may cause that, and may pass sooner than it looks.
             last = last or error.with_traceback(None)
         except HPPError as error:
-            if not retry.worth_repeating(error, rules):
+            if not retry.is_retryable(error, policy):
                 raise
-            # With its traceback it would hold this frame, and the frame it, until the collector comes.
+            # With its traceback, the error and this frame would refer to each other until the collector runs.
             last = error.with_traceback(None)
             attempts += error.attempts
             pause = max(poll, (error.retry_after or 0.0) if isinstance(error, ApiError) else 0.0)
@@ -81,18 +81,18 @@ async def wait(
                 on_read(details)
             if details.is_final:
                 return details
-        await asyncio.sleep(min(pause * (1 + _SPREAD * random.random()), max(0.0, until - now())))  # noqa: S311 - a spread
-    raise _too_late(details, last, deadline, attempts)
+        await asyncio.sleep(min(pause * (1 + _JITTER * random.random()), max(0.0, until - now())))  # noqa: S311 - jitter
+    raise _deadline_error(details, last, deadline, attempts)
 
 
-def _too_late(
+def _deadline_error(
     details: SessionDetails | None, last: HPPError | None, deadline: float, attempts: int
 ) -> DeadlineExceededError:
-    status = clean_text(str(details.status or "not told")) if details is not None else ""
-    stood = f"its status was {status}" if status else "no read told its status"
+    status = clean_text(str(details.status or "absent")) if details is not None else ""
+    state = f"its last status was {status}" if status else "no read succeeded"
     failed = "" if last is None else f"; the last read failed: {last}"
     error = DeadlineExceededError(
-        f"the session had not come to its end within {deadline:g} s: {stood}{failed}",
+        f"the session did not reach a final status within {deadline:g} s: {state}{failed}",
         attempts=attempts,
         correlation_id=last.correlation_id if last is not None else None,
         cause=last.cause if last is not None else None,

@@ -1,5 +1,6 @@
 """Secrets and how they are hidden: the `Secret` text, masks for reprs, and what in a value must not be shown."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -88,10 +89,10 @@ def secrets_in_url(url: str) -> Iterator[str]:
     query = url.partition("?")[2]
     if query:
         # A few characters alone would be found in every other word.
-        yield query if len(query) >= _SECRET_LENGTH else f"?{query}"
+        yield query if len(query) >= MIN_SECRET_LENGTH else f"?{query}"
     for pair in query.partition("#")[0].split("&"):
         value = pair.partition("=")[2]
-        if len(value) >= _SECRET_LENGTH and not re.fullmatch(_PLACEHOLDER, value):
+        if len(value) >= MIN_SECRET_LENGTH and not re.fullmatch(_PLACEHOLDER, value):
             yield value
 
 
@@ -103,21 +104,51 @@ def secrets_in_api_url(url: str) -> Iterator[str]:
         if (plain := unquote(secret)) != secret:
             yield plain
     user = re.split("[/?]", rest.partition("://")[2], maxsplit=1)[0].rpartition("@")[0]
-    yield from (part for part in (user, user.partition(":")[2], fragment) if len(part) >= _SECRET_LENGTH)
+    yield from (part for part in (user, user.partition(":")[2], fragment) if len(part) >= MIN_SECRET_LENGTH)
 
 
 def secrets_in_extra(value: object) -> Iterator[str]:
     """The texts in an extra field: nobody knows what they are, so nobody shows them."""
     if isinstance(value, str):
         yield from secrets_in_url(value)
-        if len(value) >= _SECRET_LENGTH:
+        if len(value) >= MIN_SECRET_LENGTH:
             yield value
     elif isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from secrets_in_extra(item)
 
 
-_SECRET_LENGTH = 8
+MIN_SECRET_LENGTH = 8
 """Shorter values of a query are no secrets; hiding them would make error texts unreadable."""
 
 _PLACEHOLDER = r"\{\{(.*?)\}\}"
+
+
+def redact_body(body: bytes, secrets: list[Secret]) -> bytes:
+    """Return a body without the secrets, in each of the ways that JSON may escape them."""
+    shown = body.decode(errors="surrogateescape")
+    for secret in secrets:
+        spellings = {secret}
+        if not secret.isascii():
+            spellings |= {Secret(secret.lower()), Secret(secret.upper())}  # they are escaped in another way
+        spellings |= {
+            Secret(json.dumps(one, ensure_ascii=ascii_only)[1:-1]) for one in spellings for ascii_only in (True, False)
+        }
+        spellings |= {Secret(spelling.replace("/", "\\/")) for spelling in spellings}
+        for spelling in sorted(spellings, key=len, reverse=True):
+            # Bytes that are not UTF-8, here or there, come out as they went in.
+            shown = _mask_ignoring_case(shown, spelling.encode(errors="surrogatepass").decode(errors="surrogateescape"))
+    return shown.encode(errors="surrogateescape")
+
+
+def redact_text(text: str | None, secrets: list[Secret]) -> str:
+    """Return a text without the secrets."""
+    shown = text or ""
+    for secret in secrets:
+        shown = _mask_ignoring_case(shown, secret)
+    return shown
+
+
+def _mask_ignoring_case(text: str, secret: str) -> str:
+    # Servers may change the case of an e-mail address. The cheap check first: nearly always there is nothing to mask.
+    return re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE) if secret.casefold() in text.casefold() else text

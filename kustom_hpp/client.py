@@ -1,69 +1,86 @@
-"""`HPPClient`: composes the rooms below, decides nothing."""
+"""`HPPClient`: settings, lifecycle, and one method for each operation."""
 
+import asyncio
 import copy
 import ssl as _ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import attrs
 
 from kustom_hpp import config
-from kustom_hpp._call import Parts
-from kustom_hpp._protocol.request_builder import Protocol
-from kustom_hpp._protocol.session_requests import SessionProtocol
+from kustom_hpp._call import CallContext, execute
+from kustom_hpp._polling import check_poll_interval, poll_until_final
+from kustom_hpp._protocol.operations import (
+    CREATE_SESSION,
+    DISABLE_SESSION,
+    DISTRIBUTE_SESSION,
+    OPERATIONS,
+    READ_SESSION,
+)
+from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, build_request, session_ref
 from kustom_hpp._redaction import Secret
-from kustom_hpp._verbs import Verbs, rules_of
 from kustom_hpp.config import Environment, OnUnknown, Pool, RetrySettings, Timeouts
 from kustom_hpp.errors import ConfigError
 from kustom_hpp.events import Hook, Hooks
+from kustom_hpp.models import CreateSessionRequest, Distribution, Session, SessionDetails
 from kustom_hpp.pace import Pace
-from kustom_hpp.retry import Quota
+from kustom_hpp.retry import RetryPolicy, RetryQuota
 from kustom_hpp.transport import HTTP_LIBRARY, ClientSession, HTTPSessionManager, Transport
 
 _ORDER_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
 
 
 def _secret(value: Any) -> Any:
-    """Text that may hold a secret, wrapped so that a traceback does not show it."""
+    """Wrap a text that may hold a secret, so that a traceback does not show it."""
     return Secret(value) if isinstance(value, str) else value
 
 
 def _secrets(headers: Any) -> Any:
-    """Headers with their values wrapped; what is no mapping is left to whoever checks it."""
+    """Wrap the values of headers; config refuses anything that is not a mapping."""
     return {name: _secret(value) for name, value in headers.items()} if isinstance(headers, Mapping) else headers
 
 
-class HPPClient(Verbs):
-    """A client for Kustom's Hosted Payment Page: one for each process and event loop, kept for their life.
+class HPPClient:
+    """A client for Kustom's Hosted Payment Page API.
 
-    It opens its connections at the first call. Close it with `async with` or `await client.aclose()`.
+    Create one for each process and event loop, and keep it for their lifetime. It opens its connections at the first
+    call. Close it with `async with` or `await client.aclose()`.
 
     Args:
         api_key: the key from the merchant portal, `kco_live_...` or `kco_test_...`; sent as `Basic <key>`.
-        username: the portal's username, `<MID>-<suffix>`; then key or password are sent with it, as base64.
-        password: the old name of the key that belongs to a username.
-        environment: LIVE or PLAYGROUND; by default what the key's prefix says, and the playground where it says nothing.
-        base_url: another place: a sandbox, a regional host. Then no environment is judged.
-        insecure_http: let a test key go to an http base_url that is not loopback.
-        timeouts: for each attempt, in seconds.
-        retry: when to try again.
+        username: the portal's username, `<MID>-<suffix>`. With it, key or password are sent as base64.
+        password: the older name of the key that belongs to a username.
+        environment: LIVE or PLAYGROUND. Default: from the key's prefix, else PLAYGROUND.
+        base_url: another API host, such as a sandbox. The client then does not check the environment.
+        insecure_http: send a test key to an http base_url that is not loopback.
+        timeouts: seconds for each attempt.
+        retry: when the client retries.
         pool: connections and their keep-alive.
-        pace: the rate at which sessions are created; share one among the clients of a merchant. None makes one that
-            learns: the first 429 slows this client down. The API counts all other operations apart (200 a second to 40
-            creates), and so does the client: they take no turn of this pace, but of one that learns from their answers.
-        app_info: the caller's part of the User-Agent, like "MyShop/1.2".
-        headers: more headers for every request, like {"Kustom-Partner": "..."}.
-        ssl: a TLS context; the default one verifies and takes TLS 1.2 and newer. There is no way to turn that off.
-        proxy: URL of an HTTP proxy, perhaps with user and password.
-        trust_env: take the proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, read once.
-        http_session: an aiohttp session to borrow; it is never closed here. Make its connector with
+        pace: the merchant's rate limiter for creates; share one among the clients of a merchant. None: a new one that
+            learns, so the first 429 slows this client down. The API counts all other operations apart, and the client
+            has a second, learning rate limiter for them.
+        app_info: the caller's part of the User-Agent, such as "MyShop/1.2".
+        headers: more headers for every request, such as {"Kustom-Partner": "..."}.
+        ssl: a TLS context. The default one verifies and accepts TLS 1.2 and newer; nothing turns that off.
+        proxy: URL of an HTTP proxy, with user and password if it needs them.
+        trust_env: read the proxy from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, once.
+        http_session: an aiohttp session of the caller's. The client does not close it. Make its connector with
             `guarded_connector()`.
-        transport: another transport, such as `FakeTransport`; then pool, ssl, proxy and http_session are not for it.
-        hooks: told what happens during calls, see `kustom_hpp.events`.
+        transport: another transport, such as `FakeTransport`. It excludes ssl, proxy, trust_env and http_session.
+        hooks: called with the events of each call, see `kustom_hpp.events`.
+
+    Every method raises, unless it says otherwise:
+
+    - `InvalidRequestError` (`.problems`), `ConfigError` (an argument), `ClientClosedError`, `WrongLoopError`: the client
+      attempted nothing.
+    - `DeadlineExceededError`, `ConnectError`: the client sent nothing.
+    - `ApiError` that is not an `OutcomeUnknownError`: the API refused the request.
+    - `OutcomeUnknownError`: the API may have processed the request, or did.
 
     Raises:
-        ConfigError: a setting cannot work, or two contradict each other.
+        ConfigError: a setting is invalid, or two contradict each other.
 
     """
 
@@ -89,14 +106,12 @@ class HPPClient(Verbs):
         transport: Transport | None = None,
         hooks: Iterable[Hook] = (),
     ) -> None:
-        # First of all, so that no frame of a later error holds one in the clear.
+        # First of all, so that the traceback of a later error shows no secret.
         api_key, password, proxy = _secret(api_key), _secret(password), _secret(proxy)
         base_url, environment = _secret(base_url), _secret(environment)
         headers = _secrets(headers)
         if transport is not None and (ssl or proxy or trust_env or http_session):
-            msg = (
-                "transport stands in for aiohttp: ssl, proxy, trust_env and http_session are not for it, leave them out"
-            )
+            msg = "transport replaces aiohttp, so ssl, proxy, trust_env and http_session have no effect. Remove them"
             raise ConfigError(msg)
         self._settings = config.build(
             api_key=api_key,
@@ -115,30 +130,30 @@ class HPPClient(Verbs):
             trust_env=trust_env,
             http_library=HTTP_LIBRARY,
         )
-        protocol = Protocol(self._settings)
-        self._parts = Parts(
-            protocol=protocol,
+        defaults = RequestDefaults(self._settings)
+        self._creates = CallContext(
+            defaults=defaults,
             transport=transport
             or HTTPSessionManager(
-                pool=pool, ssl=ssl, proxy=self._settings.proxy, headers=protocol.headers, http_session=http_session
+                pool=pool, ssl=ssl, proxy=self._settings.proxy, headers=defaults.headers, http_session=http_session
             ),
             pace=pace or Pace(),
-            quota=Quota(),
+            retry_quota=RetryQuota(),
             hooks=Hooks(hooks),
         )
-        # Of the merchant's quota for creates, and of what retries may cost them, the other operations take nothing.
-        self._session_parts = attrs.evolve(
-            self._parts, protocol=SessionProtocol(self._settings, protocol), pace=Pace(), quota=Quota()
-        )
-        self._rules = rules_of(retry)
+        # The API counts creates apart, and retries of other operations must not use up the creates' quota.
+        self._others = attrs.evolve(self._creates, pace=Pace(), retry_quota=RetryQuota())
+        self._policies = _policies(retry)
         self._is_view = False
 
     @classmethod
     def from_env(cls, **arguments: Any) -> Self:
-        """A client from KUSTOM_HPP_API_KEY, _USERNAME, _PASSWORD, _ENVIRONMENT, _BASE_URL, _INSECURE_HTTP and _APP_INFO.
+        """Create a client from environment variables.
+
+        They are KUSTOM_HPP_API_KEY, _USERNAME, _PASSWORD, _ENVIRONMENT, _BASE_URL, _INSECURE_HTTP and _APP_INFO.
 
         Args:
-            arguments: as for the class; one that is given wins over its variable.
+            arguments: as for the class. An argument overrides its variable.
 
         Raises:
             ConfigError: as for the class.
@@ -146,7 +161,7 @@ class HPPClient(Verbs):
         """
         arguments = {name: _secrets(_secret(value)) for name, value in arguments.items()}
         found = config.from_environment()
-        # A key of the caller's own replaces all credentials, a password the secret alone; a place has two names.
+        # An api_key replaces all credentials, a password only the secret; environment and base_url exclude each other.
         for given, replaced in (
             (("api_key",), ("api_key", "password", "username")),
             (("password",), ("api_key", "password")),
@@ -158,14 +173,14 @@ class HPPClient(Verbs):
         return cls(**(found | {name: value for name, value in arguments.items() if value is not None}))
 
     def __repr__(self) -> str:
-        if "_settings" not in vars(self):  # a traceback with locals of the ConfigError that its making ended with
-            return f"<{type(self).__name__}, not made>"
-        where = f", {self._settings.environment}" if self._settings.environment else ""
-        return f"<{type(self).__name__} at {self._settings.base_url}{where}>"
+        if "_settings" not in vars(self):  # in a traceback with locals, after __init__ raised
+            return f"<{type(self).__name__}, not initialised>"
+        environment = f", {self._settings.environment}" if self._settings.environment else ""
+        return f"<{type(self).__name__} at {self._settings.base_url}{environment}>"
 
     @property
     def settings(self) -> config.Settings:
-        """All that this client was told, checked; its `repr` masks what is secret."""
+        """The checked settings of this client. Their `repr` masks secrets."""
         return self._settings
 
     async def __aenter__(self) -> Self:
@@ -177,17 +192,17 @@ class HPPClient(Verbs):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Refuse new calls, let attempts in flight end within their timeouts, and close the connections. Idempotent.
+        """Refuse new calls, wait for the attempts in flight, and close the connections. Idempotent.
 
         Raises:
-            ConfigError: this is a view made by `with_options`; close the client that it was made of.
-            WrongLoopError: called in another event loop while the client's own still lives.
+            ConfigError: this is a view from `with_options`. Close the original client.
+            WrongLoopError: the client's event loop is another one and still open.
 
         """
         if self._is_view:
-            msg = "a view made by with_options shares its client's connections: close that client instead"
+            msg = "a view from with_options shares its client's connections. Close that client instead"
             raise ConfigError(msg)
-        await self._parts.transport.aclose()
+        await self._creates.transport.aclose()
 
     def with_options(
         self,
@@ -198,48 +213,211 @@ class HPPClient(Verbs):
         hooks: Iterable[Hook] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> "HPPClient":
-        """A view of this client with other options; it shares pool, gate, pace and quota, and is not closed by itself.
+        """Return a view of this client with other options. It shares connections and rate limits, and is never closed.
 
         Args:
-            timeouts: instead of the client's.
-            retry: instead of the client's.
-            on_unknown: instead of the retry settings'.
-            hooks: instead of the client's.
-            headers: beside the client's; of one name the new one holds.
+            timeouts: replace the client's.
+            retry: replaces the client's.
+            on_unknown: replaces that of the retry settings.
+            hooks: replace the client's.
+            headers: added to the client's; a new value replaces one of the same name.
 
         Raises:
-            ConfigError: an option cannot work.
+            ConfigError: an option is invalid.
 
         """
         settings, headers = self._settings, _secrets(headers)
         changes = config.check_options(timeouts=timeouts, retry=retry or settings.retry, on_unknown=on_unknown)
         if headers is not None:
             changes["headers"] = config.merge_headers(settings.headers, headers)
+        settings = attrs.evolve(settings, **changes)
+        parts: dict[str, Any] = {"defaults": RequestDefaults(settings)}
+        if hooks is not None:
+            parts["hooks"] = Hooks(hooks)
         view = copy.copy(self)
-        view._settings = attrs.evolve(settings, **changes)  # noqa: SLF001 - it is of our own class
-        protocol = Protocol(view._settings)  # noqa: SLF001
-        its_hooks = self._parts.hooks if hooks is None else Hooks(hooks)
-        view._parts = attrs.evolve(self._parts, protocol=protocol, hooks=its_hooks)  # noqa: SLF001
-        view._session_parts = attrs.evolve(  # noqa: SLF001
-            self._session_parts,
-            protocol=SessionProtocol(view._settings, protocol),  # noqa: SLF001
-            hooks=its_hooks,
+        vars(view).update(
+            _settings=settings,
+            _creates=attrs.evolve(self._creates, **parts),
+            _others=attrs.evolve(self._others, **parts),
+            _policies=_policies(settings.retry),
+            _is_view=True,
         )
-        view._rules = rules_of(view._settings.retry)  # noqa: SLF001
-        view._is_view = True  # noqa: SLF001
         return view
 
-    def order_url(self, order_id: str) -> str:
-        """The URL of a KCO order at this client's host, for `CreateSessionRequest.payment_session_url`.
+    async def create_session(
+        self,
+        request: CreateSessionRequest,
+        *,
+        deadline: float | None = None,
+        on_unknown: OnUnknown | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> Session:
+        """Create a hosted page for a payment session: POST /hpp/v1/sessions.
+
+        Not idempotent. The client retries an attempt that the API may have processed only with `on_unknown="resend"`.
 
         Args:
-            order_id: the order's id as Kustom gave it, for example "92d97f60-7a78-46a5-8f68-c56fe52dc4af".
+            request: the payment session's URL, merchant URLs and options.
+            deadline: seconds from now for the whole call, all attempts and waits included; None for no deadline.
+            on_unknown: "resend" retries an unknown outcome, at the risk of a second session. Default: the client's
+                setting.
+            may_send: called directly before each request is sent; False ends the call with a LeaseLostError. A batch
+                uses it, so that a run whose lease on a row has ended sends nothing.
+
+        Returns:
+            The session. `payment_page` is the URL for the consumer, `info` has facts about the call.
 
         Raises:
-            ConfigError: the id is not letters, digits, "-", "_", "." and "~".
+            OutcomeUnknownError: the session may exist. Do not repeat the call; create a new order and a session for it.
+
+        Source: docs.kustom.co, "Create an HPP session".
+
+        """
+        session: Session = await self._call(CallInput(CREATE_SESSION, None, request, may_send), deadline, on_unknown)
+        return session
+
+    async def read_session(
+        self, session: Session | SessionDetails | str, *, deadline: float | None = None
+    ) -> SessionDetails:
+        """Read a session: GET its `session_url`, or /hpp/v1/sessions/{session_id}.
+
+        A read changes nothing. The client retries every temporary failure, and the caller may repeat the call.
+
+        Args:
+            session: the session, its details, or its id.
+            deadline: seconds from now for the whole call; None for no deadline.
+
+        Returns:
+            The details; `status` is the session's state, `is_final` says whether it can still change.
+
+        Raises:
+            NotFoundError: the session expired, or these credentials have no such session.
+
+        Source: docs.kustom.co, "Read an HPP session".
+
+        """
+        details: SessionDetails = await self._call(
+            CallInput(READ_SESSION, session_ref(READ_SESSION, session)), deadline
+        )
+        return details
+
+    async def wait_for_session(
+        self,
+        session: Session | SessionDetails | str,
+        *,
+        deadline: float,
+        poll: float = 2.0,
+        on_read: Callable[[SessionDetails], object] | None = None,
+    ) -> SessionDetails:
+        """Read a session until its status is final: COMPLETED, CANCELLED or DISABLED.
+
+        The fallback for a lost status callback. Temporary failures (no connection, a lost response, 429, 5xx) do not end
+        the wait. Up to a tenth is added to each interval at random, and as much as a response asks for.
+
+        Args:
+            session: the session, its details, or its id.
+            deadline: seconds from now for the whole wait.
+            poll: seconds from the end of one read to the start of the next, at least 0.5.
+            on_read: called with the details of each read, in the call's task. It must not block; an exception in it ends
+                the wait.
+
+        Returns:
+            The details, with a final status. Only COMPLETED is paid.
+
+        Raises:
+            DeadlineExceededError: the status is not final yet; `details` has the last ones. Reads may have been sent.
+            NotFoundError: the session expired, or these credentials have no such session; `details` has the last ones.
+                Nobody can pay it any more. Read the order to learn whether somebody did before.
+
+        Source: docs.kustom.co, "Tracking session status".
+
+        """
+        config.check_deadline(deadline, required=True)
+        check_poll_interval(poll)
+        # An invalid session is reported as such, whatever the deadline.
+        build_request(self._others.defaults, CallInput(READ_SESSION, session_ref(READ_SESSION, session)))
+
+        async def read(left: float) -> SessionDetails:
+            return await self.read_session(session, deadline=left)
+
+        policy = self._policies[READ_SESSION.name]
+        return await poll_until_final(read, policy, deadline=deadline, poll=poll, on_read=on_read)
+
+    async def disable_session(self, session: Session | SessionDetails | str, *, deadline: float | None = None) -> None:
+        """Disable a session for good: DELETE its `session_url`, or /hpp/v1/sessions/{session_id}.
+
+        The consumer's page then shows an error. Idempotent: the client retries every temporary failure, and a 404 after
+        an attempt without a response counts as success.
+
+        Args:
+            session: the session, its details, or its id.
+            deadline: seconds from now for the whole call; None for no deadline.
+
+        Raises:
+            BadRequestError: the session is completed.
+            NotFoundError: the session expired, or these credentials have no such session.
+
+        Source: docs.kustom.co, "Disable an HPP session".
+
+        """
+        await self._call(CallInput(DISABLE_SESSION, session_ref(DISABLE_SESSION, session)), deadline)
+
+    async def distribute_session(
+        self,
+        session: Session | SessionDetails | str,
+        request: Distribution,
+        *,
+        deadline: float | None = None,
+        on_unknown: OnUnknown | None = None,
+    ) -> None:
+        """Send a session's link to the consumer: POST its `distribution_url`.
+
+        Each call sends a message, so the client retries it as it retries a create, and on a 503 with an API error code,
+        for which the documents say "please try again". The message may arrive minutes later.
+
+        Args:
+            session: the session, its details, or its id.
+            request: an `EmailDistribution`, `SmsDistribution` or `TokenDistribution`.
+            deadline: seconds from now for the whole call; None for no deadline.
+            on_unknown: "resend" retries an unknown outcome, at the risk of a second message. Default: the client's
+                setting.
+
+        Raises:
+            NotFoundError: the session expired, these credentials have no such session, or the access id is unknown.
+            ApiError: `code` may be MISSING_CONTACT_DATA, CONSTRAINT_VIOLATION, UNSUPPORTED_COUNTRY and others.
+            OutcomeUnknownError: the API may have sent the message.
+
+        Source: docs.kustom.co, "Distribute an HPP session".
+
+        """
+        call = CallInput(DISTRIBUTE_SESSION, session_ref(DISTRIBUTE_SESSION, session), request)
+        await self._call(call, deadline, on_unknown)
+
+    async def _call(self, call: CallInput, deadline: float | None, on_unknown: OnUnknown | None = None) -> Any:
+        operation = call.operation
+        policy = self._policies[operation.name]
+        if deadline is not None or on_unknown is not None:
+            until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
+            retry = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
+            policy = RetryPolicy(operation, retry, until)
+        return await execute(self._creates if operation.rate_limit_group == "creates" else self._others, call, policy)
+
+    def order_url(self, order_id: str) -> str:
+        """Return the URL of a KCO order at this client's host, for `CreateSessionRequest.payment_session_url`.
+
+        Args:
+            order_id: the order's id from Kustom, for example "92d97f60-7a78-46a5-8f68-c56fe52dc4af".
+
+        Raises:
+            ConfigError: the id has characters other than letters, digits, "-", "_", "." and "~".
 
         """
         if not isinstance(order_id, str) or not order_id.strip(".") or not _ORDER_ID_CHARACTERS.issuperset(order_id):
             msg = "order_id must be the id alone: letters, digits, '-', '_', '.' and '~'"
             raise ConfigError(msg)
         return f"{self._settings.base_url}/checkout/v3/orders/{order_id}"
+
+
+def _policies(settings: RetrySettings) -> dict[str, RetryPolicy]:
+    """Return the policies of calls without options of their own, by the operation's name."""
+    return {operation.name: RetryPolicy(operation, settings) for operation in OPERATIONS}

@@ -1,58 +1,57 @@
-"""Everything that this library raises, drawn as a tree.
+"""The errors of this library, as a tree.
 
-    HPPError(Exception)               .delivery .attempts .correlation_id .cause
-      ConfigError(ValueError)         the settings cannot work                        nothing attempted
-      InvalidRequestError(ValueError) the documents forbid this request: .problems    nothing attempted
-      CallbackError(ValueError)       a callback's body that is none                  no call at all
-      ClientClosedError               the client was closed                           nothing attempted
-      WrongLoopError                  another event loop, or a forked process         nothing attempted
-      DeadlineExceededError           time ran out while waiting: .details            NOT_SENT
-      LeaseLostError                  may_send refused: another run may own the row   NOT_SENT
-      ConnectError                    no connection: .timed_out                       NOT_SENT
-        CertificateError              the server's certificate is not good            NOT_SENT
-      OutcomeUnknownError             it may exist: never repeat it                   UNKNOWN or ACCEPTED
-        LostResponseError               no answer, or a broken one: .timed_out
-        DecodeError                   a 2xx that cannot be read: .body                ACCEPTED
-      ApiError                        the API answered no: .status .code .messages .retry_after .body
+    HPPError(Exception)                 .delivery .attempts .correlation_id .cause
+      ConfigError(ValueError)           a setting is invalid, or two contradict each other        nothing attempted
+      InvalidRequestError(ValueError)   the API's documentation forbids the request: .problems    nothing attempted
+      CallbackError(ValueError)         the callback body is invalid                              no call
+      ClientClosedError                 the client is closed                                      nothing attempted
+      WrongLoopError                    another event loop, or a forked process                   nothing attempted
+      DeadlineExceededError             the deadline passed before sending: .details              NOT_SENT
+      LeaseLostError                    may_send refused: another run may own the row             NOT_SENT
+      ConnectError                      no connection: .timed_out                                 NOT_SENT
+        CertificateError                the server's certificate is invalid                       NOT_SENT
+      OutcomeUnknownError               the session may exist: do not retry                       UNKNOWN or ACCEPTED
+        LostResponseError               no response: .timed_out .last_error
+        DecodeError                     an unreadable 2xx: .body .session_id                      ACCEPTED
+      ApiError                          the API refused: .status .code .messages .retry_after .body
         BadRequestError 400, AuthenticationError 401, PermissionDeniedError 403,
-        NotFoundError 404, RateLimitError 429, any other 4xx                          REJECTED
-        ServerError 5xx               also an OutcomeUnknownError                     UNKNOWN
-        UnexpectedStatusError         101, 3xx, 408: also an OutcomeUnknownError      UNKNOWN
-      JournalError, BatchStoppedError, DuplicateSessionError                                          a batch
+        NotFoundError 404, RateLimitError 429, any other 4xx                                      REJECTED
+        ServerError 5xx                 also an OutcomeUnknownError                               UNKNOWN
+        UnexpectedStatusError           101, 3xx, 408: also an OutcomeUnknownError                UNKNOWN
+      JournalError, BatchStoppedError, DuplicateSessionError                                      a batch
 
-The invariant, for every error and every state of a call:
+This holds for every error and every state of a call:
 `isinstance(error, OutcomeUnknownError) == (error.delivery in {Delivery.UNKNOWN, Delivery.ACCEPTED})`.
-So around a create `except OutcomeUnknownError` means "the session may exist, never send it again", and `except HPPError`
-after it means "it does not exist". A read changes nothing: whatever it ends with, it may be repeated, and what is known
-of it is known of its last attempt alone.
+Around a create, `except OutcomeUnknownError` means "the session may exist, do not retry", and `except HPPError` after it
+means "the session does not exist". A read changes nothing: it may be repeated after any error, and its error describes the
+last attempt alone.
 
-Every error can be pickled and copied, and none holds an object of another library: what went wrong below is told as text
-in `cause`.
+Every error can be pickled and copied. None refers to an object of another library: `cause` describes such an error as text.
 """
 
 from typing import Any, ClassVar
 
 from kustom_hpp._messages import Delivery
 
-_TEXT_CAP = 512
-"""Characters of a server's text that an error shows; the rest is cut (a server may send megabytes)."""
+MAX_SERVER_TEXT = 512
+"""Characters of a server's text in an error. The rest is cut: a server may send megabytes."""
 
 
-def clean_text(text: str, cap: int = _TEXT_CAP) -> str:
-    """A server's text made fit for a log line: control and format characters escaped, at most `cap` characters."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:cap])
-    return shown[:cap] + "…" if len(text) > cap or len(shown) > cap else shown
+def clean_text(text: str, limit: int = MAX_SERVER_TEXT) -> str:
+    """Return a server's text for a log line: control characters escaped, at most `limit` characters."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:limit])
+    return shown[:limit] + "…" if len(text) > limit or len(shown) > limit else shown
 
 
 class HPPError(Exception):
-    """The root of all errors of this library. It does not exist unless it is an `OutcomeUnknownError`.
+    """Base class. Unless the error is an `OutcomeUnknownError`, the session does not exist.
 
     Attributes:
-        delivery: what is known about the whole call, over all its attempts (of a read, about the last one alone); None
-            where no request was made.
-        attempts: how many requests were made.
-        correlation_id: the API's id for the request; quote it when you write to Kustom's support.
-        cause: what went wrong below, as text: class, errno and phase; None where there is nothing below.
+        delivery: what is known about the whole call, over all its attempts (for a read, about the last one); None if no
+            request was made.
+        attempts: number of requests made.
+        correlation_id: the API's id for the request. Quote it when you write to Kustom's support.
+        cause: the underlying failure as text (class, errno and phase); None if there is none.
 
     """
 
@@ -82,14 +81,14 @@ class HPPError(Exception):
 
 
 class ConfigError(HPPError, ValueError):
-    """The settings cannot work, or contradict each other. Nothing was attempted."""
+    """A setting is invalid, or two contradict each other. Nothing was attempted."""
 
 
 class InvalidRequestError(HPPError, ValueError):
-    """The documents forbid this request. Nothing was attempted.
+    """The request is invalid by the API's documentation. Nothing was attempted.
 
     Attributes:
-        problems: every problem, as (JSON path, sentence). The sentences tell a value's shape, never the value.
+        problems: every problem, as (JSON path, sentence). A sentence describes the shape of a value, never the value.
 
     """
 
@@ -98,29 +97,28 @@ class InvalidRequestError(HPPError, ValueError):
     def __init__(self, message: str = "", *, problems: tuple[tuple[str, str], ...] = (), **facts: Any) -> None:
         if problems and not message:
             lines = "".join(f"\n  {path}: {sentence}" for path, sentence in problems)
-            message = f"the request is not valid, nothing was sent:{lines}"
+            message = f"the request is invalid, nothing was sent:{lines}"
         super().__init__(message, **facts)
         self.problems = problems
 
 
 class CallbackError(HPPError, ValueError):
-    """The body of a status callback that is none: no JSON object, too long, or nested too deep. It shows nothing of it."""
+    """The callback body is invalid: not a JSON object, too long, or nested too deep. The text does not show it."""
 
 
 class ClientClosedError(HPPError):
-    """The client was closed. It stays closed: make a new one. Nothing was attempted."""
+    """The client is closed. Create a new one. Nothing was attempted."""
 
 
 class WrongLoopError(HPPError):
-    """The client belongs to another event loop or to the process that this one was forked from. Nothing was attempted."""
+    """The client belongs to another event loop, or to the parent process. Nothing was attempted."""
 
 
 class DeadlineExceededError(HPPError):
-    """The deadline passed while waiting: for the call's turn, so that nothing was sent, or for the end of a session.
+    """The deadline passed before the request was sent, or before a session reached its final status.
 
     Attributes:
-        details: of `wait_for_session`, how the session stood when it was read last (a `SessionDetails`); None where no
-            read told its status, and for all other calls.
+        details: the last `SessionDetails` that `wait_for_session` read; None if no read succeeded, and for other calls.
 
     """
 
@@ -138,10 +136,10 @@ class LeaseLostError(HPPError):
 
 
 class ConnectError(HPPError):
-    """No connection to the API (DNS, TCP, TLS, proxy): nothing was sent.
+    """No connection to the API (DNS, TCP, TLS or proxy). Nothing was sent.
 
     Attributes:
-        timed_out: True where the connect timeout or the deadline ended it.
+        timed_out: True if the connect timeout or the deadline ended the attempt.
 
     """
 
@@ -154,34 +152,33 @@ class ConnectError(HPPError):
 
 
 class CertificateError(ConnectError):
-    """The server's certificate is expired, not trusted, or for another host. Never tried again: nothing was sent."""
+    """The server's certificate is expired, not trusted, or for another host. Never retried; nothing was sent."""
 
 
 class OutcomeUnknownError(HPPError):
-    """The call may have been processed (UNKNOWN) or was processed (ACCEPTED), and its outcome is not known.
+    """The API may have processed the call (UNKNOWN) or did process it (ACCEPTED); its result is not known.
 
-    Of `create_session`: the session may exist, or does. Never repeat the call: make a new order and a session for it. The
-    lost session's link was shown to nobody and dies within 48 hours. Source: docs.kustom.co, errors in checkout ("create
-    a new order").
+    After `create_session`, the session may exist. Do not repeat the call; create a new order and session. No consumer has
+    seen the lost session's link, and it expires within 48 hours. Source: docs.kustom.co, errors in checkout ("create a new
+    order").
 
-    Of `distribute_session`: the message may have been sent. Of `read_session` and `disable_session`: it is safe to repeat
-    the call; a read changes nothing, so that nothing has to be settled.
+    After `distribute_session`, the API may have sent the message. `read_session` and `disable_session` may be repeated.
     """
 
     _default_delivery = Delivery.UNKNOWN
 
     @property
     def resendable(self) -> bool:
-        """Whether `on_unknown="resend"` sends it again: never what was accepted."""
+        """True if `on_unknown="resend"` retries it. An accepted request is never retried."""
         return self.delivery is Delivery.UNKNOWN
 
 
 class LostResponseError(OutcomeUnknownError):
-    """The request left, and no usable answer came back.
+    """The request was sent, and no usable response came back.
 
     Attributes:
-        timed_out: True where the read timeout or the deadline ended the wait.
-        last_error: where an earlier attempt of the call was lost, what the last attempt said; else None.
+        timed_out: True if the read timeout or the deadline ended the wait.
+        last_error: the error of the last attempt, if the response of an earlier attempt was lost; else None.
 
     """
 
@@ -197,12 +194,12 @@ class LostResponseError(OutcomeUnknownError):
 
 
 class DecodeError(OutcomeUnknownError):
-    """The API answered 2xx, so a created session exists, but its answer cannot be read. A create is never sent again.
+    """The API returned 2xx, so a created session exists, but the response is unreadable. A create is never retried.
 
     Attributes:
-        status: HTTP status of the answer.
-        body: the answer's body, at most 64 KiB of it; empty for a read, whose answer has personal data in it.
-        session_id: the session's id, where at least that could be read; `disable_session` takes it. Else None.
+        status: HTTP status of the response.
+        body: the response's body, at most 64 KiB; empty for a read, whose response contains personal data.
+        session_id: the session's id, if at least that is readable; `disable_session` accepts it. Else None.
 
     """
 
@@ -221,14 +218,14 @@ class DecodeError(OutcomeUnknownError):
 
 
 class ApiError(HPPError):
-    """The API answered, and not with 2xx.
+    """The API returned a status other than 2xx.
 
     Attributes:
         status: HTTP status.
-        code: the API's `error_code`; None where the body has none.
-        messages: the API's `error_messages`, control characters escaped and each cut at 512 characters.
-        retry_after: seconds that the answer asks to wait (Retry-After, else x-ratelimit-reset on a 429); None if none.
-        body: the answer's body, at most 64 KiB of it.
+        code: the API's `error_code`; None if the body has none.
+        messages: the API's `error_messages`, with control characters escaped, each cut at 512 characters.
+        retry_after: seconds that the API asks to wait (Retry-After, else x-ratelimit-reset on a 429), if it asks.
+        body: the response's body, at most 64 KiB.
 
     Source: docs.kustom.co, errors in checkout: `{error_code, error_messages[], correlation_id}`.
 
@@ -261,23 +258,23 @@ class ApiError(HPPError):
 
 
 class BadRequestError(ApiError):
-    """400: a field is not as the API wants it."""
+    """400: the API rejected a field."""
 
 
 class AuthenticationError(ApiError):
-    """401: the credentials are missing, wrong, or of the other environment."""
+    """401: the credentials are missing, invalid, or of the other environment."""
 
 
 class PermissionDeniedError(ApiError):
-    """403: the credentials are good, but not for this."""
+    """403: the credentials are valid, but do not permit the call."""
 
 
 class NotFoundError(ApiError):
     """404: the payment session or the HPP session is unknown or has expired.
 
     Attributes:
-        details: of `wait_for_session`, how the session stood when it was read last (a `SessionDetails`); None where it was
-            not found at the first read, and for all other calls.
+        details: the last `SessionDetails` that `wait_for_session` read; None if the first read failed, and for other
+            calls.
 
     """
 
@@ -285,35 +282,35 @@ class NotFoundError(ApiError):
 
 
 class RateLimitError(ApiError):
-    """429: over the merchant's quota. Not processed: sent again by itself as far as attempts and budget reach."""
+    """429: over the merchant's rate limit. Not processed. The client retries it within the attempts and the budget."""
 
 
 class ServerError(ApiError, OutcomeUnknownError):
-    """5xx: it may have been processed. Gateways answer 502, 503 and 504 after the API behind them did the work too."""
+    """5xx: the API may have processed the call. A gateway may return 502, 503 or 504 after the API did the work."""
 
     _default_delivery = Delivery.UNKNOWN
 
 
 class UnexpectedStatusError(ApiError, OutcomeUnknownError):
-    """101, 300 to 303, 408 and other odd statuses: it may have been processed. Redirects are never followed."""
+    """101, 300 to 303, 408 and undefined statuses: the API may have processed the call. Redirects are not followed."""
 
     _default_delivery = Delivery.UNKNOWN
 
     @property
     def resendable(self) -> bool:
-        """Of these, 408 alone speaks of a fault that passes; a 303 even says that the work was done."""
+        """True for 408 only: the others do not pass, and a 303 even says that the work was done."""
         return self.status == 408 and super().resendable  # noqa: PLR2004
 
 
 class JournalError(HPPError):
-    """A batch's journal cannot be used, or cannot keep what it is told: nothing more is sent."""
+    """A batch's journal cannot be read or written. The batch sends nothing more."""
 
 
 class BatchStoppedError(HPPError):
-    """A batch stopped before its end: the text says why. Rows that were not begun are untouched.
+    """A batch stopped before its end; the text says why. Unstarted rows are unchanged.
 
     Attributes:
-        last_error: what the row that stopped it ended with; None where no row did.
+        last_error: the error of the row that stopped the batch; None if no row did.
 
     """
 
@@ -321,7 +318,7 @@ class BatchStoppedError(HPPError):
 
 
 class DuplicateSessionError(HPPError):
-    """The API gave one session id to two keys: the batch stops before a customer gets another customer's page."""
+    """The API returned one session id for two keys. The batch stops before a customer gets another customer's page."""
 
 
 STATUS_ERRORS: dict[int, type[ApiError]] = {
@@ -335,11 +332,11 @@ STATUS_ERRORS: dict[int, type[ApiError]] = {
     408: UnexpectedStatusError,
     429: RateLimitError,
 }
-"""The one table from status to error. 307 and 308 say "not here": they were not processed and are not followed."""
+"""The error class of each status. The API did not process a 307 or 308, and the client does not follow it."""
 
 
 def error_for_status(status: int) -> type[ApiError]:
-    """The class for an answer that is not 2xx; 4xx without a row is an ApiError, 5xx a ServerError, all else odd."""
+    """Return the error class of a status that is not 2xx."""
     if row := STATUS_ERRORS.get(status):
         return row
     if 400 <= status < 500:  # noqa: PLR2004 - the classes of RFC 9110, section 15

@@ -1,7 +1,7 @@
-"""What happens during a call, as plain facts for hooks: logging, metrics, tracing.
+"""Events of a call, for hooks: logging, metrics, tracing.
 
-A hook is any callable that takes an event. It is called in the call's own task, must not block, and can never change or
-eat an answer: one that raises is logged once and not called again by that client.
+A hook is a callable that takes an event. The client calls it in the call's task, so it must not block. A hook cannot change
+a call: if it raises, the client logs the exception once and does not call the hook again.
 """
 
 import logging
@@ -17,12 +17,12 @@ _log = logging.getLogger("kustom_hpp")
 
 @frozen(kw_only=True, slots=True)
 class Started:
-    """A call began; nothing was sent yet."""
+    """A call started; nothing was sent yet."""
 
-    call: str
-    """The call's own name: random hexadecimal digits, the same in all its events and in those of no other call."""
+    call_id: str
+    """Random hexadecimal digits, the same in all events of one call."""
     operation: str
-    """As the client's method is called, for example "create_session"."""
+    """The name of the client's method, for example "create_session"."""
     method: str
     """The HTTP method."""
     url: str
@@ -31,56 +31,56 @@ class Started:
     """The API's host."""
     port: int
     path: str
-    """The operation's path below the base URL, the same for all its calls: an id in it stands as "{session_id}"."""
+    """The operation's path below the base URL, the same for all its calls, with "{session_id}" in place of an id."""
 
 
 @frozen(kw_only=True, slots=True)
 class Retrying:
-    """An attempt failed, and another one follows after a wait."""
+    """An attempt failed, and the client retries it after a wait."""
 
-    call: str
+    call_id: str
     operation: str
     attempt: int
     """The number of the attempt that failed, from 1."""
     wait: float
-    """Seconds until the next one."""
+    """Seconds until the next attempt."""
     error: HPPError
-    """What the attempt ended with."""
+    """The error of the failed attempt."""
 
 
 @frozen(kw_only=True, slots=True)
 class Finished:
-    """A call ended: with an answer, with an error, or from outside (then `error` is None and `cancelled` True)."""
+    """A call ended: with a response, with an error, or by cancellation (`error` is None and `cancelled` is True)."""
 
-    call: str
+    call_id: str
     operation: str
     attempts: int
     elapsed: float
-    """Seconds from the call's beginning, all waits included."""
+    """Seconds since the start of the call, all waits included."""
     delivery: Delivery | None
-    """What is known about the whole call; None where nothing was attempted."""
+    """What is known about the whole call; None if nothing was attempted."""
     status: int | None
-    """HTTP status of the last answer; None where none came."""
+    """HTTP status of the last response; None if there was none."""
     correlation_id: str | None
     error: HPPError | None
     cancelled: bool = False
-    """True where the call was cancelled, or its program interrupted."""
-    repeatable: bool = False
-    """True where doing it twice does no harm, so that an unknown outcome costs nothing: a read."""
+    """True if the call was cancelled, or the program interrupted."""
+    idempotent: bool = False
+    """True if the call can be repeated without harm, so that an unknown outcome does not matter."""
 
     @property
     def succeeded(self) -> bool:
-        """True where it ended with an answer that could be read."""
+        """True if the call returned a value."""
         return self.error is None and not self.cancelled and self.delivery is Delivery.ACCEPTED
 
 
 Event = Started | Retrying | Finished
 Hook = Callable[[Event], None]
-"""What `hooks=` takes."""
+"""The type of an element of `hooks=`."""
 
 
 class Hooks:
-    """The hooks of a client. False where there are none, so that nobody makes an event that nobody hears."""
+    """The hooks of a client. False without hooks, so that a call without listeners creates no events."""
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks = list(hooks)
@@ -89,26 +89,26 @@ class Hooks:
         return bool(self._hooks)
 
     def emit(self, event: Event) -> None:
-        """Tell every hook; drop the one that raises."""
+        """Call every hook; remove one that raises."""
         for hook in tuple(self._hooks):
             try:
                 hook(event)
-            except Exception:  # noqa: BLE001 - whatever it is, the call goes on
+            except Exception:  # noqa: BLE001 - a hook must not end the call
                 self._hooks.remove(hook)
-                _log.exception("a hook raised and is not called again; the call goes on")
+                _log.exception("a hook raised an exception and is not called again; the call continues")
 
 
 def log_events(event: Event) -> None:
-    """A hook that writes one line for each call and for each retry to the logger "kustom_hpp".
+    """Log one line for each call and each retry to the logger "kustom_hpp".
 
-    DEBUG for an answer and for a cancellation, WARNING for a retry and a failure, ERROR where something may exist that
-    nobody knows of. No URL, no body, no secret. The digits after the operation are the call's own name.
+    The level is DEBUG for a success or a cancellation, WARNING for a retry or a failure, and ERROR if the outcome is
+    unknown. A line has no URL, no body and no secret. The digits after the operation are the `call_id`.
     """
     if isinstance(event, Retrying):
         _log.warning(
             "%s %s: attempt %d failed, next in %.2f s: %s",
             event.operation,
-            event.call,
+            event.call_id,
             event.attempt,
             event.wait,
             event.error,
@@ -118,8 +118,8 @@ def log_events(event: Event) -> None:
             _level(event),
             "%s %s: %s after %d attempt(s) in %.3f s, delivery %s, correlation id %s%s",
             event.operation,
-            event.call,
-            _ending(event),
+            event.call_id,
+            _result_label(event),
             event.attempts,
             event.elapsed,
             event.delivery,
@@ -131,13 +131,13 @@ def log_events(event: Event) -> None:
 def _level(event: Finished) -> int:
     if event.succeeded:
         return logging.DEBUG
-    if event.delivery is not None and event.delivery.may_have_taken_effect and not event.repeatable:
+    if event.delivery is not None and event.delivery.may_have_taken_effect and not event.idempotent:
         return logging.ERROR
     return logging.DEBUG if event.cancelled else logging.WARNING
 
 
-def _ending(event: Finished) -> object:
-    """What a call ended with, in one word; a foreign exception is not ours to name."""
+def _result_label(event: Finished) -> object:
+    """Return the result of a call in one word; the class of a foreign exception is not shown."""
     if event.cancelled:
         return "cancelled"
     return event.status or (type(event.error).__name__ if event.error else "an exception")

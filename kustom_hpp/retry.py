@@ -1,20 +1,21 @@
-"""When to try again: judges our errors, and knows no HTTP.
+"""Decides when a call is retried. Works on the library's errors, without I/O.
 
-A call is sent again after NOT_SENT and after 429, nothing else: those are known not to have been processed. What may have
-been processed is sent again only for a repeatable operation, with `on_unknown="resend"`, or where the documents say so;
-what was accepted, never, unless it was a read whose answer was cut off.
+The client retries a call after NOT_SENT and after a 429: the API did not process those attempts. An attempt that the API
+may have processed is retried only for an idempotent operation, with `on_unknown="resend"`, or where the API's documents
+ask for it. An accepted request is never retried, except a read whose response was truncated.
 
-The first attempt runs bare. Only a failure wakes tenacity, which is fed that failure as its first attempt.
+Only a failure of the first attempt loads tenacity, which counts that failure as attempt 1.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from kustom_hpp._messages import IN_DOUBT, Delivery
+from kustom_hpp._messages import Delivery
+from kustom_hpp._protocol.operations import Operation
 from kustom_hpp.config import RetrySettings
 from kustom_hpp.errors import (
     ApiError,
@@ -35,19 +36,21 @@ from kustom_hpp.errors import (
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-T = TypeVar("T")
+Attempt = Callable[[], Awaitable[Any]]
+OnRetry = Callable[[int, float, HPPError], None]
+"""Called with (number of the failed attempt, wait in seconds, its error) before each wait."""
 
 _NO_ATTEMPT = (ClientClosedError, ConfigError, DeadlineExceededError, LeaseLostError, WrongLoopError)
-"""Errors of a turn that came to no request."""
+"""Errors that come before any request."""
 _CODE = r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*"
 """The form of the API's own codes. Source: docs.kustom.co, errors in checkout and "Distribute an HPP session"."""
 
 
-class Quota:
-    """Tokens that further attempts cost, so that an outage does not multiply a client's requests.
+class RetryQuota:
+    """Tokens that retries cost, so that an outage does not multiply a client's requests.
 
-    The numbers are those of the AWS SDKs' standard mode: 500 tokens, 14 for another attempt, 5 after a 429, 1 back for
-    each success. One for each client.
+    The numbers are those of the AWS SDKs' standard mode: 500 tokens, 14 for a retry, 5 after a 429, 1 back for each
+    success. One for each client.
     """
 
     CAPACITY = 500
@@ -57,249 +60,230 @@ class Quota:
     def __init__(self) -> None:
         self.tokens = self.CAPACITY
 
-    def take(self, error: HPPError) -> bool:
-        """Pay for another attempt after this error; False, and nothing taken, where the tokens do not reach."""
+    def acquire(self, error: HPPError) -> bool:
+        """Pay for a retry after this error; return False and take nothing if there are too few tokens."""
         cost = self.THROTTLED_COST if isinstance(error, RateLimitError) else self.COST
         if cost > self.tokens:
             return False
         self.tokens -= cost
         return True
 
-    def success(self) -> None:
-        """Give a token back."""
+    def release(self) -> None:
+        """Return one token, after a success."""
         if self.tokens < self.CAPACITY:
             self.tokens += 1
 
 
-@frozen(kw_only=True, slots=False)
-class Rules:
-    """What decides about further attempts of one call."""
+@frozen(slots=False)
+class RetryPolicy:
+    """What decides about the retries of one call."""
 
+    operation: Operation
     settings: RetrySettings
-    repeatable: bool
-    """True where doing it twice does no harm."""
-    deadline: float | None
-    """The time on the event loop's clock after which the caller no longer waits."""
-    safe: bool = False
-    """True where it changes nothing: a read. Then what came of earlier attempts does not matter."""
-    try_again: frozenset[int] = frozenset()
-    """Statuses that the documents answer with "try again", where they come in the API's own words."""
-    in_doubt: str = IN_DOUBT
-    """What an unknown outcome means for the caller: part of that error's text."""
+    deadline: float | None = None
+    """The time on the event loop's clock when the caller stops waiting; None for no deadline."""
 
 
-class Progress:
-    """How far one call has come."""
+class CallState:
+    """The counters of one call."""
 
-    __slots__ = ("attempts", "began", "earlier")
+    __slots__ = ("attempts", "earlier_delivery", "started_at")
 
     def __init__(self) -> None:
         self.attempts = 0
-        """Requests made so far."""
-        self.began: float | None = None
-        """When the first attempt got its turn, on the event loop's clock."""
-        self.earlier: Delivery | None = None
-        """What is known about all attempts but the last."""
+        """Requests so far."""
+        self.started_at: float | None = None
+        """When the first attempt started, on the event loop's clock."""
+        self.earlier_delivery: Delivery | None = None
+        """The delivery of all attempts but the last."""
 
 
-def worth_repeating(error: BaseException, rules: Rules) -> bool:
-    """Whether the rules allow another attempt after this error, time and quota aside."""
+def is_retryable(error: BaseException, policy: RetryPolicy) -> bool:
+    """Return True if the policy allows a retry after this error, time and quota aside."""
     if not isinstance(error, HPPError):
-        return False  # cancellation above all
+        return False  # above all a cancellation
     if isinstance(error, RateLimitError):
         return True
     if isinstance(error, ConnectError):
         return not isinstance(error, CertificateError)
+    operation = policy.operation
     if isinstance(error, OutcomeUnknownError) and error.resendable:
-        return rules.repeatable or rules.settings.on_unknown == "resend" or _is_documented(error, rules)
-    return rules.safe and isinstance(error, DecodeError) and error.cause is not None  # cut off on its way
+        return operation.idempotent or policy.settings.on_unknown == "resend" or _is_documented_retry(error, operation)
+    return operation.safe and isinstance(error, DecodeError) and error.cause is not None  # a truncated response
 
 
-def _is_documented(error: HPPError, rules: Rules) -> bool:
-    """Whether the API itself asks to try again; a status alone, or a code of another form, may be some gateway's."""
-    if not isinstance(error, ApiError) or error.status not in rules.try_again:
+def _is_documented_retry(error: HPPError, operation: Operation) -> bool:
+    """Return True if the API itself asks for a retry; without a code in its form the response may be a gateway's."""
+    if not isinstance(error, ApiError) or error.status not in operation.retry_statuses:
         return False
     return re.fullmatch(_CODE, error.code or "") is not None
 
 
-async def call(  # noqa: PLR0917 - what one call is made of
-    attempt: Callable[[], Awaitable[T]],
-    rules: Rules,
-    quota: Quota,
-    progress: Progress,
-    on_retry: Callable[[int, float, HPPError], None] | None = None,
-    failed: HPPError | None = None,
-) -> T:
-    """Run an attempt, and again as far as the rules, the quota and the time allow.
+async def run_with_retries(
+    attempt: Attempt,
+    first: HPPError,
+    *,
+    policy: RetryPolicy,
+    quota: RetryQuota,
+    state: CallState,
+    on_retry: OnRetry | None = None,
+) -> Any:
+    """Return the value of a retry, or raise the call's error.
 
     Args:
-        attempt: one attempt; it takes its turn, sets `progress.began` at the first one, and raises one of our errors.
-        rules: what decides.
+        attempt: makes one attempt, or raises one of the library's errors.
+        first: the error of the first attempt.
+        policy: what decides.
         quota: the client's tokens.
-        progress: how far the call has come; read it also after a failure or a cancellation.
-        on_retry: told (number of the failed attempt, wait in seconds, its error) before each wait.
-        failed: what the first attempt ended with, where the caller has made that one himself.
+        state: the call's counters; valid also after a failure or a cancellation.
+        on_retry: called before each wait.
 
     Raises:
-        HPPError: the last attempt's error, with the delivery of the whole call; a LostResponseError where an earlier
-            attempt may have been processed.
+        HPPError: the last attempt's error, with the delivery of the whole call; a LostResponseError if the API may have
+            processed an earlier attempt.
 
     """
-    if failed is None:
-        try:
-            result = await attempt()
-        except HPPError as error:
-            failed = error
-        else:
-            progress.attempts += 1
-            quota.success()
-            return result
-    failure = failed
-    # Out of the except block, so that nothing of the failure clings to what is raised later.
-    _count(progress, failure)
-    if worth_repeating(failure, rules):
-        outcome = await _again(attempt, failure, rules=rules, quota=quota, progress=progress, on_retry=on_retry)
+    failure = first
+    _count_attempt(state, failure)
+    if is_retryable(failure, policy):
+        outcome = await _retry_with_tenacity(
+            attempt, failure, policy=policy, quota=quota, state=state, on_retry=on_retry
+        )
         if not isinstance(outcome, HPPError):
-            quota.success()
             return outcome
         failure = outcome
     try:
-        raise _of_the_whole_call(failure, rules, progress)
+        raise _final_error(failure, policy, state)
     finally:
-        del failure, failed  # or error, traceback and frame would hold one another until the collector comes
+        del failure, first  # otherwise error, traceback and frame refer to each other until the collector runs
 
 
-async def _again(
-    attempt: Callable[[], Awaitable[T]],
+async def _retry_with_tenacity(
+    attempt: Attempt,
     first: HPPError,
     *,
-    rules: Rules,
-    quota: Quota,
-    progress: Progress,
-    on_retry: Callable[[int, float, HPPError], None] | None,
-) -> T | HPPError:
-    """Tenacity's part: the result, or the error that ends the call."""
+    policy: RetryPolicy,
+    quota: RetryQuota,
+    state: CallState,
+    on_retry: OnRetry | None,
+) -> Any:
+    """Return the value, or the error that ends the call."""
     import tenacity
 
-    policy = _Policy(rules, quota, progress, on_retry)
+    callbacks = _TenacityCallbacks(policy, quota, state, on_retry)
     replay = [first]
 
-    async def run() -> T:
+    async def run() -> Any:
         if replay:
             raise replay.pop()
         try:
-            result = await attempt()
+            value = await attempt()
         except HPPError as error:
-            _count(progress, error)
+            _count_attempt(state, error)
             raise
-        progress.attempts += 1
-        return result
+        state.attempts += 1
+        return value
 
     retrying = tenacity.AsyncRetrying(
         sleep=asyncio.sleep,
-        retry=tenacity.retry_if_exception(lambda error: worth_repeating(error, rules)),
-        wait=policy.wait,
-        stop=policy.stop,
-        before_sleep=policy.before_sleep,
+        retry=tenacity.retry_if_exception(lambda error: is_retryable(error, policy)),
+        wait=callbacks.wait,
+        stop=callbacks.stop,
+        before_sleep=callbacks.before_sleep,
         reraise=True,
     )
     try:
         return await retrying(run)
     except HPPError as error:
-        # tenacity raises inside its own handlers: what it hung on the error is not ours to show.
-        if isinstance(error, DeadlineExceededError) and policy.last is not None:
-            # A wait that does not fit ends with the error that caused it.
-            error, progress.earlier = policy.last
+        # tenacity raises inside its own handlers: the context that it added is not the caller's.
+        if isinstance(error, DeadlineExceededError) and callbacks.last is not None:
+            # The wait did not fit before the deadline: the call ends with the error that caused the wait.
+            error, state.earlier_delivery = callbacks.last
         error.__cause__ = error.__context__ = None
         error.__traceback__ = None
         return error
 
 
-class _Policy:
-    """What tenacity asks after each failure: how long to wait, whether to stop, and what to do before the wait."""
+class _TenacityCallbacks:
+    """Tenacity's questions after each failure: how long to wait, and whether to stop."""
 
-    def __init__(
-        self,
-        rules: Rules,
-        quota: Quota,
-        progress: Progress,
-        on_retry: Callable[[int, float, HPPError], None] | None,
-    ) -> None:
+    def __init__(self, policy: RetryPolicy, quota: RetryQuota, state: CallState, on_retry: OnRetry | None) -> None:
         import tenacity
 
-        settings = rules.settings
-        self._rules = rules
+        settings = policy.settings
+        self._policy = policy
         self._quota = quota
-        self._progress = progress
+        self._state = state
         self._on_retry = on_retry
         self.last: tuple[HPPError, Delivery | None] | None = None
-        """What the latest wait was for, and what was known of the attempts before that."""
+        """The error before the latest wait, and the delivery of the attempts before it."""
         self._backoff = tenacity.wait_random_exponential(multiplier=settings.initial, max=settings.maximum)
         self._spread = tenacity.wait_random(0, settings.initial)
 
-    def wait(self, state: "RetryCallState") -> float:
-        """Seconds: what the answer asks for, else full jitter."""
-        asked = _asked_for(_error_of(state))
-        # A herd that was told the same moment spreads over the first backoff step, never before that moment.
-        return self._backoff(state) if asked is None else asked + self._spread(state)
+    def wait(self, retry_state: "RetryCallState") -> float:
+        """Return the seconds that the response asks for, else full jitter."""
+        asked = _retry_after(_error_of(retry_state))
+        # Many clients may get the same moment. They spread over the first backoff step after it, never before it.
+        return self._backoff(retry_state) if asked is None else asked + self._spread(retry_state)
 
-    def stop(self, state: "RetryCallState") -> bool:
-        """Whether attempts, the answer's own wish, time or quota end it. The quota last: it is paid by asking."""
-        error, settings = _error_of(state), self._rules.settings
+    def stop(self, retry_state: "RetryCallState") -> bool:
+        """Return True if attempts, Retry-After, time or quota end the call. The quota last: asking it takes tokens."""
+        error, settings = _error_of(retry_state), self._policy.settings
         return (
-            state.attempt_number >= settings.max_attempts
-            or (_asked_for(error) or 0.0) > settings.retry_after_cap
-            or not _fits(state.upcoming_sleep, self._rules, self._progress)
-            or not self._quota.take(error)
+            retry_state.attempt_number >= settings.max_attempts
+            or (_retry_after(error) or 0.0) > settings.retry_after_cap
+            or not _fits_time_limits(retry_state.upcoming_sleep, self._policy, self._state)
+            or not self._quota.acquire(error)
         )
 
-    def before_sleep(self, state: "RetryCallState") -> None:
-        """Remember what is known of the attempt that ended, and tell the hooks."""
-        error = _error_of(state)
-        self.last = error, self._progress.earlier
-        self._progress.earlier = Delivery.worst(self._progress.earlier, error.delivery)
+    def before_sleep(self, retry_state: "RetryCallState") -> None:
+        """Record the delivery of the failed attempt, and report the retry."""
+        error, state = _error_of(retry_state), self._state
+        self.last = error, state.earlier_delivery
+        state.earlier_delivery = Delivery.worst(state.earlier_delivery, error.delivery)
         if self._on_retry is not None:
-            self._on_retry(state.attempt_number, state.upcoming_sleep, error)
+            self._on_retry(retry_state.attempt_number, retry_state.upcoming_sleep, error)
 
 
-def _error_of(state: "RetryCallState") -> HPPError:
-    outcome = state.outcome
+def _error_of(retry_state: "RetryCallState") -> HPPError:
+    outcome = retry_state.outcome
     error = outcome.exception() if outcome is not None else None
-    assert isinstance(error, HPPError)  # noqa: S101 - only our errors are repeated
+    assert isinstance(error, HPPError)  # noqa: S101 - only the library's errors are retried
     return error
 
 
-def _asked_for(error: HPPError) -> float | None:
+def _retry_after(error: HPPError) -> float | None:
     return error.retry_after if isinstance(error, ApiError) else None
 
 
-def _fits(wait: float, rules: Rules, progress: Progress) -> bool:
-    """Whether an attempt after this wait begins within the budget and before the deadline."""
+def _fits_time_limits(wait: float, policy: RetryPolicy, state: CallState) -> bool:
+    """Return True if an attempt after this wait starts within the budget and before the deadline."""
     now = asyncio.get_running_loop().time()
-    began = now if progress.began is None else progress.began
-    in_budget = now + wait - began <= rules.settings.budget
-    return in_budget and (rules.deadline is None or now + wait < rules.deadline)
+    started_at = now if state.started_at is None else state.started_at
+    in_budget = now + wait - started_at <= policy.settings.budget
+    return in_budget and (policy.deadline is None or now + wait < policy.deadline)
 
 
-def _count(progress: Progress, error: HPPError) -> None:
+def _count_attempt(state: CallState, error: HPPError) -> None:
     if not isinstance(error, _NO_ATTEMPT):
-        progress.attempts += 1
+        state.attempts += 1
 
 
-def _of_the_whole_call(error: HPPError, rules: Rules, progress: Progress) -> HPPError:
-    """The last attempt's error, made to tell about the whole call."""
-    earlier = None if rules.safe else progress.earlier
+def _final_error(error: HPPError, policy: RetryPolicy, state: CallState) -> HPPError:
+    """Return the last attempt's error, with the facts of the whole call."""
+    earlier = None if policy.operation.safe else state.earlier_delivery
     delivery = Delivery.worst(earlier, error.delivery)
     if earlier is Delivery.UNKNOWN:
         return LostResponseError(
-            f"what came of an earlier attempt of this call is unknown: {rules.in_doubt}. The last one ended so: {error}",
+            f"the outcome of an earlier attempt is unknown: {policy.operation.unknown_outcome_advice}. "
+            f"Last attempt: {error}",
             timed_out=getattr(error, "timed_out", False),
             last_error=error,
             delivery=delivery,
-            attempts=progress.attempts,
+            attempts=state.attempts,
             correlation_id=error.correlation_id,
             cause=error.cause,
         )
     error.delivery = delivery
-    error.attempts = progress.attempts
+    error.attempts = state.attempts
     return error

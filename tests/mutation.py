@@ -7,8 +7,8 @@ see `changes`), made in a copy of the project and met with the tests of that roo
 is killed / all; equivalent mutants are not taken out of it. Survivors are printed, with the reason where `SURVIVORS` has
 one. The exit code is 1 where less than 90 % are killed in a file, or a survivor has no reason.
 
-Implementation note: a runner of our own, because half of what matters here stands outside of functions (PRE_SEND, the
-quota's numbers, the classes of a tuple), which mutmut leaves alone.
+Implementation note: a runner of our own, because half of what matters here stands outside of functions
+(PRE_SEND_EXCEPTIONS, the quota's numbers, the classes of a tuple), which mutmut leaves alone.
 """
 
 import argparse
@@ -46,26 +46,29 @@ class Room:
     """The one module-level name whose statement is changed; None for the whole file."""
 
 
-_FAILURES = "tests/transport/test_failures.py"
+_MAPPING = "tests/transport/test_exception_mapping.py"
 ROOMS = (
     Room(file="kustom_hpp/retry.py", tests=("tests/test_retry.py", "tests/test_retry_waits.py")),
-    Room(file="kustom_hpp/transport/failures.py", tests=(_FAILURES,)),
-    Room(file="kustom_hpp/transport/connector.py", tests=(_FAILURES,), only="PRE_SEND"),
+    Room(file="kustom_hpp/transport/exception_mapping.py", tests=(_MAPPING,)),
+    Room(file="kustom_hpp/transport/connector.py", tests=(_MAPPING,), only="PRE_SEND_EXCEPTIONS"),
     Room(file="kustom_hpp/callbacks.py", tests=("tests/test_callbacks.py",)),
 )
 
 _RETRY = "kustom_hpp/retry.py"
 _CALLBACKS = "kustom_hpp/callbacks.py"
 SURVIVORS: dict[str, str] = {
-    f"{_RETRY}: worth_repeating: return False removed": "what is no HPPError is none of the classes below it either",
-    f"{_RETRY}: call: del failure, failed removed": "without it the same error is raised, and freed by the collector",
-    f"{_RETRY}: _again: isinstance(error, DeadlineExceededError) and policy.last is not None -> without operand 2": (
+    f"{_RETRY}: is_retryable: return False removed": ("what is no HPPError is none of the classes below it either"),
+    f"{_RETRY}: run_with_retries: del failure, first removed": (
+        "without it the same error is raised, and freed by the collector"
+    ),
+    f"{_RETRY}: _retry_with_tenacity: isinstance(error, DeadlineExceededError) and "
+    "callbacks.last is not None -> without operand 2": (
         "a second attempt always comes after a wait, which sets it: the operand is for the type checker"
     ),
-    f"{_RETRY}: _Policy.__init__: self.last: tuple[HPPError, Delivery | None] | None = None removed": (
+    f"{_RETRY}: _TenacityCallbacks.__init__: self.last: tuple[HPPError, Delivery | None] | None = None removed": (
         "the same: it is never read before it is set"
     ),
-    f"{_RETRY}: _Policy.stop: 0.0 -> -1": "no cap is below 0, so no wish at all is below every cap either way",
+    f"{_RETRY}: _TenacityCallbacks.stop: 0.0 -> -1": "no cap is below 0, so no wish at all is below every cap either way",
     f"{_CALLBACKS}: _object: raise ValueError(f'is {{error}}') from None -> without its cause": (
         "what is raised in the end hangs on neither of the two"
     ),

@@ -8,6 +8,7 @@ from attrs import define, field
 
 import kustom_hpp as hpp
 from kustom_hpp import retry
+from kustom_hpp._protocol.operations import Operation
 
 NO_JITTER = hpp.RetrySettings(initial=0.0)
 """Every wait is exactly what the answer asks for, or none."""
@@ -18,6 +19,10 @@ def settings(**changes: Any) -> hpp.RetrySettings:
     return hpp.RetrySettings(**options)
 
 
+def operation(**facts: Any) -> Operation:
+    return Operation(**{"name": "x", "method": "POST", "path": "/x"} | facts)
+
+
 @define(kw_only=True)
 class Story:
     """One call: what it shall meet, and what came of it."""
@@ -25,13 +30,13 @@ class Story:
     steps: list[Any]
     """For each attempt what it raises or returns; a callable is called, and what it gives is awaited."""
     settings: hpp.RetrySettings = NO_JITTER
-    repeatable: bool = False
-    rules: dict[str, Any] = field(factory=dict)
+    idempotent: bool = False
+    facts: dict[str, Any] = field(factory=dict)
     """What else the operation's row says."""
     deadline: float | None = None
     """In seconds from the call's beginning."""
-    quota: retry.Quota = field(factory=retry.Quota)
-    progress: retry.Progress = field(factory=retry.Progress)
+    quota: retry.RetryQuota = field(factory=retry.RetryQuota)
+    state: retry.CallState = field(factory=retry.CallState)
     failed: hpp.HPPError | None = None
     """What the first attempt ended with, where it was made before the call."""
     turn: float = 0.0
@@ -51,9 +56,9 @@ class Story:
 
     async def attempt(self) -> Any:
         loop = asyncio.get_running_loop()
-        if self.progress.began is None:
+        if self.state.started_at is None:
             await asyncio.sleep(self.turn)
-            self.progress.began = loop.time()
+            self.state.started_at = loop.time()
         self.began.append(loop.time() - self._start)
         await asyncio.sleep(self.lasting)
         step = self.steps.pop(0)
@@ -71,18 +76,31 @@ class Story:
         """Make the call; our errors end in `error`, all others are raised."""
         loop = asyncio.get_running_loop()
         self._start = loop.time()
-        rules = retry.Rules(
-            settings=self.settings,
-            repeatable=self.repeatable,
-            deadline=None if self.deadline is None else self._start + self.deadline,
-            **self.rules,
-        )
+        deadline = None if self.deadline is None else self._start + self.deadline
+        policy = retry.RetryPolicy(operation(idempotent=self.idempotent, **self.facts), self.settings, deadline)
         try:
-            self.value = await retry.call(self.attempt, rules, self.quota, self.progress, self.on_retry, self.failed)
+            self.value = await self._call(policy)
         except hpp.HPPError as error:
             self.error = error
         self.elapsed = loop.time() - self._start
         return self
+
+    async def _call(self, policy: retry.RetryPolicy) -> Any:
+        failure = self.failed
+        if failure is None:
+            try:
+                value = await self.attempt()
+            except hpp.HPPError as error:
+                failure = error
+            else:
+                self.state.attempts = 1
+                self.quota.release()
+                return value
+        value = await retry.run_with_retries(
+            self.attempt, failure, policy=policy, quota=self.quota, state=self.state, on_retry=self.on_retry
+        )
+        self.quota.release()
+        return value
 
     _start: float = field(default=0.0, init=False)
 

@@ -9,8 +9,6 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import config
-from kustom_hpp._call import run
-from kustom_hpp._protocol.operations import CREATE_SESSION
 from kustom_hpp.transport import HTTP_LIBRARY
 from tests.golden import (
     FULL_ANSWER,
@@ -24,12 +22,12 @@ from tests.golden import (
 )
 
 KEY = "kco_test_hpp_c2VjcmV0LWtleS1vZi10ZXN0cw"
-ANSWER = hpp.FakeTransport.answer(201, MINIMAL_ANSWER)
+ANSWER = hpp.FakeTransport.response(201, MINIMAL_ANSWER)
 QUICK = hpp.RetrySettings(initial=0, maximum=0)
 
 
 def throttled(retry_after: str = "0") -> hpp.HttpResponse:
-    return hpp.FakeTransport.answer(429, {"error_code": "TOO_MANY"}, {"Retry-After": retry_after})
+    return hpp.FakeTransport.response(429, {"error_code": "TOO_MANY"}, {"Retry-After": retry_after})
 
 
 def lost() -> hpp.HPPError:
@@ -46,7 +44,7 @@ def client_of(*steps, **arguments) -> hpp.HPPClient:
 
 
 def sent(client: hpp.HPPClient) -> list[hpp.HttpRequest]:
-    transport = client._parts.transport
+    transport = client._creates.transport
     assert isinstance(transport, hpp.FakeTransport)
     return transport.requests
 
@@ -58,8 +56,8 @@ class Hanging:
         self.sends = sends
         self.waiting = asyncio.Event()
 
-    async def send(self, request, mark):
-        mark.sent = self.sends
+    async def send(self, request, marker):
+        marker.sent = self.sends
         self.waiting.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -84,7 +82,9 @@ class Hanging:
     ],
 )
 async def test_a_request_and_its_answer(request_, body, answer, session):
-    client = client_of(hpp.FakeTransport.answer(201, answer), app_info="MyShop/1.2", headers={"Kustom-Partner": "PG1"})
+    client = client_of(
+        hpp.FakeTransport.response(201, answer), app_info="MyShop/1.2", headers={"Kustom-Partner": "PG1"}
+    )
     assert await client.create_session(request_) == session
     (request,) = sent(client)
     assert (request.method, str(request.url), request.body) == (
@@ -103,7 +103,7 @@ async def test_a_request_and_its_answer(request_, body, answer, session):
 
 async def test_how_the_call_went():
     client = client_of(
-        hpp.FakeTransport.answer(
+        hpp.FakeTransport.response(
             201,
             MINIMAL_ANSWER,
             {"X-Correlation-Id": "c-1", "X-RateLimit-Limit": "40, 40;w=1", "X-RateLimit-Remaining": "39"},
@@ -143,25 +143,31 @@ async def test_the_request_is_encoded_once_whatever_the_attempts():
         ([lost()], None, hpp.LostResponseError, hpp.Delivery.UNKNOWN, 1),
         ([lost()], "raise", hpp.LostResponseError, hpp.Delivery.UNKNOWN, 1),
         ([lost()], "resend", hpp.LostResponseError, hpp.Delivery.UNKNOWN, 4),
-        ([hpp.FakeTransport.answer(500)], None, hpp.ServerError, hpp.Delivery.UNKNOWN, 1),
-        ([hpp.FakeTransport.answer(503, headers={"Retry-After": "0"})], None, hpp.ServerError, hpp.Delivery.UNKNOWN, 1),
-        ([hpp.FakeTransport.answer(400)], "resend", hpp.BadRequestError, hpp.Delivery.REJECTED, 1),
-        ([hpp.FakeTransport.answer(401)], None, hpp.AuthenticationError, hpp.Delivery.REJECTED, 1),
-        ([hpp.FakeTransport.answer(307)], "resend", hpp.ApiError, hpp.Delivery.REJECTED, 1),
+        ([hpp.FakeTransport.response(500)], None, hpp.ServerError, hpp.Delivery.UNKNOWN, 1),
+        (
+            [hpp.FakeTransport.response(503, headers={"Retry-After": "0"})],
+            None,
+            hpp.ServerError,
+            hpp.Delivery.UNKNOWN,
+            1,
+        ),
+        ([hpp.FakeTransport.response(400)], "resend", hpp.BadRequestError, hpp.Delivery.REJECTED, 1),
+        ([hpp.FakeTransport.response(401)], None, hpp.AuthenticationError, hpp.Delivery.REJECTED, 1),
+        ([hpp.FakeTransport.response(307)], "resend", hpp.ApiError, hpp.Delivery.REJECTED, 1),
         ([throttled()], None, hpp.RateLimitError, hpp.Delivery.REJECTED, 4),
         ([throttled(), not_sent()], None, hpp.ConnectError, hpp.Delivery.REJECTED, 4),
-        ([hpp.FakeTransport.answer(201, b"{}")], "resend", hpp.DecodeError, hpp.Delivery.ACCEPTED, 1),
+        ([hpp.FakeTransport.response(201, b"{}")], "resend", hpp.DecodeError, hpp.Delivery.ACCEPTED, 1),
         ([hpp.CertificateError("expired")], None, hpp.CertificateError, hpp.Delivery.NOT_SENT, 1),
         # After an attempt that may have been processed, no later one makes the call safe again.
         (
-            [lost(), hpp.FakeTransport.answer(400)],
+            [lost(), hpp.FakeTransport.response(400)],
             "resend",
             hpp.LostResponseError,
             hpp.Delivery.UNKNOWN,
             2,
         ),
         ([lost(), not_sent()], "resend", hpp.LostResponseError, hpp.Delivery.UNKNOWN, 4),
-        ([lost(), hpp.FakeTransport.answer(201, b"{}")], "resend", hpp.LostResponseError, hpp.Delivery.ACCEPTED, 2),
+        ([lost(), hpp.FakeTransport.response(201, b"{}")], "resend", hpp.LostResponseError, hpp.Delivery.ACCEPTED, 2),
     ],
     ids=repr,
 )
@@ -218,7 +224,7 @@ async def test_a_deadline_that_comes_before_the_turn():
     client = client_of(pace=hpp.Pace(rate=0.5, burst=1))
     await client.create_session(MINIMAL_REQUEST)
     began = time.monotonic()
-    with pytest.raises(hpp.DeadlineExceededError, match="before this call's turn") as caught:
+    with pytest.raises(hpp.DeadlineExceededError, match="is too early for the rate limit") as caught:
         await client.create_session(MINIMAL_REQUEST, deadline=1)
     assert time.monotonic() - began < 0.5  # told at once, not after a second
     assert (caught.value.delivery, caught.value.attempts, len(sent(client))) == (hpp.Delivery.NOT_SENT, 0, 1)
@@ -226,13 +232,13 @@ async def test_a_deadline_that_comes_before_the_turn():
 
 async def test_a_deadline_that_passes_while_waiting():
     class Slow(hpp.Pace):
-        async def turn(self, deadline=None):
+        async def acquire(self, deadline=None):
             assert deadline is not None
             await asyncio.sleep(0.03)
             return time.monotonic()
 
     client = client_of(pace=Slow(rate=1000))
-    with pytest.raises(hpp.DeadlineExceededError, match="before the request's turn"):
+    with pytest.raises(hpp.DeadlineExceededError, match="passed before the request could be sent"):
         await client.create_session(MINIMAL_REQUEST, deadline=0.01)
     assert sent(client) == []
 
@@ -268,8 +274,8 @@ async def test_on_unknown_that_is_none(on_unknown):
 async def test_a_view_shares_what_is_shared():
     client = client_of()
     view = client.with_options(timeouts=hpp.Timeouts(read=1))
-    for name in ("transport", "pace", "quota"):
-        assert getattr(view._parts, name) is getattr(client._parts, name)
+    for name in ("transport", "pace", "retry_quota"):
+        assert getattr(view._creates, name) is getattr(client._creates, name)
     assert type(view) is hpp.HPPClient
     assert repr(view) == repr(client)
     await view.create_session(MINIMAL_REQUEST)
@@ -279,17 +285,17 @@ async def test_a_view_shares_what_is_shared():
 
 async def test_the_quota_is_spent_together():
     client = client_of(throttled(), ANSWER)
-    before = client._parts.quota.tokens
+    before = client._creates.retry_quota.tokens
     await client.with_options().create_session(MINIMAL_REQUEST)
-    assert client._parts.quota.tokens == before - 5 + 1
+    assert client._creates.retry_quota.tokens == before - 5 + 1
 
 
 async def test_a_view_cannot_be_closed():
     client = client_of()
     view = client.with_options().with_options(on_unknown="raise")
-    with pytest.raises(hpp.ConfigError, match="close that client instead"):
+    with pytest.raises(hpp.ConfigError, match="Close that client instead"):
         await view.aclose()
-    with pytest.raises(hpp.ConfigError, match="close that client instead"):
+    with pytest.raises(hpp.ConfigError, match="Close that client instead"):
         async with view:
             pass
     await client.create_session(MINIMAL_REQUEST)
@@ -352,20 +358,19 @@ async def test_the_hooks_of_a_view_are_its_own():
 
 def plain(events: list) -> list:
     """Events of one call without its name and its measured time."""
-    assert len({event.call for event in events}) == 1
-    unnamed = [attrs.evolve(event, call="") for event in events]
+    assert len({event.call_id for event in events}) == 1
+    unnamed = [attrs.evolve(event, call_id="") for event in events]
     return [attrs.evolve(event, elapsed=0.0) if isinstance(event, hpp.Finished) else event for event in unnamed]
 
 
-STARTED = hpp.Started(
-    call="", operation="create_session", method="POST", url="https://api.playground.kustom.co/hpp/v1/sessions",
+STARTED = hpp.Started(call_id="", operation="create_session", method="POST", url="https://api.playground.kustom.co/hpp/v1/sessions",
     host="api.playground.kustom.co", port=443, path="/hpp/v1/sessions",
 )  # fmt: skip
 
 
 def finished(attempts, delivery, status, error=None, identity=None, **more):
     return hpp.Finished(
-        call="", operation="create_session", attempts=attempts, elapsed=0.0, delivery=delivery, status=status,
+        call_id="", operation="create_session", attempts=attempts, elapsed=0.0, delivery=delivery, status=status,
         correlation_id=identity, error=error, **more,
     )  # fmt: skip
 
@@ -373,7 +378,7 @@ def finished(attempts, delivery, status, error=None, identity=None, **more):
 async def test_the_events_of_a_call():
     events = []
     client = client_of(
-        hpp.FakeTransport.answer(201, MINIMAL_ANSWER, {"X-Correlation-Id": "c-1"}), hooks=[events.append]
+        hpp.FakeTransport.response(201, MINIMAL_ANSWER, {"X-Correlation-Id": "c-1"}), hooks=[events.append]
     )
     await client.create_session(MINIMAL_REQUEST)
     assert plain(events) == [STARTED, finished(1, hpp.Delivery.ACCEPTED, 201, identity="c-1")]
@@ -388,8 +393,8 @@ async def test_the_events_of_a_call_of_several_attempts():
     retried = events[2].error
     assert plain(events) == [
         STARTED,
-        hpp.Retrying(call="", operation="create_session", attempt=1, wait=0.0, error=refused),
-        hpp.Retrying(call="", operation="create_session", attempt=2, wait=0.0, error=retried),
+        hpp.Retrying(call_id="", operation="create_session", attempt=1, wait=0.0, error=refused),
+        hpp.Retrying(call_id="", operation="create_session", attempt=2, wait=0.0, error=retried),
         finished(3, hpp.Delivery.ACCEPTED, 201),
     ]
     assert (type(retried), retried.code) == (hpp.RateLimitError, "TOO_MANY")
@@ -398,9 +403,9 @@ async def test_the_events_of_a_call_of_several_attempts():
 @pytest.mark.parametrize(
     ("steps", "attempts", "status", "identity"),
     [
-        ([hpp.FakeTransport.answer(400, {"correlation_id": "c-2"})], 1, 400, "c-2"),
-        ([hpp.FakeTransport.answer(502, headers={"X-Correlation-Id": "c-3"})], 1, 502, "c-3"),
-        ([hpp.FakeTransport.answer(201, b"")], 1, 201, None),
+        ([hpp.FakeTransport.response(400, {"correlation_id": "c-2"})], 1, 400, "c-2"),
+        ([hpp.FakeTransport.response(502, headers={"X-Correlation-Id": "c-3"})], 1, 502, "c-3"),
+        ([hpp.FakeTransport.response(201, b"")], 1, 201, None),
         ([lost()], 1, None, None),
         ([hpp.CertificateError("expired")], 1, None, None),
     ],
@@ -467,8 +472,8 @@ async def test_the_events_of_a_call_that_is_cancelled_between_attempts():
 )
 def test_the_events_of_a_call_that_ends_with_a_foreign_exception(kind, cancelled):
     class Raising(Hanging):
-        async def send(self, request, mark):
-            mark.sent = True
+        async def send(self, request, marker):
+            marker.sent = True
             raise kind
 
     async def call(client):
@@ -482,7 +487,7 @@ def test_the_events_of_a_call_that_ends_with_a_foreign_exception(kind, cancelled
 
 
 @pytest.mark.parametrize(
-    ("call", "repeatable", "level"),
+    ("call", "idempotent", "level"),
     [
         (lambda client: client.create_session(MINIMAL_REQUEST), False, logging.ERROR),
         (lambda client: client.read_session("s-1"), True, logging.WARNING),
@@ -496,13 +501,13 @@ def test_the_events_of_a_call_that_ends_with_a_foreign_exception(kind, cancelled
     ids=["create", "read", "disable", "distribute"],
 )
 async def test_a_lost_answer_is_an_error_in_the_log_only_where_it_may_have_done_something(
-    caplog, call, repeatable, level
+    caplog, call, idempotent, level
 ):
     events = []
-    client = client_of(hpp.FakeTransport.answer(500), hooks=[events.append, hpp.log_events])
+    client = client_of(hpp.FakeTransport.response(500), hooks=[events.append, hpp.log_events])
     with pytest.raises(hpp.OutcomeUnknownError):
         await call(client)
-    assert events[-1].repeatable is repeatable
+    assert events[-1].idempotent is idempotent
     assert caplog.records[-1].levelno == level
 
 
@@ -510,25 +515,21 @@ async def test_each_call_has_a_name_of_its_own():
     events = []
     client = client_of(hooks=[events.append])
     await asyncio.gather(*(client.create_session(MINIMAL_REQUEST) for _ in range(50)))
-    names = [event.call for event in events if isinstance(event, hpp.Started)]
+    names = [event.call_id for event in events if isinstance(event, hpp.Started)]
     assert len(set(names)) == 50
-    assert sorted(names) == sorted(event.call for event in events if isinstance(event, hpp.Finished))
+    assert sorted(names) == sorted(event.call_id for event in events if isinstance(event, hpp.Finished))
     assert {len(name) for name in names} == {16}
 
 
-async def test_no_event_tells_a_query():
+async def test_no_event_shows_a_query():
     events = []
-    client = client_of(base_url="http://localhost:8080/kustom", hooks=[events.append])
-    parts = client._parts
-    request = parts.protocol.build(CREATE_SESSION, MINIMAL_REQUEST, None)
-    request = attrs.evolve(
-        request, url=request.url.with_user("u").with_password("p").with_query("s=1").with_fragment("f")
+    client = client_of(
+        hpp.FakeTransport.response(200, {}), base_url="http://localhost:8080/kustom", hooks=[events.append]
     )
-    await run(parts, CREATE_SESSION, MINIMAL_REQUEST, request, client._rules["create_session"])
-    started = attrs.evolve(events[0], call="")
-    assert started == attrs.evolve(
-        STARTED, url="http://localhost:8080/kustom/hpp/v1/sessions", host="localhost", port=8080
-    )
+    url = "http://localhost:8080/kustom/sessions/s-1?s=1#f"
+    await client.read_session(hpp.Session(session_id="s-1", redirect_url="x", session_url=url))
+    started = events[0]
+    assert (started.url, started.host, started.port) == ("http://localhost:8080/kustom/sessions/s-1", "localhost", 8080)
 
 
 async def test_a_hook_that_raises_eats_no_answer(caplog):
@@ -548,7 +549,7 @@ async def test_a_hook_that_raises_eats_no_error(caplog):
         if isinstance(event, hpp.Finished):
             raise RuntimeError("of the hook")
 
-    client = client_of(hpp.FakeTransport.answer(400), hooks=[broken])
+    client = client_of(hpp.FakeTransport.response(400), hooks=[broken])
     with pytest.raises(hpp.BadRequestError):
         await client.create_session(MINIMAL_REQUEST)
     assert len(caplog.records) == 1
@@ -564,7 +565,7 @@ async def test_no_event_is_made_that_nobody_hears(monkeypatch, hooks):
             _init(self, *arguments, **facts)
 
         monkeypatch.setattr(kind, "__init__", counted)
-    client = client_of(throttled(), ANSWER, hpp.FakeTransport.answer(400), hooks=hooks)
+    client = client_of(throttled(), ANSWER, hpp.FakeTransport.response(400), hooks=hooks)
     await client.create_session(MINIMAL_REQUEST)
     with pytest.raises(hpp.BadRequestError):
         await client.create_session(MINIMAL_REQUEST)
@@ -673,7 +674,7 @@ def test_an_order_id_that_is_none(order_id):
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_a_transport(arguments):
-    with pytest.raises(hpp.ConfigError, match="transport stands in for aiohttp"):
+    with pytest.raises(hpp.ConfigError, match="transport replaces aiohttp"):
         client_of(**arguments)
 
 
@@ -693,7 +694,7 @@ async def test_a_client_closes_when_its_block_fails():
     with pytest.raises(ZeroDivisionError):
         async with client:
             raise ZeroDivisionError
-    assert client._parts.transport.closed
+    assert client._creates.transport.closed
 
 
 async def test_a_client_that_was_never_used_closes():
@@ -710,7 +711,7 @@ async def test_what_the_server_echoes_is_hidden():
         MINIMAL_REQUEST, merchant_urls=hpp.MerchantUrls(back="https://shop.example/?t=0123456789abcdef")
     )
     client = client_of(
-        lambda got: hpp.FakeTransport.answer(
+        lambda got: hpp.FakeTransport.response(
             400, {"error_messages": [got.headers["Authorization"], got.body.decode()], "correlation_id": KEY}
         )
     )

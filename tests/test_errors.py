@@ -186,7 +186,7 @@ def test_a_fact_that_is_none_is_refused(kind):
 
 def test_all_problems_are_in_the_text():
     error = hpp.InvalidRequestError(problems=(("a.b", "is wrong"), ("$", "is odd")))
-    assert str(error) == "the request is not valid, nothing was sent:\n  a.b: is wrong\n  $: is odd"
+    assert str(error) == "the request is invalid, nothing was sent:\n  a.b: is wrong\n  $: is odd"
 
 
 def test_a_text_of_ones_own_wins_over_the_problems():

@@ -11,17 +11,16 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp.events import Finished, Hooks, Retrying, Started, log_events
 
-STARTED = Started(
-    call="c0ffee", operation="create_session", method="POST", url="https://api.example/hpp/v1/sessions",
+STARTED = Started(call_id="c0ffee", operation="create_session", method="POST", url="https://api.example/hpp/v1/sessions",
     host="api.example", port=443, path="/hpp/v1/sessions",
 )  # fmt: skip
 RATE_LIMIT = hpp.RateLimitError("slow down", status=429)
-RETRYING = Retrying(call="c0ffee", operation="create_session", attempt=1, wait=0.25, error=RATE_LIMIT)
+RETRYING = Retrying(call_id="c0ffee", operation="create_session", attempt=1, wait=0.25, error=RATE_LIMIT)
 
 
 def finished(**changes) -> Finished:
     facts = {
-        "call": "c0ffee",
+        "call_id": "c0ffee",
         "operation": "create_session",
         "attempts": 1,
         "elapsed": 0.5,
@@ -67,7 +66,7 @@ def test_a_hook_that_raises_is_logged_once_and_dropped(caplog):
     assert heard == ["broken", STARTED, STARTED, STARTED]
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("kustom_hpp", logging.ERROR)
-    assert record.message == "a hook raised and is not called again; the call goes on"
+    assert record.message == "a hook raised an exception and is not called again; the call continues"
     assert record.exc_info is not None
 
 
@@ -138,17 +137,17 @@ END = "create_session c0ffee: {} after 1 attempt(s) in 0.500 s, delivery {}, cor
         ),
         # Of what may be repeated, nothing may exist that nobody knows of.
         (
-            finished(error=LOST, status=None, delivery=LOST.delivery, repeatable=True),
+            finished(error=LOST, status=None, delivery=LOST.delivery, idempotent=True),
             logging.WARNING,
             END.format("LostResponseError", "unknown", "c-1") + ": the answer was lost",
         ),
         (
-            finished(error=DECODE, delivery=DECODE.delivery, repeatable=True),
+            finished(error=DECODE, delivery=DECODE.delivery, idempotent=True),
             logging.WARNING,
             END.format(201, "accepted", "c-1") + ": unreadable",
         ),
         (
-            finished(cancelled=True, status=None, delivery=hpp.Delivery.UNKNOWN, repeatable=True),
+            finished(cancelled=True, status=None, delivery=hpp.Delivery.UNKNOWN, idempotent=True),
             logging.DEBUG,
             END.format("cancelled", "unknown", "c-1"),
         ),

@@ -13,7 +13,12 @@ from kustom_hpp._protocol.operations import (
 )
 
 OF_A_SESSION = "/hpp/v1/sessions/{session_id}"
-PLAIN = {"link": None, "answer": None, "repeatable": False, "safe": False, "try_again": set(), "gone_is_done": False}
+PLAIN = {
+    "url_field": None, "response_model": None, "rate_limit_group": "others", "unreadable_body_in_error": False,
+    "idempotent": False, "safe": False, "retry_statuses": set(), "not_found_means_done": False,
+}  # fmt: skip
+TEXTS = ("unknown_outcome_advice", "unreadable_response_advice", "status_hints")
+FUNCTIONS = ("encode", "secrets_in_body")
 
 
 @pytest.mark.parametrize(
@@ -21,36 +26,39 @@ PLAIN = {"link": None, "answer": None, "repeatable": False, "safe": False, "try_
     [
         (
             CREATE_SESSION,
-            {"name": "create_session", "method": "POST", "path": "/hpp/v1/sessions", "answer": hpp.Session},
+            {
+                "name": "create_session", "method": "POST", "path": "/hpp/v1/sessions", "response_model": hpp.Session,
+                "rate_limit_group": "creates", "unreadable_body_in_error": True,
+            },
         ),
         (
             READ_SESSION,
             {
-                "name": "read_session", "method": "GET", "path": OF_A_SESSION, "link": "session_url",
-                "answer": hpp.SessionDetails, "repeatable": True, "safe": True,
+                "name": "read_session", "method": "GET", "path": OF_A_SESSION, "url_field": "session_url",
+                "response_model": hpp.SessionDetails, "idempotent": True, "safe": True,
             },
         ),
         (
             DISABLE_SESSION,
             {
-                "name": "disable_session", "method": "DELETE", "path": OF_A_SESSION, "link": "session_url",
-                "repeatable": True, "gone_is_done": True,
+                "name": "disable_session", "method": "DELETE", "path": OF_A_SESSION, "url_field": "session_url",
+                "idempotent": True, "not_found_means_done": True,
             },
         ),
         (
             DISTRIBUTE_SESSION,
             {
                 "name": "distribute_session", "method": "POST", "path": f"{OF_A_SESSION}/distribution",
-                "link": "distribution_url", "try_again": {503},
+                "url_field": "distribution_url", "retry_statuses": {503},
             },
         ),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )  # fmt: skip
 def test_the_rows(row, expected):
-    facts = attrs.asdict(row)
-    del facts["in_doubt"], facts["meanings"]
+    facts = attrs.asdict(row, filter=lambda attribute, _: attribute.name not in (*TEXTS, *FUNCTIONS))
     assert facts == PLAIN | expected
+    assert (row.encode is not None) is (row.method == "POST")
 
 
 def test_every_row_is_a_method_of_the_client():
@@ -60,5 +68,5 @@ def test_every_row_is_a_method_of_the_client():
 
 @pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
 def test_only_what_must_not_be_repeated_is_said_to_be(row):
-    assert ("never repeat it" in row.in_doubt) is (row is CREATE_SESSION)
-    assert ("it is safe to" in row.in_doubt) is row.repeatable
+    assert ("Do not retry" in row.unknown_outcome_advice) is (row is CREATE_SESSION)
+    assert row.unknown_outcome_advice.endswith(("Read it again", "Disable it again")) is row.idempotent

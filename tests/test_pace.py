@@ -16,7 +16,7 @@ async def moments(pace: hpp.Pace, number: int, deadline: float | None = None) ->
     begin = pace_room.time.monotonic()
 
     async def one() -> float:
-        await pace.turn(deadline)
+        await pace.acquire(deadline)
         return pace_room.time.monotonic() - begin
 
     return list(await asyncio.gather(*(one() for _ in range(number))))
@@ -60,7 +60,7 @@ async def test_never_more_than_the_rate_allows_in_any_stretch_of_time(rate, burs
 
     async def one(arrival: float) -> None:
         await asyncio.sleep(arrival)
-        await pace.turn()
+        await pace.acquire()
         turns.append(pace_room.time.monotonic())
 
     with virtual_time():
@@ -78,7 +78,7 @@ async def test_who_comes_first_goes_first():
 
     async def one(number: int) -> None:
         await asyncio.sleep(number / 100)
-        await pace.turn()
+        await pace.acquire()
         order.append(number)
 
     with virtual_time():
@@ -90,14 +90,14 @@ async def test_who_comes_first_goes_first():
 async def test_a_turn_after_the_deadline_is_refused_at_once(after, passes):
     pace = hpp.Pace(rate=1, burst=1)
     with virtual_time() as clock:
-        await pace.turn()
+        await pace.acquire()
         begin = clock.now
         if passes:
-            await pace.turn(begin + after)
+            await pace.acquire(begin + after)
             assert clock.now == pytest.approx(begin + 1.0)
         else:
-            with pytest.raises(hpp.DeadlineExceededError, match="at 1 per second: nothing was sent") as caught:
-                await pace.turn(begin + after)
+            with pytest.raises(hpp.DeadlineExceededError, match="of 1 attempts per second: nothing was sent") as caught:
+                await pace.acquire(begin + after)
             assert clock.now == begin
             assert caught.value.delivery is hpp.Delivery.NOT_SENT
 
@@ -108,27 +108,27 @@ async def test_a_deadline_that_is_past_is_past_with_a_turn_at_hand_too(late, pas
     with virtual_time() as clock:
         # A bucket that has been full for long: its "wait" is far below zero, and that must not count as time.
         if passes:
-            await pace.turn(clock.now - late)
+            await pace.acquire(clock.now - late)
         else:
             with pytest.raises(hpp.DeadlineExceededError):
-                await pace.turn(clock.now - late)
+                await pace.acquire(clock.now - late)
 
 
 async def test_a_refused_turn_is_not_taken():
     pace = hpp.Pace(rate=1, burst=1)
     with virtual_time() as clock:
-        await pace.turn()
+        await pace.acquire()
         for _ in range(5):
             with pytest.raises(hpp.DeadlineExceededError):
-                await pace.turn(clock.now + 0.5)
+                await pace.acquire(clock.now + 0.5)
         assert await moments(pace, 1) == pytest.approx([1.0])
 
 
 async def test_a_cancelled_wait_gives_its_turn_back():
     pace = hpp.Pace(rate=1, burst=1)
     with virtual_time():
-        await pace.turn()
-        waiting = [asyncio.create_task(pace.turn()) for _ in range(10)]
+        await pace.acquire()
+        waiting = [asyncio.create_task(pace.acquire()) for _ in range(10)]
         await asyncio.sleep(0)
         for task in waiting:
             task.cancel()
@@ -150,7 +150,7 @@ def test_event_loops_may_share_a_pace():
     async def one() -> None:
         with virtual_time() as clock:
             begin = clock.now
-            await pace.turn()
+            await pace.acquire()
             taken.append(clock.now - begin)
 
     # Both virtual clocks begin at the same moment, as two loops that run at the same time do.
@@ -171,5 +171,5 @@ def test_a_rate_that_is_none_is_refused(rate):
 
 @pytest.mark.parametrize(("rate", "burst"), [(1, 0), (1, -1), (1, 1.5), (1, 2.0), (1, "2"), (1, True), (None, 5)])
 def test_a_burst_that_is_none_is_refused(rate, burst):
-    with pytest.raises(hpp.ConfigError, match=r"Pace\.burst must be a whole number from 1 beside a rate"):
+    with pytest.raises(hpp.ConfigError, match=r"Pace\.burst must be a whole number from 1, and needs a rate"):
         hpp.Pace(rate, burst)

@@ -16,9 +16,11 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp import config
-from kustom_hpp._protocol import request_builder as _protocol
+from kustom_hpp._protocol import response_headers
 from kustom_hpp._protocol.operations import CREATE_SESSION
-from kustom_hpp._protocol.request_builder import Protocol, correlation_id, rate_limit, wait_asked_for
+from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, build_request
+from kustom_hpp._protocol.response_headers import correlation_id, rate_limit, retry_after_seconds
+from kustom_hpp._protocol.response_reader import attach_call_info, read_response
 from kustom_hpp._redaction import Secret
 from tests.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
 from tests.test_config import KEY, LIVE_KEY, build
@@ -27,8 +29,8 @@ from tests.test_errors import expected_for, facts
 AGENT = config.user_agent("aiohttp/3.14.5", None)
 
 
-def protocol(**changes) -> Protocol:
-    return Protocol(build(**changes))
+def request_for(request=MINIMAL_REQUEST, deadline=None, **changes) -> hpp.HttpRequest:
+    return build_request(RequestDefaults(build(**changes)), CallInput(CREATE_SESSION, None, request), deadline)
 
 
 def answer(status=201, body=b"", headers=(), **more) -> hpp.HttpResponse:
@@ -37,7 +39,7 @@ def answer(status=201, body=b"", headers=(), **more) -> hpp.HttpResponse:
 
 
 def read(told: hpp.HttpResponse, request=MINIMAL_REQUEST, **changes):
-    return protocol(**changes).read(CREATE_SESSION, request, told)
+    return read_response(build(**changes), CallInput(CREATE_SESSION, None, request), told)
 
 
 def error_of(told: hpp.HttpResponse, request=MINIMAL_REQUEST, **changes) -> hpp.HPPError:
@@ -53,7 +55,7 @@ def error_of(told: hpp.HttpResponse, request=MINIMAL_REQUEST, **changes) -> hpp.
 
 @pytest.mark.parametrize(("request_", "body"), [(MINIMAL_REQUEST, MINIMAL_BODY), (FULL_REQUEST, FULL_BODY)])
 def test_the_request(request_, body):
-    made = protocol(timeouts=hpp.Timeouts(connect=1, read=2)).build(CREATE_SESSION, request_, 12.5)
+    made = request_for(request_, 12.5, timeouts=hpp.Timeouts(connect=1, read=2))
     assert (made.method, str(made.url), made.body) == (
         "POST", "https://api.playground.kustom.co/hpp/v1/sessions", body,
     )  # fmt: skip
@@ -69,7 +71,7 @@ def test_the_request(request_, body):
 
 
 def test_more_headers_come_last():
-    made = protocol(headers={"Kustom-Partner": "PG000651"}).build(CREATE_SESSION, MINIMAL_REQUEST, None)
+    made = request_for(headers={"Kustom-Partner": "PG000651"})
     assert list(made.headers.items())[5:] == [("Kustom-Partner", "PG000651")]
     assert made.deadline is None
 
@@ -84,21 +86,20 @@ def test_more_headers_come_last():
     ],
 )
 def test_the_path_below_a_base_url(base_url, expected):
-    made = protocol(base_url=base_url)
-    assert [str(made.build(CREATE_SESSION, MINIMAL_REQUEST, None).url) for _ in range(2)] == [expected] * 2
+    assert str(request_for(base_url=base_url).url) == expected
 
 
 @pytest.mark.parametrize("request_", [None, {}, {"payment_session_url": "https://a/"}, "text", hpp.MerchantUrls()])
 def test_no_request_at_all(request_):
     with pytest.raises(hpp.InvalidRequestError) as caught:
-        protocol().build(CREATE_SESSION, request_, None)
+        request_for(request_)
     assert caught.value.problems == (("$", f"must be a CreateSessionRequest, got a {type(request_).__name__}"),)
 
 
 def test_every_problem_of_a_request():
     wrong = hpp.CreateSessionRequest(payment_session_url="", profile_id=5)
     with pytest.raises(hpp.InvalidRequestError) as caught:
-        protocol().build(CREATE_SESSION, wrong, None)
+        request_for(wrong)
     assert caught.value.problems == wrong.problems()
     assert len(caught.value.problems) == 2
 
@@ -125,12 +126,12 @@ def test_every_problem_of_a_request():
     ],
 )
 def test_a_payment_session_of_the_other_environment(url, settings_, refused):
-    made, request = protocol(**settings_), hpp.CreateSessionRequest(payment_session_url=url)
+    request = hpp.CreateSessionRequest(payment_session_url=url)
     if not refused:
-        assert made.build(CREATE_SESSION, request, None).body is not None
+        assert request_for(request, **settings_).body is not None
         return
     with pytest.raises(hpp.InvalidRequestError) as caught:
-        made.build(CREATE_SESSION, request, None)
+        request_for(request, **settings_)
     ((path, sentence),) = caught.value.problems
     assert path == "payment_session_url"
     assert sentence.startswith("is of playground, but" if "playground" in url else "is of live, but")
@@ -153,17 +154,24 @@ def test_every_2xx_is_a_success(status):
         (answer(201, []), "its body is not a JSON object but a list"),
         (answer(201, {}), "its body is without session_id (missing)"),
         (answer(201, {"session_id": "s-1"}), "its body is without redirect_url (missing)"),
-        (answer(201, FULL_ANSWER, broken="cut off"), "its body is not whole: cut off"),
-        (answer(201, FULL_ANSWER[:90], broken="cut off", timed_out=True), "its body is not whole: cut off"),
+        (answer(201, FULL_ANSWER, body_error="cut off"), "its body is incomplete: cut off"),
+        (answer(201, FULL_ANSWER[:90], body_error="cut off", timed_out=True), "its body is incomplete: cut off"),
     ],
 )
 def test_a_2xx_that_cannot_be_read(told, why):
     told = attrs.evolve(told, headers=CIMultiDict({"x-correlation-id": "c-1"}))
     error = error_of(told)
     assert type(error) is hpp.DecodeError
-    assert f"so the session exists, but {why}. Do not repeat it" in str(error)
+    assert str(error) == (
+        f"create_session returned {told.status}, but {why}: the session exists. Do not retry; create a new order and session"
+    )
     assert error.delivery is hpp.Delivery.ACCEPTED
-    assert (error.status, error.body, error.correlation_id, error.cause) == (told.status, told.body, "c-1", told.broken)
+    assert (error.status, error.body, error.correlation_id, error.cause) == (
+        told.status,
+        told.body,
+        "c-1",
+        told.body_error,
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,7 +187,7 @@ def test_a_2xx_that_cannot_be_read(told, why):
     ],
 )
 def test_the_session_id_that_is_left(body, expected):
-    assert error_of(answer(201, body, broken="cut off")).session_id == expected
+    assert error_of(answer(201, body, body_error="cut off")).session_id == expected
 
 
 # --------------------------------------------------------------------------------------------------- reading an error
@@ -192,7 +200,7 @@ def test_every_status(status):
     assert type(error) is kind
     assert (error.delivery, error.status) == (delivery, status)
     assert isinstance(error, hpp.OutcomeUnknownError) is delivery.may_have_taken_effect
-    assert str(error).startswith(f"create_session was answered with {status} X")
+    assert str(error).startswith(f"create_session returned {status} X")
 
 
 @pytest.mark.parametrize(
@@ -234,10 +242,8 @@ def test_error_bodies_of_any_shape(body, code, messages, identity):
 
 def test_the_text_of_an_error():
     body = {"error_code": "BAD_VALUE", "error_messages": ["a", "b"], "correlation_id": "c-1"}
-    assert str(error_of(answer(400, body))) == (
-        "create_session was answered with 400 BAD_VALUE: a; b (correlation id c-1)"
-    )
-    assert str(error_of(answer(500))) == "create_session was answered with 500"
+    assert str(error_of(answer(400, body))) == ("create_session returned 400 BAD_VALUE: a; b (correlation id c-1)")
+    assert str(error_of(answer(500))) == "create_session returned 500"
 
 
 def test_a_text_has_an_end():
@@ -279,7 +285,7 @@ def test_a_server_cannot_write_into_a_log():
 )
 def test_a_401_names_the_place_and_not_the_key(settings_, where):
     text = str(error_of(answer(401), **settings_))
-    assert text.endswith(f"The credentials are not good at {where}: check key, username and environment")
+    assert text.endswith(f". {where} rejected the credentials. Check key, username and environment")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -288,17 +294,17 @@ def test_a_401_names_the_place_and_not_the_key(settings_, where):
     [
         ("https://evil.example/path?secret=1", "https://evil.example"),
         ("https://user:pass@evil.example:8443/x", "https://evil.example:8443"),
-        ("/hpp/v2/sessions?secret=1", "a place on the same host"),
-        ("//evil.example/x", "a place on the same host"),
-        ("https://[::1", "a place on the same host"),
+        ("/hpp/v2/sessions?secret=1", "a path on the same host"),
+        ("//evil.example/x", "a path on the same host"),
+        ("https://[::1", "a path on the same host"),
         ("", None),
         (None, None),
     ],
 )
 def test_a_redirect_names_the_host_that_it_leads_to(status, location, shown):
     text = str(error_of(answer(status, headers={"Location": location} if location is not None else {})))
-    assert text == f"create_session was answered with {status}" + (
-        f". It points to {shown}, which is not followed" if shown else ""
+    assert text == f"create_session returned {status}" + (
+        f". It redirects to {shown}; the client does not follow redirects" if shown else ""
     )
 
 
@@ -337,7 +343,7 @@ HEADERS = st.dictionaries(
 @given(st.integers(100, 599), BODIES, HEADERS, st.sampled_from([None, "cut off"]))
 @settings(deadline=None)
 def test_any_answer_is_a_value_or_one_of_our_errors(status, body, headers, broken):
-    told = answer(status, body, headers, broken=broken)
+    told = answer(status, body, headers, body_error=broken)
     try:
         assert isinstance(read(told), hpp.Session)
     except hpp.HPPError as error:
@@ -410,7 +416,7 @@ def test_what_a_server_echoes_is_not_passed_on(place, secret, odd, how, status):
 
 def test_what_is_left_of_an_echo():
     error = error_of(answer(400, {"error_messages": [f"bad key {KEY}"]}))
-    assert str(error) == "create_session was answered with 400: bad key ***"
+    assert str(error) == "create_session returned 400: bad key ***"
     assert isinstance(error, hpp.ApiError)
     assert error.body == b'{"error_messages": ["bad key ***"]}'
 
@@ -438,7 +444,7 @@ def test_a_placeholder_is_no_secret():
 )  # fmt: skip
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_in_seconds(status, text, expected):
-    assert wait_asked_for(answer(status, headers={"Retry-After": text})) == expected
+    assert retry_after_seconds(answer(status, headers={"Retry-After": text})) == expected
 
 
 NOW = 1_800_000_000.0
@@ -467,8 +473,8 @@ LATER = email.utils.formatdate(NOW + 90, usegmt=True)
     ids=lambda value: repr(value)[:30],
 )
 def test_retry_after_as_a_date(monkeypatch, text, expected):
-    monkeypatch.setattr(_protocol.time, "time", lambda: NOW)
-    found = wait_asked_for(answer(503, headers={"Retry-After": text}))
+    monkeypatch.setattr(response_headers.time, "time", lambda: NOW)
+    found = retry_after_seconds(answer(503, headers={"Retry-After": text}))
     if expected is ...:  # anything that a clock can say
         assert found is None or found >= 0.0
     else:
@@ -485,8 +491,8 @@ def test_retry_after_as_a_date(monkeypatch, text, expected):
     ],
 )
 def test_a_date_is_told_by_the_servers_own_clock(monkeypatch, date, expected):
-    monkeypatch.setattr(_protocol.time, "time", lambda: NOW)
-    assert wait_asked_for(answer(503, headers={"Retry-After": LATER, "Date": date})) == expected
+    monkeypatch.setattr(response_headers.time, "time", lambda: NOW)
+    assert retry_after_seconds(answer(503, headers={"Retry-After": LATER, "Date": date})) == expected
 
 
 @pytest.mark.parametrize(
@@ -505,7 +511,7 @@ def test_a_date_is_told_by_the_servers_own_clock(monkeypatch, date, expected):
 )
 def test_when_the_quota_starts_anew(status, headers, expected):
     told = answer(status, headers=headers)
-    assert wait_asked_for(told) == expected
+    assert retry_after_seconds(told) == expected
     error = error_of(told)
     assert isinstance(error, hpp.ApiError)
     assert error.retry_after == expected
@@ -526,7 +532,7 @@ DATES = st.builds(
 @settings(deadline=None, max_examples=500)
 def test_any_retry_after_is_a_wait_or_none(text):
     for headers in ({"Retry-After": text}, {"Retry-After": LATER, "Date": text}):
-        found = wait_asked_for(answer(429, headers=headers))
+        found = retry_after_seconds(answer(429, headers=headers))
         assert found is None or 0.0 <= found < float("inf")
 
 
@@ -599,11 +605,11 @@ def test_the_apis_own_id(headers, expected):
 def test_how_the_call_went_is_set_in_place():
     session = hpp.Session(session_id="s", redirect_url="r")
     info = hpp.CallInfo(attempts=2)
-    assert _protocol.with_info(session, info) is session
+    assert attach_call_info(session, info) is session
     assert session.info is info
 
 
-def test_nothing_of_a_protocol_shows_the_key():
-    made = protocol()
-    assert KEY not in repr(made) + repr(vars(made)) + repr(made.build(CREATE_SESSION, MINIMAL_REQUEST, None))
-    assert isinstance(made.build(CREATE_SESSION, MINIMAL_REQUEST, None).headers["Authorization"], Secret)
+def test_no_request_shows_the_key():
+    defaults, made = RequestDefaults(build()), request_for()
+    assert KEY not in repr(defaults) + repr(vars(defaults)) + repr(made)
+    assert isinstance(made.headers["Authorization"], Secret)

@@ -31,15 +31,15 @@ class Network:
         self.statuses: list[int] = []
         self.connections = 0
 
-    async def send(self, request: HttpRequest, mark: SendMarker) -> HttpResponse:
-        mark.sent = True
+    async def send(self, request: HttpRequest, marker: SendMarker) -> HttpResponse:
+        marker.sent = True
         if self.connections < quota.WORKERS:
             self.connections += 1
             await asyncio.sleep(self.dice.uniform(0, 0.05))
         await asyncio.sleep(self.dice.uniform(0.5, 1.5) * self.way)
         status = 201 if self.bucket.take() else 429
         self.statuses.append(status)
-        answer = hpp.FakeTransport.answer(status, MINIMAL_ANSWER, dict(self.bucket.headers(status)))
+        answer = hpp.FakeTransport.response(status, MINIMAL_ANSWER, dict(self.bucket.headers(status)))
         await asyncio.sleep(self.dice.uniform(0.5, 1.5) * self.way)
         return answer
 

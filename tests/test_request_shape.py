@@ -114,7 +114,7 @@ async def test_a_borrowed_session_is_given_the_same(mocked):
 async def test_an_error_answer(mocked, status, kind):
     mocked.post(HERE, callback=Seen(status, b'{"error_code":"X","error_messages":["y"]}'))
     async with hpp.HPPClient(KEY) as client:
-        with pytest.raises(kind, match=f"create_session was answered with {status} X: y"):
+        with pytest.raises(kind, match=f"create_session returned {status} X: y"):
             await client.create_session(MINIMAL_REQUEST)
 
 

@@ -14,13 +14,13 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import errors, retry
 from kustom_hpp._messages import Delivery
-from tests.retrying import Story, connect, lost, settings, story, throttled, unavailable
+from tests.retrying import Story, connect, lost, operation, settings, story, throttled, unavailable
 from tests.virtual import virtual_time
 
 A, U = Delivery.ACCEPTED, Delivery.UNKNOWN
 ALWAYS, NEVER = True, False
 ALLOWED = None
-"""Only where doing it twice does no harm, or where the caller takes the risk: repeatable, or on_unknown="resend"."""
+"""Only where doing it twice does no harm, or where the caller takes the risk: idempotent, or on_unknown="resend"."""
 
 # The error of an attempt: (may it be repeated, how many requests it stands for)
 RULES = {
@@ -64,26 +64,26 @@ def test_the_table_has_every_error_that_an_attempt_can_raise():
     assert {type(make()) for make, _, _ in RULES.values()} == every - before_any_attempt - of_a_batch
 
 
-@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("idempotent", [False, True])
 @pytest.mark.parametrize("on_unknown", ["raise", "resend"])
 @pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
 @pytest.mark.parametrize("name", RULES)
-async def test_the_rules(name, earlier, on_unknown, repeatable):
+async def test_the_rules(name, earlier, on_unknown, idempotent):
     make, may, requests = RULES[name]
-    again = may if may is not ALLOWED else repeatable or on_unknown == "resend"
+    again = may if may is not ALLOWED else idempotent or on_unknown == "resend"
     error = make()
     before = [connect()] * earlier
     # A wait that does not fit ends with the error that caused it.
     final = before[0] if before and isinstance(error, hpp.DeadlineExceededError) else error
     with virtual_time():
         # As the second failure it meets the same rules: the first attempt runs bare, the others in tenacity's hands.
-        told = await story(*before, error, "done", settings=settings(on_unknown=on_unknown), repeatable=repeatable)
+        told = await story(*before, error, "done", settings=settings(on_unknown=on_unknown), idempotent=idempotent)
     assert len(told.began) == earlier + 1 + again
     assert told.value == ("done" if again else None)
     assert told.error is (None if again else final)
-    assert told.progress.attempts == earlier + requests + again
+    assert told.state.attempts == earlier + requests + again
     if told.error is not None:
-        assert told.error.attempts == told.progress.attempts
+        assert told.error.attempts == told.state.attempts
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -94,18 +94,18 @@ async def test_the_first_attempt_may_have_been_made_already(name):
         told = await story("done", failed=error, settings=settings())
     assert told.value == ("done" if may else None)
     assert told.error is (None if may else error)
-    assert (len(told.began), told.progress.attempts) == (bool(may), requests + bool(may))
+    assert (len(told.began), told.state.attempts) == (bool(may), requests + bool(may))
     assert [error for *_, error in told.retried] == [error] * bool(may)
     assert told.quota.tokens == ((496 if "429" in name else 487) if may else 500)
 
 
-@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("idempotent", [False, True])
 @pytest.mark.parametrize("name", RULES)
-def test_the_rules_are_asked_and_answer_yes_or_no(name, repeatable):
+def test_the_rules_are_asked_and_answer_yes_or_no(name, idempotent):
     make, may, _ = RULES[name]
-    rules = retry.Rules(settings=settings(), repeatable=repeatable, deadline=None)
-    assert retry.worth_repeating(make(), rules) is (repeatable if may is ALLOWED else may)
-    assert retry.worth_repeating(TimeoutError(), rules) is False
+    policy = retry.RetryPolicy(operation(idempotent=idempotent), settings())
+    assert retry.is_retryable(make(), policy) is (idempotent if may is ALLOWED else may)
+    assert retry.is_retryable(TimeoutError(), policy) is False
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), ValueError("x"), TimeoutError(), asyncio.CancelledError("x")])
@@ -116,7 +116,7 @@ async def test_what_is_not_our_error_passes_through(error, earlier):
         await told.run()
     assert caught.value is error
     assert len(told.began) == earlier + 1
-    assert told.progress.attempts == earlier
+    assert told.state.attempts == earlier
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 7])
@@ -131,8 +131,8 @@ async def test_as_many_attempts_as_allowed(most):
 
 async def test_a_success_says_how_many_attempts_it_took():
     with virtual_time():
-        assert (await story("done")).progress.attempts == 1
-        assert (await story(connect(), throttled(), "done")).progress.attempts == 3
+        assert (await story("done")).state.attempts == 1
+        assert (await story(connect(), throttled(), "done")).state.attempts == 3
 
 
 RESEND = settings(on_unknown="resend", max_attempts=3)
@@ -179,7 +179,7 @@ async def test_the_error_is_about_all_attempts(name):
     if may_exist_earlier:
         assert error.last_error is attempts[-1]
         assert str(attempts[-1]) in str(error)
-        assert "never repeat" in str(error)
+        assert "Do not retry" in str(error)
     else:
         assert error is attempts[-1]
         assert getattr(error, "last_error", None) is None
@@ -209,19 +209,19 @@ def of_the_api(status: int, code: str | None = "INTERNAL_ERROR") -> hpp.HPPError
 )
 async def test_what_the_documents_say_to_try_again(error, again):
     with virtual_time():
-        told = await story(error, "done", rules={"try_again": frozenset({503})})
+        told = await story(error, "done", facts={"retry_statuses": frozenset({503})})
     assert told.value == ("done" if again else None)
-    assert told.progress.earlier is (U if again else None)
+    assert told.state.earlier_delivery is (U if again else None)
     assert (await story(error, "done")).error is error
 
 
 async def test_what_was_tried_again_and_again_as_documented_is_of_unknown_outcome():
     steps = [of_the_api(503), of_the_api(503)]
     with virtual_time():
-        error = (await story(*steps, rules={"try_again": frozenset({503}), "in_doubt": "look"},
+        error = (await story(*steps, facts={"retry_statuses": frozenset({503}), "unknown_outcome_advice": "look"},
                              settings=settings(max_attempts=2))).error  # fmt: skip
     assert (type(error), error.delivery, error.last_error) == (hpp.LostResponseError, U, steps[1])
-    assert str(error) == "what came of an earlier attempt of this call is unknown: look. The last one ended so: x"
+    assert str(error) == "the outcome of an earlier attempt is unknown: look. Last attempt: x"
 
 
 SAFE = {"safe": True}
@@ -242,14 +242,14 @@ SAFE = {"safe": True}
 )
 async def test_what_is_safe_is_tried_again_where_the_answer_was_cut_off(error, again):
     with virtual_time():
-        told = await story(error, "done", repeatable=True, rules=SAFE)
+        told = await story(error, "done", idempotent=True, facts=SAFE)
     assert told.value == ("done" if again else None)
 
 
 async def test_what_only_may_be_repeated_is_not_once_it_was_accepted():
     cut = hpp.DecodeError("x", status=200, cause="cut off")
-    for repeatable in (False, True):
-        assert (await story(cut, "done", repeatable=repeatable)).error is cut
+    for idempotent in (False, True):
+        assert (await story(cut, "done", idempotent=idempotent)).error is cut
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ async def test_what_only_may_be_repeated_is_not_once_it_was_accepted():
 async def test_what_is_safe_ends_as_its_last_attempt_did(last):
     delivery = last.delivery
     with virtual_time():
-        error = (await story(lost(), last, repeatable=True, rules=SAFE, settings=settings(max_attempts=2))).error
+        error = (await story(lost(), last, idempotent=True, facts=SAFE, settings=settings(max_attempts=2))).error
     assert error is last
     assert (error.delivery, error.attempts) == (delivery, 2)
     assert isinstance(error, hpp.OutcomeUnknownError) is (delivery in {U, A})
@@ -269,7 +269,7 @@ async def test_what_is_safe_ends_as_its_last_attempt_did(last):
 async def test_what_is_only_repeatable_is_in_doubt_once_an_attempt_was():
     last = hpp.BadRequestError("x", status=400)
     with virtual_time():
-        error = (await story(lost(), last, repeatable=True)).error
+        error = (await story(lost(), last, idempotent=True)).error
     assert (type(error), error.last_error) == (hpp.LostResponseError, last)
 
 
@@ -303,7 +303,7 @@ async def test_a_lost_call_did_not_time_out_where_its_last_attempt_could_not():
 async def test_a_success_knows_of_the_attempts_before_it(steps, earlier):
     with virtual_time():
         told = await story(*steps, settings=settings(on_unknown="resend"))
-    assert (told.value, told.progress.earlier) == ("done", earlier)
+    assert (told.value, told.state.earlier_delivery) == ("done", earlier)
 
 
 def reachable_from(error: BaseException) -> str:
@@ -372,27 +372,28 @@ async def test_on_retry_is_told_only_of_waits(steps, options, calls):
 
 
 async def test_nobody_has_to_listen():
-    told = Story(steps=[connect(), "done"])
-    rules = retry.Rules(settings=settings(), repeatable=False, deadline=None)
-    assert await retry.call(told.attempt, rules, told.quota, told.progress) == "done"
+    told = Story(steps=["done"])
+    policy = retry.RetryPolicy(operation(), settings())
+    result = retry.run_with_retries(told.attempt, connect(), policy=policy, quota=told.quota, state=told.state)
+    assert await result == "done"
 
 
 async def test_calls_side_by_side_do_not_disturb_one_another():
     dice = random.Random(7)
-    quota: Any = retry.Quota()
+    quota: Any = retry.RetryQuota()
     quota.tokens = 10**6
     quota.CAPACITY = 10**7
     makes = [connect, throttled, lost, RULES["400"][0]]
     scripts = [[dice.choice(makes)() for _ in range(dice.randrange(6))] + [number] for number in range(400)]
     options = {"settings": hpp.RetrySettings(on_unknown="resend"), "quota": quota}
     with virtual_time():
-        alone = [await story(*copy.deepcopy(script), **options | {"quota": retry.Quota()}) for script in scripts]
+        alone = [await story(*copy.deepcopy(script), **options | {"quota": retry.RetryQuota()}) for script in scripts]
         spent_before = quota.tokens
         together = await asyncio.gather(*(story(*script, **options) for script in scripts))
 
     def facts(told):
         retried = [(attempt, type(error)) for attempt, _, error in told.retried]
-        return told.value, type(told.error), str(told.error), len(told.began), told.progress.attempts, retried
+        return told.value, type(told.error), str(told.error), len(told.began), told.state.attempts, retried
 
     assert [facts(told) for told in together] == [facts(told) for told in alone]
     assert len({told.began[-1] for told in together}) > 100  # they did run side by side, each at its own pace
@@ -400,20 +401,18 @@ async def test_calls_side_by_side_do_not_disturb_one_another():
     assert quota.tokens == spent_before - costs + sum(told.error is None for told in together)
 
 
-@pytest.mark.parametrize(("steps", "loaded"), [("[1]", False), ("[errors.LostResponseError('x')]", False),
-                                               ("[errors.ConnectError('x'), 1]", True)])  # fmt: skip
-def test_only_another_attempt_wakes_tenacity(steps, loaded):
+@pytest.mark.parametrize(("error", "loaded"), [("LostResponseError", False), ("ConnectError", True)])
+def test_only_another_attempt_wakes_tenacity(error, loaded):
     code = f"""
 import asyncio, sys
 from kustom_hpp import config, errors, retry
-steps = {steps}
+from kustom_hpp._protocol.operations import CREATE_SESSION
 async def attempt():
-    step = steps.pop(0)
-    if isinstance(step, Exception):
-        raise step
-rules = retry.Rules(settings=config.RetrySettings(initial=0), repeatable=False, deadline=None)
+    return 1
+policy = retry.RetryPolicy(CREATE_SESSION, config.RetrySettings(initial=0))
+first, quota, state = errors.{error}("x"), retry.RetryQuota(), retry.CallState()
 try:
-    asyncio.run(retry.call(attempt, rules, retry.Quota(), retry.Progress()))
+    asyncio.run(retry.run_with_retries(attempt, first, policy=policy, quota=quota, state=state))
 except errors.HPPError:
     pass
 print("tenacity" in sys.modules)

@@ -112,18 +112,8 @@ async def test_the_budget_counts_from_the_first_turn():
 
 
 async def test_without_a_turn_the_budget_counts_from_the_failure():
-    told = Story(steps=[throttled(8.0), "done"], settings=settings(budget=10.0))
-    attempt = told.attempt
-
-    async def attempt_that_forgets():
-        try:
-            return await attempt()
-        finally:
-            told.progress.began = None
-
-    rules = retry.Rules(settings=told.settings, repeatable=False, deadline=None)
     with virtual_time():
-        value = await retry.call(attempt_that_forgets, rules, told.quota, told.progress)
+        value = (await story("done", failed=throttled(8.0), settings=settings(budget=10.0))).value
     assert value == "done"
 
 
@@ -176,8 +166,8 @@ async def test_what_a_call_costs(steps, left):
     assert told.quota.tokens == left
 
 
-def quota_of(tokens: int) -> retry.Quota:
-    quota = retry.Quota()
+def quota_of(tokens: int) -> retry.RetryQuota:
+    quota = retry.RetryQuota()
     quota.tokens = tokens
     return quota
 
@@ -198,7 +188,7 @@ async def test_an_attempt_that_cannot_be_paid_is_not_made(make, tokens, paid):
 
 def test_the_quota_answers_yes_or_no():
     quota = quota_of(14 + 5)
-    asked = [quota.take(connect()), quota.take(connect()), quota.take(throttled()), quota.take(throttled())]
+    asked = [quota.acquire(connect()), quota.acquire(connect()), quota.acquire(throttled()), quota.acquire(throttled())]
     assert (asked, quota.tokens) == ([True, False, True, False], 0)
 
 
@@ -212,7 +202,7 @@ async def test_the_quota_comes_back_one_by_one_and_is_full_at_500():
 
 
 async def test_an_outage_does_not_multiply_the_requests():
-    quota, requests = retry.Quota(), 0
+    quota, requests = retry.RetryQuota(), 0
     with virtual_time():
         for _ in range(2000):
             requests += len((await story(*[connect()] * 4, quota=quota)).began)
@@ -258,7 +248,7 @@ async def test_cancellation_passes_through_untouched(steps, earlier, attempts):
             await task
     assert type(caught.value) is asyncio.CancelledError
     assert (caught.value.__cause__, task.cancelling()) == (None, 1)
-    assert (told.progress.earlier, told.progress.attempts) == (earlier, attempts)
+    assert (told.state.earlier_delivery, told.state.attempts) == (earlier, attempts)
     assert len(told.began) == len([step for step in steps if step is stand_still]) + attempts
 
 

@@ -112,7 +112,7 @@ class Watch:
         for client in self.clients:
             yield "repr of the client", repr(client) + str(client) + repr(vars(client))
             yield "repr of its settings", repr(client.settings) + str(client.settings)
-            yield "repr of its transport", repr(client._parts.transport)
+            yield "repr of its transport", repr(client._creates.transport)
         request = self.planted.request
         yield "repr of the request", repr(request) + str(request)
         yield "repr of the distribution", repr(self.planted.distribution)
@@ -176,7 +176,7 @@ def echo(status: int, got: hpp.HttpRequest) -> hpp.HttpResponse:
     told = [*got.headers.values(), (got.body or b"").decode(), str(got.url)]
     body = {"error_code": got.headers["Authorization"], "error_messages": told, "correlation_id": told[-3]}
     headers = {"X-Correlation-Id": got.headers["X-Shop-Token"], "Location": f"https://evil.example/?{got.headers}"}
-    return hpp.FakeTransport.answer(status, body, headers)
+    return hpp.FakeTransport.response(status, body, headers)
 
 
 STEPS = {
@@ -184,8 +184,8 @@ STEPS = {
         f"echo {status}": [lambda got, status=status: echo(status, got)]
         for status in (101, 201, 302, 308, 400, 401, 403, 404, 408, 418, 429, 500, 503)
     },
-    "echo, cut off": [lambda got: attrs.evolve(echo(201, got), broken="cut off")],
-    "no JSON": [lambda got: hpp.FakeTransport.answer(400, str(dict(got.headers)).encode() + (got.body or b""))],
+    "echo, cut off": [lambda got: attrs.evolve(echo(201, got), body_error="cut off")],
+    "no JSON": [lambda got: hpp.FakeTransport.response(400, str(dict(got.headers)).encode() + (got.body or b""))],
     "lost": [hpp.LostResponseError("lost")],
     "refused": [hpp.ConnectError("refused")],
     "lost, then an echo": [hpp.LostResponseError("lost"), lambda got: echo(400, got)],
@@ -203,7 +203,7 @@ async def test_failures_without_sockets(watch, planted, login, steps, on_unknown
 
 @both_logins()
 async def test_refusals_before_anything_is_sent(watch, planted, login):
-    fake = hpp.FakeTransport(hpp.FakeTransport.answer(201, MINIMAL_ANSWER))
+    fake = hpp.FakeTransport(hpp.FakeTransport.response(201, MINIMAL_ANSWER))
     client = hpp.HPPClient(transport=fake, hooks=watch.hooks, **planted.arguments(login))
     view = client.with_options(headers={"X-Another": planted.proxy})
     watch.clients += [client, view]
@@ -470,7 +470,7 @@ async def test_failures_of_a_session_over_sockets(watch, planted, fault):
 
 @both_logins()
 async def test_operations_on_a_session_that_end_well(watch, planted, login):
-    answers = iter([hpp.FakeTransport.answer(200, planted.details), *[hpp.FakeTransport.answer(204)] * 2])
+    answers = iter([hpp.FakeTransport.response(200, planted.details), *[hpp.FakeTransport.response(204)] * 2])
     fake = hpp.FakeTransport(lambda got: next(answers))
     client = hpp.HPPClient(transport=fake, hooks=watch.hooks, **planted.arguments(login))
     details = await client.read_session(SESSION_ID)
@@ -485,7 +485,7 @@ async def test_operations_on_a_session_that_end_well(watch, planted, login):
 
 async def test_a_wait_that_is_over_shows_the_last_details_to_nobody(watch, planted):
     told = planted.details | {"status": "MANUAL_ID_CHECK"}
-    fake = hpp.FakeTransport(hpp.FakeTransport.answer(200, told))
+    fake = hpp.FakeTransport(hpp.FakeTransport.response(200, told))
     client = hpp.HPPClient(transport=fake, hooks=watch.hooks, **planted.arguments("key"))
     with pytest.raises(hpp.DeadlineExceededError) as caught:
         await client.wait_for_session(SESSION_ID, deadline=0.1)
@@ -584,7 +584,7 @@ async def test_a_leak_in_an_event_a_warning_or_a_client_is_found(planted, caplog
     watch = Watch(planted, caplog)
     assert leaks(watch.told(), planted.all) == []
     watch.events.append(
-        hpp.Started(call="c", operation="x", method="POST", url=planted.all[0], host="h", port=443, path="/x")
+        hpp.Started(call_id="c", operation="x", method="POST", url=planted.all[0], host="h", port=443, path="/x")
     )
     watch.warnings.append(warnings.WarningMessage(planted.all[1], UserWarning, "x", 1))
     client = hpp.HPPClient("x" * 8, transport=hpp.FakeTransport())

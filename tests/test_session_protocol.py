@@ -14,8 +14,8 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp._protocol.operations import DISABLE_SESSION, DISTRIBUTE_SESSION, OPERATIONS, READ_SESSION
-from kustom_hpp._protocol.request_builder import Protocol
-from kustom_hpp._protocol.session_requests import Done, SessionProtocol, Target, target_of
+from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, SessionRef, build_request, session_ref
+from kustom_hpp._protocol.response_reader import NoContent, read_response
 from tests.golden import DISTRIBUTIONS, FULL_DETAILS, FULL_SESSION, FULL_SESSION_DETAILS, SESSION_ID
 from tests.test_config import KEY, build
 from tests.test_errors import expected_for, facts
@@ -26,18 +26,17 @@ ON_SESSIONS = OPERATIONS[1:]
 by_operation = pytest.mark.parametrize("operation", ON_SESSIONS, ids=lambda row: row.name)
 
 
-def protocol(**changes) -> SessionProtocol:
-    made = build(**changes)
-    return SessionProtocol(made, Protocol(made))
-
-
 def request_for(operation):
     return EMAIL if operation is DISTRIBUTE_SESSION else None
 
 
+def call_of(operation, session, body) -> CallInput:
+    return CallInput(operation, session_ref(operation, session), body)
+
+
 def url_of(session, operation=READ_SESSION, **changes) -> str:
-    target = target_of(operation, session, request_for(operation))
-    return str(protocol(**changes).build(operation, target, None).url)
+    call = call_of(operation, session, request_for(operation))
+    return str(build_request(RequestDefaults(build(**changes)), call).url)
 
 
 def with_urls(url: str | None, session_id: str = "s-1") -> hpp.Session:
@@ -69,21 +68,19 @@ def test_a_session_by_any_name(operation, path, session):
 
 @by_operation
 def test_the_request(operation):
-    creating = Protocol(build())
-    made = SessionProtocol(build(timeouts=hpp.Timeouts(connect=1, read=2)), creating).build(
-        operation, target_of(operation, SESSION_ID, request_for(operation)), 12.5
-    )
+    defaults = RequestDefaults(build(timeouts=hpp.Timeouts(connect=1, read=2)))
+    made = build_request(defaults, call_of(operation, SESSION_ID, request_for(operation)), 12.5)
     assert made.method == {"read_session": "GET", "disable_session": "DELETE"}.get(operation.name, "POST")
     assert (made.connect_timeout, made.read_timeout, made.deadline) == (1, 2, 12.5)
-    assert made.in_doubt == operation.in_doubt
-    assert made.headers is creating.headers  # the very same: that is what costs nothing
+    assert made.unknown_outcome_advice == operation.unknown_outcome_advice
+    assert made.headers is defaults.headers  # the very same: that is what costs nothing
     assert made.body == (DISTRIBUTIONS[0][1] if operation is DISTRIBUTE_SESSION else None)
 
 
 @pytest.mark.parametrize(("request_", "body"), DISTRIBUTIONS)
 def test_what_is_distributed(request_, body):
-    target = target_of(DISTRIBUTE_SESSION, SESSION_ID, request_)
-    assert protocol().build(DISTRIBUTE_SESSION, target, None).body == body
+    call = call_of(DISTRIBUTE_SESSION, SESSION_ID, request_)
+    assert build_request(RequestDefaults(build()), call).body == body
 
 
 @pytest.mark.parametrize(
@@ -214,7 +211,7 @@ def test_what_is_no_session_at_all(operation, bad, shape):
 @pytest.mark.parametrize("bad", [None, {}, "alva@shop.example", {"method": "email"}, hpp.MerchantUrls()])
 def test_what_is_no_distribution_at_all(bad):
     with pytest.raises(hpp.InvalidRequestError) as caught:
-        protocol().build(DISTRIBUTE_SESSION, target_of(DISTRIBUTE_SESSION, "s-1", bad), None)
+        build_request(RequestDefaults(build()), call_of(DISTRIBUTE_SESSION, "s-1", bad))
     wrong = f"must be an EmailDistribution, SmsDistribution or TokenDistribution, got a {type(bad).__name__}"
     assert caught.value.problems == (("$", wrong),)
 
@@ -222,7 +219,7 @@ def test_what_is_no_distribution_at_all(bad):
 def test_every_problem_of_a_distribution():
     wrong = hpp.SmsDistribution(phone="call me", phone_country="se")
     with pytest.raises(hpp.InvalidRequestError) as caught:
-        protocol().build(DISTRIBUTE_SESSION, target_of(DISTRIBUTE_SESSION, "s-1", wrong), None)
+        build_request(RequestDefaults(build()), call_of(DISTRIBUTE_SESSION, "s-1", wrong))
     assert caught.value.problems == wrong.problems()
     assert len(caught.value.problems) == 2
 
@@ -236,8 +233,7 @@ def answer(status=200, body=b"", headers=(), **more) -> hpp.HttpResponse:
 
 
 def read(told, operation=READ_SESSION, session=SESSION_ID, request=None, **changes):
-    target = target_of(operation, session, request or request_for(operation))
-    return protocol(**changes).read(operation, target, told)
+    return read_response(build(**changes), call_of(operation, session, request or request_for(operation)), told)
 
 
 def error_of(told, operation=READ_SESSION, **more) -> hpp.HPPError:
@@ -256,8 +252,8 @@ def test_every_2xx_is_a_success(status):
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 205, 299])
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff", b'{"session_id":5}', FULL_DETAILS])
 def test_where_there_is_nothing_to_read_every_2xx_is_good_whatever_its_body(operation, status, body):
-    assert read(answer(status, body), operation) == Done()
-    assert read(answer(status, body, broken="cut off", timed_out=True), operation) == Done()
+    assert read(answer(status, body), operation) == NoContent()
+    assert read(answer(status, body, body_error="cut off", timed_out=True), operation) == NoContent()
 
 
 @pytest.mark.parametrize("raw", ["{}", '{"session_id":null}', '{"session_id":""}', '{"status":"WAITING"}'])
@@ -278,19 +274,17 @@ def test_the_case_of_an_id_does_not_matter():
         (answer(200, b"<html>"), "its body is not JSON at character 0"),
         (answer(200, []), "its body is not a JSON object but a list"),
         (answer(200, {"session_id": 5}), "its body is without session_id (null or of another type)"),
-        (answer(200, {"session_id": "another"}), "it is about another session than the one asked for"),
-        (answer(200, FULL_DETAILS, broken="cut off"), "its body is not whole: cut off"),
+        (answer(200, {"session_id": "another"}), "it is about another session than the requested one"),
+        (answer(200, FULL_DETAILS, body_error="cut off"), "its body is incomplete: cut off"),
     ],
 )
 def test_a_2xx_that_cannot_be_read(told, why):
     error = error_of(attrs.evolve(told, headers=CIMultiDict({"x-correlation-id": "c-1"})))
     assert type(error) is hpp.DecodeError
-    assert str(error) == (
-        f"read_session was answered with 200, but {why}: nothing was changed, it is safe to read it again"
-    )
+    assert str(error) == (f"read_session returned 200, but {why}: a read changes nothing. Read it again")
     assert error.delivery is hpp.Delivery.ACCEPTED
     # Its body may have the consumer's personal data in it.
-    assert (error.status, error.body, error.correlation_id, error.cause) == (200, b"", "c-1", told.broken)
+    assert (error.status, error.body, error.correlation_id, error.cause) == (200, b"", "c-1", told.body_error)
 
 
 @by_operation
@@ -300,26 +294,26 @@ def test_every_status(operation, status):
     error = error_of(answer(status, {"error_code": "X"}), operation)
     assert type(error) is kind
     assert (error.delivery, error.status, error.code) == (delivery, status, "X")
-    assert str(error).startswith(f"{operation.name} was answered with {status} X")
-    assert "never repeat" not in str(error)
+    assert str(error).startswith(f"{operation.name} returned {status} X")
+    assert "Do not retry" not in str(error)
     assert "new order" not in str(error)
 
 
 @pytest.mark.parametrize(
     ("operation", "status", "meaning"),
     [
-        (READ_SESSION, 404, "The session has expired, or is none of these credentials' here"),
-        (DISABLE_SESSION, 404, "The session has expired, or is none of these credentials' here"),
-        (DISABLE_SESSION, 400, "A session that is completed cannot be disabled"),
+        (READ_SESSION, 404, "The session has expired, or these credentials have no such session"),
+        (DISABLE_SESSION, 404, "The session has expired, or these credentials have no such session"),
+        (DISABLE_SESSION, 400, "A completed session cannot be disabled"),
         (
             DISTRIBUTE_SESSION,
             404,
-            "The session has expired, or is none of these credentials' here, or the access id is unk",
+            "The session has expired, or these credentials have no such session, or the access id is unk",
         ),
     ],
 )
 def test_what_the_documents_say_about_a_status(operation, status, meaning):
-    assert f"answered with {status}. {meaning}" in str(error_of(answer(status), operation))
+    assert f"returned {status}. {meaning}" in str(error_of(answer(status), operation))
     assert meaning not in str(error_of(answer(409), operation))
 
 
@@ -362,8 +356,7 @@ def test_a_contact_that_a_server_echoes_is_not_passed_on(secret, digits, status,
         "token": hpp.TokenDistribution(access_id=f'app:"{secret}"'),
         "more": hpp.TokenDistribution(access_id=secret, extra={"contact_information": {"email": f"{secret}@x"}}),
     }[method]
-    target = target_of(DISTRIBUTE_SESSION, "s-1", request)
-    sent = protocol().build(DISTRIBUTE_SESSION, target, None).body
+    sent = build_request(RequestDefaults(build()), call_of(DISTRIBUTE_SESSION, "s-1", request)).body
     assert sent is not None
     echoed = [*json.loads(sent)["contact_information"].values(), f"+46{digits}"]
     body = {"error_code": echoed[0], "error_messages": [f"no good: {text}" for text in echoed], "correlation_id": KEY}
@@ -433,7 +426,7 @@ def test_the_user_in_a_returned_url_is_not_passed_on():
     assert error.messages == ("who is ***, ***?",)
 
 
-def test_nothing_of_a_target_shows_what_is_sent():
-    target = Target(session_id="s-1", url=f"{BASE}/x?secret=1", request=EMAIL)
-    assert EMAIL.email not in repr(target)
-    assert "secret" not in repr(target)
+def test_the_repr_of_a_call_shows_no_secret():
+    call = CallInput(READ_SESSION, SessionRef(session_id="s-1", url=f"{BASE}/x?secret=1"), EMAIL)
+    assert EMAIL.email not in repr(call)
+    assert "secret" not in repr(call)

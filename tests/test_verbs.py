@@ -20,9 +20,9 @@ from tests.test_client import KEY, QUICK, Hanging, client_of, lost, not_sent, se
 
 URL = f"https://api.playground.kustom.co/hpp/v1/sessions/{SESSION_ID}"
 EMAIL = hpp.EmailDistribution(email="alva@shop.example")
-READ = FakeTransport.answer(200, FULL_DETAILS)
-DONE = FakeTransport.answer(204)
-API_503 = FakeTransport.answer(503, {"error_code": "INTERNAL_ERROR"})
+READ = FakeTransport.response(200, FULL_DETAILS)
+DONE = FakeTransport.response(204)
+API_503 = FakeTransport.response(503, {"error_code": "INTERNAL_ERROR"})
 
 
 def read(client, session=SESSION_ID, **options):
@@ -73,8 +73,8 @@ async def test_how_a_read_went():
 
 
 GOOD = "good"
-NOT_FOUND = FakeTransport.answer(404)
-COMPLETED = FakeTransport.answer(400, {"error_code": "SESSION_COMPLETED"})
+NOT_FOUND = FakeTransport.response(404)
+COMPLETED = FakeTransport.response(400, {"error_code": "SESSION_COMPLETED"})
 UNKNOWN, REJECTED = hpp.Delivery.UNKNOWN, hpp.Delivery.REJECTED
 LOST, SERVER = (hpp.LostResponseError, UNKNOWN), (hpp.ServerError, UNKNOWN)
 ODD, OTHER = (hpp.UnexpectedStatusError, UNKNOWN), (hpp.ApiError, REJECTED)
@@ -86,22 +86,22 @@ ENDINGS = [
     ([not_sent(), GOOD], None, None, None, (2, 2, 2)),
     ([throttled(), GOOD], None, None, None, (2, 2, 2)),
     ([lost(), GOOD], None, None, LOST, (2, 2, 1)),
-    ([FakeTransport.answer(500), GOOD], None, None, SERVER, (2, 2, 1)),
-    ([FakeTransport.answer(504), GOOD], None, None, SERVER, (2, 2, 1)),
-    ([FakeTransport.answer(503), GOOD], None, None, SERVER, (2, 2, 1)),
+    ([FakeTransport.response(500), GOOD], None, None, SERVER, (2, 2, 1)),
+    ([FakeTransport.response(504), GOOD], None, None, SERVER, (2, 2, 1)),
+    ([FakeTransport.response(503), GOOD], None, None, SERVER, (2, 2, 1)),
     ([API_503, GOOD], None, None, None, (2, 2, 2)),
     ([API_503], SERVER, LOST, LOST, (4, 4, 4)),
-    ([FakeTransport.answer(408), GOOD], None, None, ODD, (2, 2, 1)),
-    ([FakeTransport.answer(303), GOOD], ODD, ODD, ODD, (1, 1, 1)),
-    ([FakeTransport.answer(307), GOOD], OTHER, OTHER, OTHER, (1, 1, 1)),
-    ([FakeTransport.answer(400), GOOD], BAD, BAD, BAD, (1, 1, 1)),
-    ([FakeTransport.answer(401), GOOD], *[(hpp.AuthenticationError, REJECTED)] * 3, (1, 1, 1)),
-    ([FakeTransport.answer(403), GOOD], *[(hpp.PermissionDeniedError, REJECTED)] * 3, (1, 1, 1)),
+    ([FakeTransport.response(408), GOOD], None, None, ODD, (2, 2, 1)),
+    ([FakeTransport.response(303), GOOD], ODD, ODD, ODD, (1, 1, 1)),
+    ([FakeTransport.response(307), GOOD], OTHER, OTHER, OTHER, (1, 1, 1)),
+    ([FakeTransport.response(400), GOOD], BAD, BAD, BAD, (1, 1, 1)),
+    ([FakeTransport.response(401), GOOD], *[(hpp.AuthenticationError, REJECTED)] * 3, (1, 1, 1)),
+    ([FakeTransport.response(403), GOOD], *[(hpp.PermissionDeniedError, REJECTED)] * 3, (1, 1, 1)),
     ([NOT_FOUND, GOOD], GONE, GONE, GONE, (1, 1, 1)),
     ([hpp.CertificateError("expired"), GOOD], NOT_TRUSTED, NOT_TRUSTED, NOT_TRUSTED, (1, 1, 1)),
     # A 404 after an attempt that may have disabled the session says that it did; for a read it is just the truth.
     ([lost(), NOT_FOUND], GONE, None, LOST, (2, 2, 1)),
-    ([FakeTransport.answer(502), NOT_FOUND], GONE, None, SERVER, (2, 2, 1)),
+    ([FakeTransport.response(502), NOT_FOUND], GONE, None, SERVER, (2, 2, 1)),
     ([lost(), throttled(), not_sent(), NOT_FOUND], GONE, None, LOST, (4, 4, 1)),
     ([not_sent(), throttled(), NOT_FOUND], GONE, GONE, GONE, (3, 3, 3)),
     # After a lost attempt nobody knows whether the 400 means "paid" or "disabled already": a read tells.
@@ -144,7 +144,7 @@ async def test_what_comes_of_failures(story, number):
 @by_verb
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 async def test_any_2xx_with_any_body_is_good_where_nothing_is_to_be_read(verb, good, status):
-    client = client_of(FakeTransport.answer(status, b"<html>"))
+    client = client_of(FakeTransport.response(status, b"<html>"))
     if verb is read:
         with pytest.raises(hpp.DecodeError) as caught:
             await verb(client)
@@ -154,9 +154,9 @@ async def test_any_2xx_with_any_body_is_good_where_nothing_is_to_be_read(verb, g
 
 
 async def test_a_read_whose_answer_was_cut_off_is_made_again():
-    client = client_of(attrs.evolve(READ, broken="cut off"), READ)
+    client = client_of(attrs.evolve(READ, body_error="cut off"), READ)
     assert await client.read_session(SESSION_ID) == FULL_SESSION_DETAILS
-    client = client_of(attrs.evolve(READ, broken="cut off"))
+    client = client_of(attrs.evolve(READ, body_error="cut off"))
     with pytest.raises(hpp.DecodeError) as caught:
         await client.read_session(SESSION_ID)
     assert (caught.value.attempts, caught.value.delivery) == (4, hpp.Delivery.ACCEPTED)
@@ -212,8 +212,8 @@ async def test_views_work_for_all(verb, good):
     events = []
     client = client_of(good, headers={"X-A": "1"})
     view = client.with_options(timeouts=hpp.Timeouts(read=1), headers={"X-B": "2"}, hooks=[events.append])
-    for name in ("transport", "pace", "quota"):
-        assert getattr(view._session_parts, name) is getattr(client._session_parts, name)
+    for name in ("transport", "pace", "retry_quota"):
+        assert getattr(view._others, name) is getattr(client._others, name)
     await verb(view)
     await verb(client)
     assert [request.read_timeout for request in sent(client)] == [1, 35.0]
@@ -246,7 +246,7 @@ async def test_the_events_of_a_call(name):
     assert (finished.operation, finished.attempts, finished.delivery, finished.status, finished.error) == (
         name, 2, hpp.Delivery.ACCEPTED, good.status, None,
     )  # fmt: skip
-    assert finished.repeatable is (verb is not distribute)
+    assert finished.idempotent is (verb is not distribute)
     assert EMAIL.email not in repr(events)
 
 
@@ -268,7 +268,7 @@ async def test_a_session_that_was_disabled_by_the_lost_attempt_is_a_success_for_
 @by_verb
 async def test_other_operations_take_no_turn_of_the_creates_pace(verb, good):
     pace = hpp.Pace(rate=0.001, burst=1)
-    client = client_of(FakeTransport.answer(201, MINIMAL_ANSWER), good, pace=pace)
+    client = client_of(FakeTransport.response(201, MINIMAL_ANSWER), good, pace=pace)
     await client.create_session(MINIMAL_REQUEST)
     for _ in range(5):
         await verb(client, deadline=5)
@@ -282,28 +282,28 @@ async def test_a_throttled_read_slows_no_create_and_the_other_way_round():
         await read(client, deadline=1)
     with pytest.raises(hpp.DeadlineExceededError):  # it is told to wait once for all of them
         await distribute(client, deadline=1)
-    assert client._parts.pace.rate is None
-    assert client._session_parts.pace.rate is not None
+    assert client._creates.pace.rate is None
+    assert client._others.pace.rate is not None
     client = client_of(throttled("30"))
     with pytest.raises(hpp.RateLimitError):
         await client.create_session(MINIMAL_REQUEST, deadline=1)
-    assert client._session_parts.pace.rate is None
+    assert client._others.pace.rate is None
 
 
 async def test_reads_learn_their_own_quota_from_their_answers():
     limit = {"x-ratelimit-limit": "200, 200;w=1", "x-ratelimit-remaining": "199"}
-    client = client_of(FakeTransport.answer(200, FULL_DETAILS, limit))
+    client = client_of(FakeTransport.response(200, FULL_DETAILS, limit))
     details = await client.read_session(SESSION_ID)
     assert details.info.rate_limit == hpp.RateLimit(limit=200, remaining=199, window=1.0)
-    assert (client._session_parts.pace.rate, client._parts.pace.rate) == (200, None)
+    assert (client._others.pace.rate, client._creates.pace.rate) == (200, None)
 
 
 async def test_retries_of_reads_cost_creates_nothing():
     client = client_of(lost())
     with pytest.raises(hpp.LostResponseError):
         await read(client)
-    assert client._session_parts.quota.tokens == 500 - 3 * 14
-    assert client._parts.quota.tokens == 500
+    assert client._others.retry_quota.tokens == 500 - 3 * 14
+    assert client._creates.retry_quota.tokens == 500
 
 
 # ------------------------------------------------------------------------------------------------------ giving up
@@ -334,7 +334,7 @@ async def test_a_closed_client(verb, good):
 
 @by_verb
 async def test_errors_travel(verb, good):
-    for step in (FakeTransport.answer(404, {"error_code": "NOT_FOUND"}), lost(), FakeTransport.answer(500)):
+    for step in (FakeTransport.response(404, {"error_code": "NOT_FOUND"}), lost(), FakeTransport.response(500)):
         with pytest.raises(hpp.HPPError) as caught:
             await verb(client_of(step))
         again = pickle.loads(pickle.dumps(caught.value))

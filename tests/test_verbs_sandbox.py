@@ -175,7 +175,7 @@ async def test_a_disabled_session_is_not_distributed(sandbox, client, session):
 @by_verb
 async def test_401(sandbox, session, name):
     async with hpp.HPPClient("kco_test_api_another", base_url=sandbox.base_url) as stranger:
-        with pytest.raises(hpp.AuthenticationError, match="The credentials are not good at"):
+        with pytest.raises(hpp.AuthenticationError, match="rejected the credentials"):
             await VERBS[name](stranger, session)
 
 

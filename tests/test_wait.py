@@ -16,7 +16,7 @@ from tests.test_client import client_of, lost, not_sent, sent, throttled
 from tests.virtual import virtual_time
 
 FINAL = ["COMPLETED", "CANCELLED", "DISABLED"]
-NOT_FOUND = FakeTransport.answer(404, {"error_code": "NOT_FOUND"})
+NOT_FOUND = FakeTransport.response(404, {"error_code": "NOT_FOUND"})
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def _same_dice_in_every_run():
 
 
 def at(status: str | None) -> hpp.HttpResponse:
-    return FakeTransport.answer(200, {"session_id": SESSION_ID} | ({} if status is None else {"status": status}))
+    return FakeTransport.response(200, {"session_id": SESSION_ID} | ({} if status is None else {"status": status}))
 
 
 class Waited:
@@ -116,12 +116,12 @@ PASSING = {
     "no connection": not_sent,
     "a lost answer": lost,
     "429": throttled,
-    "500": lambda: FakeTransport.answer(500),
-    "502": lambda: FakeTransport.answer(502),
-    "503": lambda: FakeTransport.answer(503),
-    "504": lambda: FakeTransport.answer(504),
-    "408": lambda: FakeTransport.answer(408),
-    "half an answer": lambda: hpp.HttpResponse(status=200, headers={}, body=b"{", broken="cut off"),
+    "500": lambda: FakeTransport.response(500),
+    "502": lambda: FakeTransport.response(502),
+    "503": lambda: FakeTransport.response(503),
+    "504": lambda: FakeTransport.response(504),
+    "408": lambda: FakeTransport.response(408),
+    "half an answer": lambda: hpp.HttpResponse(status=200, headers={}, body=b"{", body_error="cut off"),
 }
 
 
@@ -136,20 +136,20 @@ async def test_what_passes_does_not_end_it(name, attempts):
 
 
 LASTING = {
-    "400": (lambda: FakeTransport.answer(400), hpp.BadRequestError),
-    "401": (lambda: FakeTransport.answer(401), hpp.AuthenticationError),
-    "403": (lambda: FakeTransport.answer(403), hpp.PermissionDeniedError),
-    "410": (lambda: FakeTransport.answer(410), hpp.ApiError),
-    "302": (lambda: FakeTransport.answer(302), hpp.UnexpectedStatusError),
+    "400": (lambda: FakeTransport.response(400), hpp.BadRequestError),
+    "401": (lambda: FakeTransport.response(401), hpp.AuthenticationError),
+    "403": (lambda: FakeTransport.response(403), hpp.PermissionDeniedError),
+    "410": (lambda: FakeTransport.response(410), hpp.ApiError),
+    "302": (lambda: FakeTransport.response(302), hpp.UnexpectedStatusError),
     "another certificate": (lambda: hpp.CertificateError("expired"), hpp.CertificateError),
-    "something else": (lambda: FakeTransport.answer(200, b"<html>"), hpp.DecodeError),
+    "something else": (lambda: FakeTransport.response(200, b"<html>"), hpp.DecodeError),
     "too long": (
         lambda: hpp.HttpResponse(
-            status=200, headers={}, body=b"{", broken="longer than 1,048,576 bytes", too_long=True
+            status=200, headers={}, body=b"{", body_error="longer than 1,048,576 bytes", body_truncated=True
         ),
         hpp.DecodeError,
     ),
-    "another session": (lambda: FakeTransport.answer(200, {"session_id": "another"}), hpp.DecodeError),
+    "another session": (lambda: FakeTransport.response(200, {"session_id": "another"}), hpp.DecodeError),
     "closed": (lambda: hpp.ClientClosedError("closed"), hpp.ClientClosedError),
     "another loop": (lambda: hpp.WrongLoopError("loop"), hpp.WrongLoopError),
 }
@@ -175,7 +175,7 @@ async def test_the_deadline():
     waited = Waited(at("WAITING"), at("IN_PROGRESS"), deadline=60.0, poll=5.0)
     error = await waited.fail()
     assert isinstance(error, hpp.DeadlineExceededError)
-    assert str(error) == "the session had not come to its end within 60 s: its status was IN_PROGRESS"
+    assert str(error) == "the session did not reach a final status within 60 s: its last status was IN_PROGRESS"
     assert error.details == hpp.SessionDetails(session_id=SESSION_ID, status=hpp.SessionStatus.IN_PROGRESS)
     assert error.delivery is hpp.Delivery.NOT_SENT  # nothing that could change anything
     assert error.attempts == len(waited.reads) in {11, 12}
@@ -189,7 +189,7 @@ async def test_the_deadline_where_nobody_answered():
     error = await waited.fail()
     assert isinstance(error, hpp.DeadlineExceededError)
     assert str(error) == (
-        "the session had not come to its end within 10 s: no read told its status; the last read failed: lost"
+        "the session did not reach a final status within 10 s: no read succeeded; the last read failed: lost"
     )
     assert (error.details, error.cause, error.correlation_id) == (None, "ClientOSError", "c-1")
     assert error.attempts == len(waited.reads)
@@ -197,7 +197,7 @@ async def test_the_deadline_where_nobody_answered():
 
 
 async def test_the_deadline_where_no_read_gets_its_turn():
-    client = client_of(FakeTransport.answer(429, headers={"Retry-After": "60"}))
+    client = client_of(FakeTransport.response(429, headers={"Retry-After": "60"}))
     with pytest.raises(hpp.RateLimitError):
         await client.read_session(SESSION_ID)
     # All reads of the client wait for that moment, and this one would not see it.
@@ -206,7 +206,7 @@ async def test_the_deadline_where_no_read_gets_its_turn():
         with pytest.raises(hpp.DeadlineExceededError) as caught:
             await client.wait_for_session(SESSION_ID, deadline=5)
     assert str(caught.value).startswith(
-        "the session had not come to its end within 5 s: no read told its status; the last read"
+        "the session did not reach a final status within 5 s: no read succeeded; the last read"
     )
     assert (caught.value.attempts, caught.value.details, len(sent(client))) == (0, None, 1)
     # The deadline alone ends it: nobody knows that the pace stays as slow as it looks.
@@ -215,7 +215,7 @@ async def test_the_deadline_where_no_read_gets_its_turn():
 
 async def test_a_turn_that_looks_too_late_is_asked_for_again():
     """The reads share a pace: what one of them was answered makes the others' turns look late, for a while."""
-    refused = iter([hpp.DeadlineExceededError("the deadline comes before this call's turn")] * 3)
+    refused = iter([hpp.DeadlineExceededError("the deadline comes is too early for the rate limit")] * 3)
     waited = Waited(at("WAITING"), lost(), *refused, at("IN_PROGRESS"), at("COMPLETED"), deadline=60.0)
     assert (await waited.run()).status == "COMPLETED"
     pauses = [later - sooner for sooner, later in zip(waited.reads, waited.reads[1:], strict=False)]
@@ -226,7 +226,7 @@ async def test_a_turn_that_looks_too_late_is_asked_for_again():
 async def test_a_turn_that_looked_too_late_hides_no_failure():
     waited = Waited(lost(), hpp.DeadlineExceededError("too late"), deadline=10.0)
     error = await waited.fail()
-    assert str(error).endswith("no read told its status; the last read failed: " + str(lost()))
+    assert str(error).endswith("no read succeeded; the last read failed: " + str(lost()))
     assert waited.elapsed == pytest.approx(10.0)
     assert len(waited.reads) in {5, 6}
 
@@ -240,7 +240,7 @@ async def test_one_429_ends_no_other_wait():
         if elapsed >= 1.0 and throttling:
             return throttling.pop()
         status = "COMPLETED" if elapsed >= 6.0 else "WAITING"
-        return FakeTransport.answer(200, {"session_id": request.url.path.rpartition("/")[2], "status": status})
+        return FakeTransport.response(200, {"session_id": request.url.path.rpartition("/")[2], "status": status})
 
     client = client_of(answer)
     with virtual_time() as clock:
@@ -254,7 +254,7 @@ async def test_one_429_ends_no_other_wait():
 
 async def test_a_status_newer_than_this_release_cannot_write_into_a_log():
     error = await Waited(at("X\n\x1b[2Jforged"), deadline=1.0).fail()
-    assert str(error).endswith("its status was X\\n\\x1b[2Jforged")
+    assert str(error).endswith("its last status was X\\n\\x1b[2Jforged")
 
 
 async def test_a_deadline_that_has_passed():
@@ -273,14 +273,14 @@ async def test_the_deadline_goes_with_each_read():
 
 
 async def test_a_wait_that_an_answer_asks_for_is_kept():
-    told = FakeTransport.answer(429, headers={"Retry-After": "45"})  # more than a call would wait
+    told = FakeTransport.response(429, headers={"Retry-After": "45"})  # more than a call would wait
     waited = Waited(at("WAITING"), told, at("COMPLETED"))
     await waited.run()
     assert 45 <= waited.reads[2] - waited.reads[1] <= 50
 
 
 async def test_a_wait_that_does_not_fit_ends_it():
-    told = FakeTransport.answer(503, headers={"Retry-After": "999999999"})
+    told = FakeTransport.response(503, headers={"Retry-After": "999999999"})
     waited = Waited(at("WAITING"), told, deadline=30.0)
     error = await waited.fail()
     assert isinstance(error, hpp.DeadlineExceededError)
@@ -355,7 +355,7 @@ async def test_many_waits_stay_apart():
 
     def answer(request):
         reads.append(asyncio.get_running_loop().time())
-        return FakeTransport.answer(200, {"session_id": request.url.path.rpartition("/")[2], "status": "WAITING"})
+        return FakeTransport.response(200, {"session_id": request.url.path.rpartition("/")[2], "status": "WAITING"})
 
     client = client_of(answer)
     with virtual_time():

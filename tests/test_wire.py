@@ -109,8 +109,10 @@ def test_a_request_shows_where_it_goes_and_nothing_that_it_carries():
 
 
 def test_an_answer_shows_neither_headers_nor_body():
-    answer = HttpResponse(status=201, headers=CIMultiDict(a="h3ader"), body=b"b0dy", broken="cut off", timed_out=True)
-    assert repr(answer) == "HttpResponse(status=201, broken='cut off', timed_out=True, too_long=False)"
+    answer = HttpResponse(
+        status=201, headers=CIMultiDict(a="h3ader"), body=b"b0dy", body_error="cut off", timed_out=True
+    )
+    assert repr(answer) == "HttpResponse(status=201, body_error='cut off', timed_out=True, body_truncated=False)"
 
 
 RATE = RateLimit(limit=40, remaining=3, reset=1.0, window=1.0)

@@ -1,1 +1,1 @@
-"""The sans-I/O middle: requests built, responses read."""
+"""The sans-I/O layer: the table of endpoints, building of requests, reading of responses."""

@@ -1,15 +1,28 @@
-"""The table of the API's endpoints: one row for each, with what decides about sending it again."""
+"""The table of the API's endpoints: one row each, with everything that distinguishes it from the others."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
 from attrs import field, frozen
 
-from kustom_hpp._messages import IN_DOUBT
-from kustom_hpp.models import Session, SessionDetails
+from kustom_hpp._messages import UNKNOWN_OUTCOME_ADVICE
+from kustom_hpp._protocol.request_bodies import encode_create_request, encode_distribution
+from kustom_hpp.config import Settings
+from kustom_hpp.models import Session, SessionDetails, secrets_in_distribution, secrets_in_request
 
-_NONE: Mapping[int, str] = MappingProxyType({})
+RateLimitGroup = Literal["creates", "others"]
+"""The API limits the rate of creates separately from all other operations, and so does a client.
+
+Source: docs.klarna.com/api-reference/rate-limit: 40 creates and 200 others a second in live, 5 and 50 in the playground.
+"""
+
+_NO_HINTS: Mapping[int, str] = MappingProxyType({})
+_NOT_FOUND_HINT = "The session has expired, or these credentials have no such session"
+
+
+def _no_secrets(_: Any) -> Iterable[str]:
+    return ()
 
 
 @frozen(kw_only=True, slots=True)
@@ -17,73 +30,101 @@ class Operation:
     """One endpoint of the API."""
 
     name: str
-    """As the client's method is called."""
+    """The name of the client's method."""
     method: str
     path: str
-    """Below the base URL; an id stands in it as `{session_id}`."""
-    link: Literal["session_url", "distribution_url"] | None = None
-    """The field of a created session that has this endpoint's URL."""
-    answer: type[Any] | None = None
-    """The model of a 2xx answer; None where there is nothing to read in it, whatever its body."""
-    repeatable: bool = False
-    """True where doing it twice does no harm, so that an attempt of unknown outcome may be followed by another."""
+    """The path below the base URL, with `{session_id}` as a placeholder."""
+    rate_limit_group: RateLimitGroup = "others"
+    url_field: Literal["session_url", "distribution_url"] | None = None
+    """The field of a created session that contains this endpoint's URL."""
+
+    # The request.
+    encode: Callable[[Settings, Any], bytes] | None = None
+    """Returns the body, or raises an InvalidRequestError with every problem; None if a request has no body."""
+    secrets_in_body: Callable[[Any], Iterable[str]] = _no_secrets
+    """Returns the parts of the request model that must not appear in an error."""
+
+    # The response.
+    response_model: type[Any] | None = None
+    """The model of a 2xx response; None if its body does not matter."""
+    unreadable_body_in_error: bool = False
+    """True if a DecodeError may show the body. False if the body may contain personal data."""
+
+    # What decides about another attempt.
+    idempotent: bool = False
+    """True if the effect of two requests equals that of one, so that a retry is safe after an unknown outcome."""
     safe: bool = False
-    """True where it changes nothing, so that what came of the earlier attempts of a call does not matter."""
-    try_again: frozenset[int] = frozenset()
-    """Statuses that the documents answer with "try again", though the operation is not repeatable."""
-    gone_is_done: bool = False
-    """True where a 404 after an attempt of unknown outcome says that this attempt has done it."""
-    in_doubt: str = IN_DOUBT
-    """What an unknown outcome means for the caller: the end of that error's text."""
-    meanings: Mapping[int, str] = field(default=_NONE)
-    """What the documents say about a status of this endpoint, for the error's text."""
+    """True if it changes nothing, so that the outcome of earlier attempts does not matter."""
+    retry_statuses: frozenset[int] = frozenset()
+    """Statuses for which the API's documentation asks to try again, although the operation is not idempotent."""
+    not_found_means_done: bool = False
+    """True if a 404 after an attempt of unknown outcome means that this attempt succeeded."""
+
+    # The texts of errors.
+    unknown_outcome_advice: str = UNKNOWN_OUTCOME_ADVICE
+    """What an unknown outcome means for the caller."""
+    unreadable_response_advice: str | None = None
+    """What an unreadable 2xx means for the caller; None for the same as an unknown outcome."""
+    status_hints: Mapping[int, str] = field(default=_NO_HINTS)
+    """What the API's documentation says about a status of this endpoint."""
 
 
-CREATE_SESSION = Operation(name="create_session", method="POST", path="/hpp/v1/sessions", answer=Session)
-"""Source: docs.kustom.co, "Create an HPP session". Not idempotent, and no key makes it so."""
-
-_GONE = "The session has expired, or is none of these credentials' here"
+CREATE_SESSION = Operation(
+    name="create_session",
+    method="POST",
+    path="/hpp/v1/sessions",
+    rate_limit_group="creates",
+    encode=encode_create_request,
+    secrets_in_body=secrets_in_request,
+    response_model=Session,
+    unreadable_body_in_error=True,
+    unreadable_response_advice="the session exists. Do not retry; create a new order and session",
+)
+"""Source: docs.kustom.co, "Create an HPP session". Not idempotent, and the API has no idempotency key."""
 
 READ_SESSION = Operation(
     name="read_session",
     method="GET",
     path="/hpp/v1/sessions/{session_id}",
-    link="session_url",
-    answer=SessionDetails,
-    repeatable=True,
+    url_field="session_url",
+    response_model=SessionDetails,
+    idempotent=True,
     safe=True,
-    in_doubt="nothing was changed, it is safe to read it again",
-    meanings=MappingProxyType({404: _GONE}),
+    unknown_outcome_advice="a read changes nothing. Read it again",
+    status_hints=MappingProxyType({404: _NOT_FOUND_HINT}),
 )
-"""Source: docs.kustom.co, "Read an HPP session". A GET changes nothing (RFC 9110, section 9.2.1)."""
+"""Source: docs.kustom.co, "Read an HPP session". A GET is safe (RFC 9110, section 9.2.1)."""
 
 DISABLE_SESSION = Operation(
     name="disable_session",
     method="DELETE",
     path="/hpp/v1/sessions/{session_id}",
-    link="session_url",
-    repeatable=True,
-    gone_is_done=True,
-    in_doubt="it may be disabled already, it is safe to disable it again",
-    meanings=MappingProxyType({400: "A session that is completed cannot be disabled", 404: _GONE}),
+    url_field="session_url",
+    idempotent=True,
+    not_found_means_done=True,
+    unknown_outcome_advice="the session may be disabled already. Disable it again",
+    status_hints=MappingProxyType({400: "A completed session cannot be disabled", 404: _NOT_FOUND_HINT}),
 )
-"""Source: docs.kustom.co, "Disable an HPP session" (400: completed, 404: expired or unknown). A DELETE is idempotent (RFC
-9110, section 9.2.2): the second one finds what the first one left, and may well say 404 to that."""
+"""Source: docs.kustom.co, "Disable an HPP session" (400: completed, 404: expired or unknown).
+
+A DELETE is idempotent (RFC 9110, section 9.2.2). A second one may return 404 because the first one succeeded.
+"""
 
 DISTRIBUTE_SESSION = Operation(
     name="distribute_session",
     method="POST",
     path="/hpp/v1/sessions/{session_id}/distribution",
-    link="distribution_url",
-    try_again=frozenset({503}),
-    in_doubt="the message may have been sent, and sending it again may send it twice",
-    meanings=MappingProxyType({404: f"{_GONE}, or the access id is unknown"}),
+    url_field="distribution_url",
+    encode=encode_distribution,
+    secrets_in_body=secrets_in_distribution,
+    retry_statuses=frozenset({503}),
+    unknown_outcome_advice="the API may have sent the message. A second call may send it twice",
+    status_hints=MappingProxyType({404: f"{_NOT_FOUND_HINT}, or the access id is unknown"}),
 )
-"""Source: docs.kustom.co, "Distribute an HPP session" (503: internal error, please try again). Each one sends a message.
+"""Source: docs.kustom.co, "Distribute an HPP session" (503: internal error, please try again). Each call sends a message.
 
-A 503 in the API's own words is that documented one, and is tried again as it says. One without an `error_code` of the
-API's form is some gateway's, which sends it after the API behind it did the work too. How far an internal error came nobody
-knows, so that either is of unknown outcome in the end.
+The client retries a 503 only if it has an `error_code` of the API's form. Any other 503 may come from a gateway, after the
+API has sent the message. In both cases the outcome stays unknown if all attempts fail.
 """
 
 OPERATIONS = (CREATE_SESSION, READ_SESSION, DISABLE_SESSION, DISTRIBUTE_SESSION)

@@ -16,8 +16,8 @@ from yarl import URL
 from kustom_hpp import config
 from kustom_hpp._messages import SendMarker
 from kustom_hpp._protocol.operations import READ_SESSION
-from kustom_hpp._protocol.request_builder import Protocol
-from kustom_hpp._protocol.session_requests import SessionProtocol, target_of
+from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, build_request, session_ref
+from kustom_hpp._protocol.response_reader import read_response
 from kustom_hpp._version import __version__
 from kustom_hpp.cli.connection_options import Target
 from kustom_hpp.cli.console import CommandError, Exit, note, stdout
@@ -125,15 +125,14 @@ def mask(credential: str) -> str:
 
 async def _ask(settings: config.Settings) -> int:
     """One request that creates nothing, sent as all others are, and what its answer says."""
-    protocol = SessionProtocol(settings, Protocol(settings))
-    target = target_of(READ_SESSION, _NOBODY)
-    request = protocol.build(READ_SESSION, target, None)
+    call = CallInput(READ_SESSION, session_ref(READ_SESSION, _NOBODY))
+    request = build_request(RequestDefaults(settings), call)
     transport = HTTPSessionManager(pool=config.Pool(connections=1), ssl=settings.ssl, proxy=settings.proxy)
     began = time.perf_counter()
     try:
         answer = await transport.send(request, SendMarker())
         if answer.status < 200 or answer.status >= 300:  # noqa: PLR2004 - the classes of RFC 9110, section 15
-            protocol.read(READ_SESSION, target, answer)
+            read_response(settings, call, answer)
     except NotFoundError:
         elapsed = (time.perf_counter() - began) * 1000
         _show("Online", [(str(settings.base_url), f"host and key answer ({elapsed:.0f} ms); nothing was created")])

@@ -83,9 +83,9 @@ class OpenTelemetryHook:
         if isinstance(event, Started):
             self._started(event)
         elif isinstance(event, Retrying):
-            self._retrying(event, self._open[event.call])
+            self._retrying(event, self._open[event.call_id])
         else:
-            self._finished(event, self._open.pop(event.call))
+            self._finished(event, self._open.pop(event.call_id))
 
     def _started(self, event: Started) -> None:
         # The hook runs in the caller's task, so the caller's span is the current one. Ours is not made current: nothing
@@ -107,7 +107,7 @@ class OpenTelemetryHook:
             "server.address": event.host,
             "server.port": event.port,
         }
-        self._open[event.call] = _Open(span, place)
+        self._open[event.call_id] = _Open(span, place)
 
     def _retrying(self, event: Retrying, call: _Open) -> None:
         error = event.error

@@ -70,8 +70,8 @@ class Clients:
 
 def _end(client: HPPClient) -> bool:
     """Close a client, as far as its loop lets us; True where it was open."""
-    transport = client._parts.transport  # noqa: SLF001 - of our own package; a shop has no use for it
-    loop = transport.open_in if isinstance(transport, HTTPSessionManager) else None
+    transport = client._creates.transport  # noqa: SLF001 - of our own package; a shop has no use for it
+    loop = transport.bound_loop if isinstance(transport, HTTPSessionManager) else None
     if loop is None:
         return False
     # Whatever goes wrong here, the client is counted, and the next one gets its turn. A loop may end while we ask it.

@@ -1,4 +1,4 @@
-"""The two waits of an attempt: for its turn at the gate, and, once it runs, for its end."""
+"""The two waits of an attempt: for a free connection, and for its end."""
 
 import asyncio
 from collections import deque
@@ -6,10 +6,10 @@ from collections import deque
 from kustom_hpp.errors import DeadlineExceededError
 
 
-class Gate:
-    """As many at once as there are connections, in the order of their coming.
+class ConnectionSlots:
+    """A semaphore with one slot for each connection, first come, first served.
 
-    Implementation note: asyncio.Semaphore with a fast path. Passing a gate that is open costs no coroutine.
+    Unlike asyncio.Semaphore, a caller takes a free slot without a coroutine (`free -= 1`).
     """
 
     __slots__ = ("_waiters", "free", "width")
@@ -20,47 +20,47 @@ class Gate:
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def wait(self, deadline: float | None) -> None:
-        """Wait for a place; only where none is free.
+        """Wait for a slot. Call this only if none is free.
 
         Raises:
-            DeadlineExceededError: none came free before the deadline (on the event loop's clock).
+            DeadlineExceededError: no slot became free before the deadline (on the event loop's clock).
 
         """
-        turn = asyncio.get_running_loop().create_future()
-        self._waiters.append(turn)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
             async with asyncio.timeout_at(deadline):
-                await turn
+                await waiter
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self.release()  # the place was given, and nobody is here to take it
+            if waiter.done() and not waiter.cancelled():
+                self.release()  # the slot was handed over, but this caller no longer waits
             else:
-                turn.cancel()
+                waiter.cancel()
             if not isinstance(error, TimeoutError):
                 raise
         else:
             return
-        msg = f"the deadline passed while all {self.width} connections were busy: nothing was sent"
+        msg = f"the deadline passed while all {self.width} connections were busy: nothing was sent. Use a larger Pool"
         raise DeadlineExceededError(msg)
 
     def release(self) -> None:
-        """Give a place to whoever has waited longest, or back."""
+        """Hand the slot to the caller that has waited longest, or free it."""
         while self._waiters:
-            turn = self._waiters.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
         self.free += 1
 
 
-class Clock:
-    """The end of one attempt, moved from phase to phase: asyncio.timeout, but moving it on costs no timer.
+class AttemptTimeout:
+    """The timeout of one attempt: asyncio.timeout, but a new phase of the attempt needs no new timer.
 
-    To be stopped exactly once. As with asyncio.timeout, the task is cancelled when the time is up, and the cancellation
-    is this clock's own only where nobody else has cancelled the task too.
+    Call `finish` exactly once. As with asyncio.timeout, the timer cancels the task, and `finish` tells that cancellation
+    from one of the caller's.
     """
 
-    __slots__ = ("_asked", "_deadline", "_handle", "_loop", "_task", "_until", "expired")
+    __slots__ = ("_cancellations", "_deadline", "_handle", "_loop", "_task", "_until", "expired")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, deadline: float | None) -> None:
         task = asyncio.current_task(loop)
@@ -68,31 +68,31 @@ class Clock:
         self._loop = loop
         self._deadline = deadline
         self._task = task
-        self._asked = task.cancelling()
+        self._cancellations = task.cancelling()
         until = loop.time() + seconds
         self._until = until if deadline is None or until < deadline else deadline
-        self._handle = loop.call_at(self._until, self._ring)
+        self._handle = loop.call_at(self._until, self._on_timer)
         self.expired = False
-        """True once the time was up."""
+        """True after the timer ended the attempt."""
 
-    def phase(self, seconds: float) -> None:
-        """Begin a phase that may take so many seconds, yet not past the deadline."""
+    def restart(self, seconds: float) -> None:
+        """Start a phase that may take this many seconds, but not past the deadline."""
         until = self._loop.time() + seconds
         if self._deadline is not None and self._deadline < until:
             until = self._deadline
         self._until = until
         if until < self._handle.when():
             self._handle.cancel()
-            self._handle = self._loop.call_at(until, self._ring)
+            self._handle = self._loop.call_at(until, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         if self._loop.time() < self._until:
-            self._handle = self._loop.call_at(self._until, self._ring)
+            self._handle = self._loop.call_at(self._until, self._on_timer)
         else:
             self.expired = True
             self._task.cancel()
 
-    def stop(self) -> bool:
-        """Stop; True where a cancellation that arrived is this clock's own, and so no cancellation of the caller."""
+    def finish(self) -> bool:
+        """Stop the timer; return True if the cancellation that arrived was the timer's and not the caller's."""
         self._handle.cancel()
-        return self.expired and self._task.uncancel() <= self._asked
+        return self.expired and self._task.uncancel() <= self._cancellations

@@ -1,4 +1,4 @@
-"""Connections: which exceptions come before sending, and a pool that hands out no connection with stray bytes on it."""
+"""The connection pool, and the exceptions that come before sending."""
 
 import select
 import weakref
@@ -11,10 +11,10 @@ from kustom_hpp.config import Pool
 
 
 class NoConnectionError(aiohttp.ClientConnectionError):
-    """Whatever went wrong while getting a connection, in a class that says so."""
+    """No connection; raised for foreign exceptions whose class does not say so."""
 
 
-PRE_SEND = (
+PRE_SEND_EXCEPTIONS = (
     aiohttp.ClientConnectorError,  # DNS, TCP and TLS; a proxy that cannot be reached
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,  # a proxy that answers CONNECT with an error
@@ -22,56 +22,55 @@ PRE_SEND = (
     aiohttp.InvalidURL,
     NoConnectionError,
 )
-"""The exceptions that are known to come before a request's first byte."""
+"""Exceptions that are known to come before the first byte of a request."""
 
 
 class GuardedConnector(aiohttp.TCPConnector):
-    """A connector that never hands out a connection on which the server has already spoken, or which it has closed.
+    """A connector that never returns a pooled connection with unread data, or one that the server closed.
 
-    Bytes that arrive on an idle connection would answer the next request: one customer would get another customer's
-    payment page. A connection that the server has closed would lose the request. Neither is visible in aiohttp's pool
-    (aiohttp#13656), so each pooled connection is looked at just before it is used.
+    Unread data would become the response to the next request: one customer would get another customer's payment page. A
+    closed connection would lose the request. aiohttp's pool does not notice either (aiohttp#13656), so this connector
+    checks each pooled connection directly before its use.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._new: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
-        """Connections that were made and not yet handed out."""
+        self._unused: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        """New connections that no request has used yet."""
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's signature
-        """A connection that nothing has arrived on."""
+        """Return a connection without unread data."""
         try:
             connection: Any = await super().connect(req, traces, timeout)
-            while not self._is_new(connection.protocol) and _is_stale(connection.protocol):
+            while not self._is_unused(connection.protocol) and _is_stale(connection.protocol):
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
-        except PRE_SEND:
+        except PRE_SEND_EXCEPTIONS:
             raise
-        except (
-            Exception
-        ) as error:  # a proxy that breaks off CONNECT, a resolver's own timeout, a connector closed meanwhile
+        except Exception as error:
+            # A proxy that breaks off CONNECT, a resolver's own timeout, a connector that was closed meanwhile.
             raise NoConnectionError(f"{type(error).__name__} while connecting") from error
         if connection.protocol.should_close:
             connection.close()
-            msg = "the server spoke before it was asked"
+            msg = "the server sent data before the request"
             raise NoConnectionError(msg)
         return connection
 
     async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:  # noqa: ASYNC109
         protocol = await super()._create_connection(req, traces, timeout)
-        self._new.add(protocol)
+        self._unused.add(protocol)
         return protocol
 
-    def _is_new(self, protocol: ResponseHandler) -> bool:
-        """Whether nobody has used the connection yet: then its socket may hold TLS's own messages. True once."""
-        if not self._new or protocol not in self._new:
+    def _is_unused(self, protocol: ResponseHandler) -> bool:
+        """Return True once for a new connection, whose socket may hold messages of TLS itself."""
+        if not self._unused or protocol not in self._unused:
             return False
-        self._new.discard(protocol)
+        self._unused.discard(protocol)
         return True
 
 
 def _is_stale(protocol: ResponseHandler) -> bool:
-    """Whether something has arrived on a pooled connection: answer bytes, or the server's closing."""
+    """Return True if a pooled connection has unread data, or if the server closed it."""
     if protocol.should_close:
         return True
     sock = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
@@ -93,14 +92,14 @@ else:  # pragma: no cover - Windows has no poll, and its select no limit of 1,02
 
 
 def guarded_connector(pool: Pool | None = None, **options: Any) -> aiohttp.TCPConnector:
-    """The connector for an aiohttp session that you lend to a client with `http_session=`.
+    """Return the connector for an aiohttp session that is passed to a client as `http_session=`.
 
-    It looks at each pooled connection before use, so that no stray bytes answer the next request: without it one
-    customer may get another customer's payment page.
+    It checks each pooled connection before its use. Without it, unread data may become the response to the next request,
+    and one customer may get another customer's payment page.
 
     Args:
-        pool: how many connections, and how long idle ones are kept (seconds).
-        options: more for aiohttp.TCPConnector.
+        pool: number of connections, and seconds until an idle one is closed.
+        options: more arguments of aiohttp.TCPConnector.
 
     """
     pool = pool or Pool()

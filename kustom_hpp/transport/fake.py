@@ -1,4 +1,4 @@
-"""A transport without sockets, for tests of what stands above it: answers as scripted, remembers what was sent."""
+"""A transport without sockets, for tests: returns scripted responses and records the requests."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,50 +9,48 @@ from multidict import CIMultiDict
 from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.errors import ClientClosedError, ConfigError, HPPError, LeaseLostError
 
-Step = HttpResponse | HPPError | Callable[[HttpRequest], "HttpResponse | HPPError"]
+ScriptedResult = HttpResponse | HPPError | Callable[[HttpRequest], "HttpResponse | HPPError"]
 
 
 class FakeTransport:
-    """Answers each request with the next step of a script; past its end it repeats the last one.
+    """A transport that returns the next result of a script, and repeats the last one at its end.
 
-    A step is an `HttpResponse` (see `answer`), one of our errors, which is raised, or a function of the request that
-    gives one of them. An error that may have been processed sets the mark, as the real transport would.
+    A result is an `HttpResponse` (see `response`), one of the library's errors, which is raised, or a function of the
+    request that returns one of them. An error of unknown outcome sets the marker, as the real transport would.
     """
 
-    def __init__(self, *steps: Step) -> None:
-        self._steps = list(steps)
+    def __init__(self, *results: ScriptedResult) -> None:
+        self._results = list(results)
         self.requests: list[HttpRequest] = []
-        """Every request that came, in order."""
+        """Every request, in order."""
         self.closed = False
 
     @staticmethod
-    def answer(status: int = 201, body: Any = None, headers: Mapping[str, str] | None = None) -> HttpResponse:
-        """An answer; a body that is not bytes is written as JSON."""
+    def response(status: int = 201, body: Any = None, headers: Mapping[str, str] | None = None) -> HttpResponse:
+        """Return a response; a body that is not bytes is written as JSON."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         return HttpResponse(status=status, headers=CIMultiDict(headers or {}), body=data)
 
-    async def send(self, request: HttpRequest, mark: SendMarker) -> HttpResponse:
-        """Take the next step of the script."""
+    async def send(self, request: HttpRequest, marker: SendMarker) -> HttpResponse:
+        """Return or raise the next result of the script."""
         if self.closed:
-            msg = "the client is closed: make a new one"
+            msg = "the client is closed. Create a new one"
             raise ClientClosedError(msg)
-        if not self._steps:
-            msg = (
-                "FakeTransport has no steps: give it an HttpResponse (see FakeTransport.answer), an error or a function"
-            )
+        if not self._results:
+            msg = "FakeTransport has no results. Give it an HttpResponse (see FakeTransport.response), an error or a function"
             raise ConfigError(msg)
         if request.may_send is not None and not request.may_send():
             msg = "the lease on this call ended: nothing was sent"
             raise LeaseLostError(msg)
         self.requests.append(request)
-        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
-        if callable(step):
-            step = step(request)
-        if isinstance(step, HPPError):
-            mark.sent = step.delivery is not None and step.delivery.may_have_taken_effect
-            raise step
-        mark.sent = True
-        return step
+        result = self._results.pop(0) if len(self._results) > 1 else self._results[0]
+        if callable(result):
+            result = result(request)
+        if isinstance(result, HPPError):
+            marker.sent = result.delivery is not None and result.delivery.may_have_taken_effect
+            raise result
+        marker.sent = True
+        return result
 
     async def aclose(self) -> None:
         """Close."""

@@ -1,4 +1,4 @@
-"""The session manager: one pooled aiohttp session, its life, its gate, and the exchange of one attempt."""
+"""The session manager: one pooled aiohttp session, its lifecycle, and one attempt."""
 
 import asyncio
 import base64
@@ -20,37 +20,37 @@ from kustom_hpp.errors import (
     LeaseLostError,
     WrongLoopError,
 )
-from kustom_hpp.transport.attempt_timeout import Clock, Gate
+from kustom_hpp.transport.attempt_timeout import AttemptTimeout, ConnectionSlots
 from kustom_hpp.transport.connector import GuardedConnector, guarded_connector
-from kustom_hpp.transport.exception_mapping import SingleShot, describe, translate
+from kustom_hpp.transport.exception_mapping import OneShotPayload, describe_exception, map_exception
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HTTP_LIBRARY = f"aiohttp/{aiohttp.__version__}"
 MAX_RESPONSE_BODY = 1 << 20
-"""Bytes of an answer's body, decoded, that are read; the API's answers have about 1,000."""
+"""Decoded bytes of a response body that are read; the API's responses have about 1,000."""
 
-# Every clock is ours: aiohttp's total and connect count the wait for a pooled connection, its sock_connect leaves DNS out,
-# its sock_read leaves the writing out, and which of them it was cannot be told from the exception.
+# AttemptTimeout replaces aiohttp's timeouts: its total and connect include the wait for a pooled connection, sock_connect
+# excludes DNS, sock_read excludes writing, and the exception does not say which of them expired.
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _log = logging.getLogger("kustom_hpp")
 
 
 class HTTPSessionManager:
-    """One pooled aiohttp session: opened at the first request, in the loop of that request, closed once.
+    """One pooled aiohttp session, opened at the first request in the loop of that request, and closed once.
 
     Args:
         pool: connections and their keep-alive.
-        ssl: a TLS context of the caller's; None for the default one, which verifies and takes TLS 1.2 and newer.
-        proxy: URL of an HTTP proxy, perhaps with user and password.
-        headers: what nearly every request has; sent with the very same mapping, they cost nothing to prepare.
-        http_session: a session of the caller's, which is never closed here. Make its connector with
-            `guarded_connector()` and the session with aiohttp.DummyCookieJar(). Its middlewares, raise_for_status and
-            redirects are switched off for our requests; its own default headers go out beside ours.
+        ssl: a TLS context; None for the default one, which verifies and accepts TLS 1.2 and newer.
+        proxy: URL of an HTTP proxy, with user and password if it needs them.
+        headers: the usual headers. A request with this very mapping costs aiohttp nothing to prepare.
+        http_session: a borrowed session, which is not closed here. Make its connector with `guarded_connector()` and its
+            cookie jar with aiohttp.DummyCookieJar(). Its middlewares, raise_for_status and redirects do not apply to the
+            client's requests; its default headers are sent too.
 
     Raises:
-        ConfigError: the lent session has auth= or trust_env=, which would change our requests.
+        ConfigError: the borrowed session has auth= or trust_env=, which would change the requests.
 
     """
 
@@ -65,12 +65,12 @@ class HTTPSessionManager:
     ) -> None:
         self._pool = pool
         self._borrowed = http_session is not None
-        self._session = None if http_session is None else _lent(http_session)
+        self._session = None if http_session is None else _check_borrowed(http_session)
         self._ssl = ssl
         self._proxy, self._proxy_authorization = _split_proxy(proxy)
-        # Not on a lent session, which is not ours to change; and not with a proxy, which aiohttp would show them to.
+        # Not on a borrowed session, and not with a proxy, to which aiohttp would send them.
         self._default_headers = headers if http_session is None and proxy is None else None
-        # Constant arguments of every request; each of them overrules what a lent session may have.
+        # Arguments of every request; they override the settings of a borrowed session.
         self._options: dict[str, Any] = {
             "allow_redirects": False,
             "raise_for_status": False,
@@ -87,46 +87,46 @@ class HTTPSessionManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._closed = False
-        # An answer with the mark unset proves that the lent session rewrites bodies: from then on nothing is "not sent".
-        self._blind = False
-        # Until an answer has come with the mark set, a lent session of another class may be such a one.
-        self._proven = http_session is None or type(http_session) is aiohttp.ClientSession
-        # As wide as the pool, so that the wait for a connection is here, outside of every timeout but the deadline.
-        self._gate = Gate(_width(pool, http_session))
-        # Two that close at once would each hold some of the places and wait for the other's.
+        # A response while the marker is unset proves that the borrowed session rewrites bodies. Nothing is NOT_SENT then.
+        self._marker_unreliable = False
+        # A borrowed session of another class may rewrite bodies until a response has come with the marker set.
+        self._marker_verified = http_session is None or type(http_session) is aiohttp.ClientSession
+        # One slot for each connection: the wait for a connection happens here, bounded by the deadline alone.
+        self._slots = ConnectionSlots(_max_in_flight(pool, http_session))
+        # Two concurrent closers would each hold some slots and wait for the other's.
         self._closing = asyncio.Lock()
 
     @property
-    def open_in(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop in which connections of its own may be open; None before the first request and once closed."""
+    def bound_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of its own open connections; None before the first request and after `aclose`."""
         return None if self._borrowed or self._session is None else self._loop
 
-    async def send(self, request: HttpRequest, mark: SendMarker) -> HttpResponse:
+    async def send(self, request: HttpRequest, marker: SendMarker) -> HttpResponse:
         """Make one attempt; see `Transport.send`."""
-        session = self._ready()
-        gate = self._gate
-        if gate.free:
-            gate.free -= 1
+        session = self._get_session()
+        slots = self._slots
+        if slots.free:
+            slots.free -= 1
         else:
-            await gate.wait(request.deadline)
+            await slots.wait(request.deadline)
         try:
             if self._closed:
                 _raise_closed()
-            result = await self._exchange(session, request, mark)
+            result = await self._send_once(session, request, marker)
         finally:
-            gate.release()
-        if mark.refused and not mark.sent:
+            slots.release()
+        if marker.refused and not marker.sent:
             result = LeaseLostError(_LEASE_LOST)
-        # Raised here, where no local holds an object of aiohttp or the bytes of an answer.
+        # Raised here, where no local refers to an object of aiohttp or to a body.
         if isinstance(result, HPPError):
             try:
                 raise result
             finally:
-                del result  # or error, traceback and frame would hold one another until the collector comes
+                del result  # otherwise error, traceback and frame refer to each other until the collector runs
         return result
 
     async def aclose(self) -> None:
-        """Let attempts in flight end, each within its own timeouts, then close. Idempotent; a lent session stays open.
+        """Wait for the attempts in flight, then close. Idempotent; a borrowed session stays open.
 
         Raises:
             WrongLoopError: called in another event loop while the client's own still lives.
@@ -135,7 +135,7 @@ class HTTPSessionManager:
         self._closed = True
         session, loop = self._session, self._loop
         if session is None or loop is None or self._pid != os.getpid() or loop.is_closed():
-            # Never used, or of a loop or process that is gone: there is nothing here that could be closed.
+            # Never used, or its loop or process is gone: there is nothing to close.
             self._session = None
             return
         if loop is not asyncio.get_running_loop():
@@ -144,30 +144,30 @@ class HTTPSessionManager:
             await self._close(session)
 
     async def _close(self, session: aiohttp.ClientSession) -> None:
-        """Take every place at the gate, so that nobody is in flight, and close; if cancelled, close at once."""
-        gate, held = self._gate, 0
+        """Acquire every slot, so that no attempt is in flight, and close; if cancelled, close at once."""
+        slots, held = self._slots, 0
         try:
-            while held < gate.width:
-                if gate.free:
-                    gate.free -= 1
+            while held < slots.width:
+                if slots.free:
+                    slots.free -= 1
                 else:
-                    await gate.wait(None)
+                    await slots.wait(None)
                 held += 1
         finally:
-            # Whoever still waits at the gate gets through it, and finds the client closed.
+            # Callers that still wait for a slot get one, and find the client closed.
             for _ in range(held):
-                gate.release()
+                slots.release()
             if not self._borrowed:
                 await session.close()
             self._session = None
 
-    def _ready(self) -> aiohttp.ClientSession:
-        """The session, opened in this loop if need be; an error in words where it cannot be used here."""
+    def _get_session(self) -> aiohttp.ClientSession:
+        """Return the session, opened in this loop if necessary."""
         if self._closed:
             _raise_closed()
         loop = asyncio.get_running_loop()
         if self._loop is not loop or self._pid != os.getpid():
-            self._belongs(loop)
+            self._bind_to_loop(loop)
         session = self._session
         if session is None:
             session = self._session = aiohttp.ClientSession(
@@ -177,11 +177,11 @@ class HTTPSessionManager:
                 timeout=_NO_TIMEOUT,
             )
         elif session.closed:
-            msg = "the lent http_session was closed by its owner: lend an open one to a new client"
+            msg = "http_session was closed by its owner. Give an open one to a new client"
             raise ClientClosedError(msg)
         return session
 
-    def _belongs(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _bind_to_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         owner = self._loop
         if owner is None and self._borrowed and self._session is not None and self._session.connector is not None:
             owner = self._session.connector._loop  # noqa: SLF001 - aiohttp has no public name for it
@@ -190,60 +190,64 @@ class HTTPSessionManager:
             return
         raise WrongLoopError(_FORKED if self._pid not in {0, os.getpid()} else _OTHER_LOOP)
 
-    async def _exchange(
-        self, session: aiohttp.ClientSession, request: HttpRequest, mark: SendMarker
+    async def _send_once(
+        self, session: aiohttp.ClientSession, request: HttpRequest, marker: SendMarker
     ) -> HttpResponse | HPPError:
-        """Send and read, under one clock that is set anew for each phase."""
+        """Send and read, with one timer that is restarted for each phase."""
         loop, deadline = self._loop, request.deadline
-        assert loop is not None  # noqa: S101 - _ready has seen to it
+        assert loop is not None  # noqa: S101 - _get_session has set it
 
-        clock = Clock(loop, request.connect_timeout, deadline)
-        body = SingleShot(request.body or b"", mark, clock, request.read_timeout, request.may_send)
+        timeout = AttemptTimeout(loop, request.connect_timeout, deadline)
+        body = OneShotPayload(request.body or b"", marker, timeout, request.read_timeout, request.may_send)
         headers = None if request.headers is self._default_headers else self._headers_for(request)
-        mark.sent = self._blind
-        answer: aiohttp.ClientResponse | None = None
+        marker.sent = self._marker_unreliable
+        response: aiohttp.ClientResponse | None = None
         chunks: list[bytes] = []
         failure: Exception | None = None
-        broken: str | None = None
+        body_error: str | None = None
         try:
-            answer = await session.request(request.method, request.url, data=body, headers=headers, **self._options)
-            broken = await _read(answer, chunks)
+            response = await session.request(request.method, request.url, data=body, headers=headers, **self._options)
+            body_error = await _read(response, chunks)
         except asyncio.CancelledError:
-            if not clock.stop():
-                raise  # the caller's own
+            if not timeout.finish():
+                raise  # the caller cancelled
             failure = TimeoutError()
-        except Exception as error:  # noqa: BLE001 - every one of them becomes one of ours
-            clock.stop()
+        except Exception as error:  # noqa: BLE001 - map_exception maps every one of them
+            timeout.finish()
             failure = error
         else:
-            clock.stop()
+            timeout.finish()
         finally:
-            body.settle()
-            # Read to its end, it has given its connection back; anything else must not be used again.
-            if answer is not None and not answer.closed:
-                answer.close()
-        if answer is None:
+            body.detach()
+            # A connection whose response was not read to its end must not be used again.
+            if response is not None and not response.closed:
+                response.close()
+        if response is None:
             assert failure is not None  # noqa: S101
-            ended_by = _clock_name(deadline, loop.time(), sent=mark.sent) if clock.expired else None
-            sent = mark.sent or (clock.expired and not self._proven)
+            ended_by = _timeout_kind(deadline, loop.time(), sent=marker.sent) if timeout.expired else None
+            sent = marker.sent or (timeout.expired and not self._marker_verified)
             host = request.url.host or ""
-            return translate(failure, sent=sent, expired=ended_by, host=host, in_doubt=request.in_doubt)
+            return map_exception(
+                failure, sent=sent, expired=ended_by, host=host, unknown_outcome_advice=request.unknown_outcome_advice
+            )
         if failure is not None:
-            broken = "the time ran out" if clock.expired else describe(failure, "while reading the body")
-        if not mark.sent:
-            self._blind = mark.sent = True
-        self._proven = True
+            body_error = (
+                "a timeout ended the read" if timeout.expired else describe_exception(failure, "while reading the body")
+            )
+        if not marker.sent:
+            self._marker_unreliable = marker.sent = True
+        self._marker_verified = True
         return HttpResponse(
-            status=answer.status,
-            headers=answer.headers,
+            status=response.status,
+            headers=response.headers,
             body=b"".join(chunks),
-            broken=broken,
-            timed_out=clock.expired,
-            too_long=failure is None and broken is not None,
+            body_error=body_error,
+            timed_out=timeout.expired,
+            body_truncated=failure is None and body_error is not None,
         )
 
     def _headers_for(self, request: HttpRequest) -> "Mapping[str, str]":
-        """The headers, with the proxy's own where the proxy reads them; with https it gets them by CONNECT."""
+        """Return the headers, with the proxy's own for plain http; for https they go into CONNECT."""
         if request.url.scheme == "https" or self._proxy_authorization is None:
             return request.headers
         return {**request.headers, "Proxy-Authorization": self._proxy_authorization}
@@ -251,30 +255,30 @@ class HTTPSessionManager:
 
 _LEASE_LOST = "the lease on this call ended before the request was sent: nothing was sent. Claim it again"
 _FORKED = (
-    "this client was opened before the process forked, and connections cannot be shared: make the client after the "
-    "fork, one for each process"
+    "the client was used before the process forked, and processes cannot share connections. Create one client for each "
+    "process, after the fork"
 )
 _OTHER_LOOP = (
-    "this client belongs to another event loop: make one client for each loop, and keep the loop (asyncio.run makes a "
-    "new one each time)"
+    "the client belongs to another event loop. Create one client for each loop, and keep the loop (asyncio.run creates a "
+    "new one each time), or use SyncHPPClient"
 )
 
 
 def _raise_closed() -> NoReturn:
-    msg = "the client is closed, and stays closed: make a new one, and keep it for the life of the process"
+    msg = "the client is closed. Create a new one, and keep it for the life of the process"
     raise ClientClosedError(msg)
 
 
-def _clock_name(deadline: float | None, now: float, *, sent: bool) -> str:
+def _timeout_kind(deadline: float | None, now: float, *, sent: bool) -> str:
     if deadline is not None and now >= deadline:
         return "deadline"
     return "read timeout" if sent else "connect timeout"
 
 
-async def _read(answer: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
-    """Read the body into chunks, up to the cap; None where it is whole, else why it is not."""
+async def _read(response: aiohttp.ClientResponse, chunks: list[bytes]) -> str | None:
+    """Read the body into chunks, up to the limit; return why it is incomplete, or None."""
     size = 0
-    read = answer.content.readany
+    read = response.content.readany
     while chunk := await read():
         size += len(chunk)
         if size > MAX_RESPONSE_BODY:
@@ -284,42 +288,42 @@ async def _read(answer: aiohttp.ClientResponse, chunks: list[bytes]) -> str | No
     return None
 
 
-def _width(pool: Pool, session: aiohttp.ClientSession | None) -> int:
-    """How many attempts may be in flight: the pool's connections, or fewer where a lent session has fewer."""
+def _max_in_flight(pool: Pool, session: aiohttp.ClientSession | None) -> int:
+    """Return how many attempts may be in flight: the pool's connections, or fewer if a borrowed session has fewer."""
     connector = session.connector if session is not None else None
     limits = [connector.limit, connector.limit_per_host] if connector is not None else []
     return min([pool.connections, *(limit for limit in limits if limit)])
 
 
-def _lent(session: aiohttp.ClientSession) -> aiohttp.ClientSession:
-    """A lent session, if it leaves our requests as they are."""
+def _check_borrowed(session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+    """Check that a borrowed session does not change the requests."""
     if not isinstance(session, aiohttp.ClientSession):
         msg = f"http_session must be an aiohttp.ClientSession, got a {type(session).__name__}"
         raise ConfigError(msg)
     if session.auth is not None:
-        msg = "http_session has auth=, which would replace the API's Authorization: lend a session without it"
+        msg = "http_session has auth=, which would replace the API's Authorization. Use a session without it"
         raise ConfigError(msg)
     if session.trust_env:
         msg = (
-            "http_session has trust_env=True, so .netrc could replace the API's Authorization: lend a session without "
-            "it, and give the client trust_env=True for the proxy of the environment"
+            "http_session has trust_env=True, so .netrc could replace the API's Authorization. Use a session without it, and "
+            "give the client trust_env=True for the proxy of the environment"
         )
         raise ConfigError(msg)
     if not isinstance(session.connector, GuardedConnector):
         _log.warning(
-            "the lent http_session hands out idle connections without looking at them, so that a stray answer may "
-            "reach another order: make its connector with kustom_hpp.guarded_connector()"
+            "http_session does not check idle connections, so unread data may become the response for another order. Make "
+            "its connector with kustom_hpp.guarded_connector()"
         )
     if not isinstance(session.cookie_jar, aiohttp.DummyCookieJar):
         _log.warning(
-            "the lent http_session keeps cookies, and sends the API's own back to it: make it with "
+            "http_session stores cookies and sends them back to the API. Create it with "
             "cookie_jar=aiohttp.DummyCookieJar()"
         )
     return session
 
 
 def _split_proxy(proxy: Secret | None) -> tuple[URL | None, Secret | None]:
-    """The proxy's URL without its password, and the header that carries that: a URL shows itself in every repr."""
+    """Return the proxy's URL without its password, and a header with it: the repr of a URL shows the password."""
     if proxy is None:
         return None, None
     url = URL(proxy)

@@ -298,7 +298,7 @@ async def test_the_pace_is_that_of_the_environment(
         retry_failed=False, ordered=False, quiet=False, target=Target(),
     )  # fmt: skip
     client = open_client(job)
-    assert client._parts.pace.rate == due
+    assert client._creates.pace.rate == due
     assert client.settings.pool.connections == 300
 
 

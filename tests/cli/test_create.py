@@ -92,7 +92,7 @@ def test_every_problem_is_told_with_its_path(cli: Cli, at_sandbox: ThreadedSandb
     done = cli("create", "-", stdin=body)
     assert done.code == 2
     head, *problems = done.err.splitlines()
-    assert head == "error: the request is not valid, nothing was sent:"
+    assert head == "error: the request is invalid, nothing was sent:"
     assert [problem.split(":")[0] for problem in problems] == [
         "  profile_id",
         "  merchant_urls.success",
@@ -150,7 +150,7 @@ def test_a_retry_is_told(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     at_sandbox.fault("retry_after_past", times=1)
     done = cli("create", "-", stdin=request())
     assert done.code == 0
-    assert done.err.startswith("retrying: attempt 1 failed (create_session was answered with 429")
+    assert done.err.startswith("retrying: attempt 1 failed (create_session returned 429")
 
 
 def test_on_unknown_resend_sends_again(cli: Cli, at_sandbox: ThreadedSandbox) -> None:

@@ -125,14 +125,13 @@ def test_in_times_of_trouble_it_says_what_is_awaited(environment: pytest.MonkeyP
     tally = tally_of(1, 0, 0)
     bar = Progress(console, tally, 10, trouble=trouble)
     lost = ConnectError("no connection to hpp.example (refused), and so on until the line is full: nothing was sent")
-    trouble(Retrying(call="c", operation="create_session", attempt=1, wait=0.5, error=lost))
+    trouble(Retrying(call_id="c", operation="create_session", attempt=1, wait=0.5, error=lost))
     console.print(bar)
     lines = plain(shown(console)).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("waiting: no connection to hpp.example (refused), and so on")
     assert bar._plain().endswith(f"; waiting: {lost}")
-    finished = Finished(
-        call="c", operation="create_session", attempts=1, elapsed=0.1, delivery=lost.delivery, status=None,
+    finished = Finished(call_id="c", operation="create_session", attempts=1, elapsed=0.1, delivery=lost.delivery, status=None,
         correlation_id=None, error=lost,
     )  # fmt: skip
     for event, waits in (

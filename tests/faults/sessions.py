@@ -174,7 +174,7 @@ def _error(facts: Facts, error: hpp.HPPError) -> Iterator[str]:
         yield f"it holds a foreign exception: {error.__cause__ or error.__context__!r}"
     if facts.finished.error is not error or facts.finished.delivery is not delivery:
         yield f"{delivery}, but the hooks were told {facts.finished!r}"
-    if "never repeat" in str(error) or "new order" in str(error):
+    if "Do not retry" in str(error) or "new order" in str(error):
         yield f"it gives a create's advice: {error}"
     if isinstance(error, hpp.DecodeError) and error.body:
         yield "it keeps a body that may hold personal data"

@@ -115,7 +115,7 @@ async def _over_a_client(calls: int, seed: int, *, borrowed: bool) -> Aftermath:
         made = Counter(one.payment_session_url for one in sandbox.record.created)
         for call in done:
             aftermath.broken += _judge(call, made[call.url], aftermath)
-        manager: Any = client._parts.transport
+        manager: Any = client._creates.transport
         session = manager._session
         aftermath.broken += _left_in(manager, session)
         sandbox.faults.clear()
@@ -185,8 +185,8 @@ def _left_in(manager: Any, session: aiohttp.ClientSession) -> Iterator[str]:
     connector: Any = session.connector
     if connector._acquired:
         yield f"{len(connector._acquired)} connections are still taken"
-    if manager._gate.free != manager._gate.width:
-        yield f"{manager._gate.width - manager._gate.free} places at the gate are still taken"
+    if manager._slots.free != manager._slots.width:
+        yield f"{manager._slots.width - manager._slots.free} connection slots are still in use"
 
 
 def main() -> int:

@@ -21,8 +21,8 @@ async def test_a_storm_of_cancellations(borrowed):
 async def test_the_storm_notices_a_mark_that_is_never_set(monkeypatch):
     real = hpp.HTTPSessionManager.send
 
-    async def send(self, request, mark):
-        return await real(self, request, type(mark)())
+    async def send(self, request, marker):
+        return await real(self, request, type(marker)())
 
     monkeypatch.setattr(hpp.HTTPSessionManager, "send", send)
     aftermath = await storm.storm(100, seed=7, borrowed=False)

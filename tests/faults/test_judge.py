@@ -37,7 +37,7 @@ def chained() -> hpp.HPPError:
 
 
 def retrying(error: hpp.HPPError) -> hpp.Retrying:
-    return hpp.Retrying(call="c", operation="create_session", attempt=1, wait=0.0, error=error)
+    return hpp.Retrying(call_id="c", operation="create_session", attempt=1, wait=0.0, error=error)
 
 
 TWICE = Facts(outcome=lost(attempts=2), posts=(post(None), post(None)), created=(MADE, MADE), resend=True)
@@ -56,7 +56,7 @@ LIES = {
     "a second POST": attrs.evolve(TWICE, resend=False, created=(MADE,)),
     "a POST that is not counted": attrs.evolve(TWICE, outcome=lost(attempts=1), created=(MADE,)),
     "more sessions than doubts": attrs.evolve(
-        TWICE, events=(hpp.Retrying(call="c", operation="x", attempt=1, wait=0.0, error=hpp.RateLimitError("x", status=429)),)
+        TWICE, events=(retrying(hpp.RateLimitError("x", status=429)),)
     ),
     "accepted and sent again": attrs.evolve(TWICE, events=(retrying(hpp.DecodeError("x", status=201)),)),
     "a redirect followed": attrs.evolve(GOOD, sink=1),
@@ -111,7 +111,7 @@ async def test_a_client_that_judges_by_the_class_alone_is_caught(name, monkeypat
     def by_the_class_alone(error: Exception, **_: object) -> hpp.HPPError:
         return hpp.ConnectError("no connection")
 
-    monkeypatch.setattr(transport, "translate", by_the_class_alone)
+    monkeypatch.setattr(transport, "map_exception", by_the_class_alone)
     row = next(row for row in ROWS if row.name == name)
     found = list(violations(await play(row, Variant(borrowed=False, resend=False, once=False))))
     assert any("the server made" in sentence for sentence in found)

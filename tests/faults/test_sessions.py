@@ -107,7 +107,7 @@ async def test_lies_are_noticed():
         "and the server did it 1 times": attrs.evolve(good, outcome=refused),
         "and the server saw 1 requests": attrs.evolve(good, outcome=hpp.ConnectError("x")),
         "but the hooks were told": attrs.evolve(good, outcome=hpp.LostResponseError("x")),
-        "a create's advice": attrs.evolve(good, outcome=hpp.LostResponseError("never repeat it")),
+        "a create's advice": attrs.evolve(good, outcome=hpp.LostResponseError("Do not retry")),
         "shows a secret": attrs.evolve(good, outcome=hpp.LostResponseError(f"at {good.secrets[0]}")),
         "may hold personal data": attrs.evolve(good, outcome=hpp.DecodeError("x", body=b"{}")),
         "it took": attrs.evolve(good, elapsed=99.0),

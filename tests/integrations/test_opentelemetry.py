@@ -114,7 +114,7 @@ def measured(facts: dict[str, Any], retries: Any = ()) -> dict[str, Any]:
 
 
 async def test_a_call_that_succeeds(telemetry):
-    await telemetry.client(hpp.FakeTransport.answer(201, MINIMAL_ANSWER, ID)).create_session(MINIMAL_REQUEST)
+    await telemetry.client(hpp.FakeTransport.response(201, MINIMAL_ANSWER, ID)).create_session(MINIMAL_REQUEST)
     facts = {"http.response.status_code": 201, "kustom_hpp.delivery": "accepted"}
     assert telemetry.told == span(facts | {"kustom_hpp.correlation_id": "c-1"})
     assert telemetry.metrics == measured(facts)
@@ -126,7 +126,7 @@ async def test_a_call_that_succeeds(telemetry):
 
 async def test_a_call_that_is_tried_again(telemetry):
     client = telemetry.client(
-        not_sent(), hpp.FakeTransport.answer(429, {"error_code": "TOO_MANY", "correlation_id": "c-0"}), ANSWER
+        not_sent(), hpp.FakeTransport.response(429, {"error_code": "TOO_MANY", "correlation_id": "c-0"}), ANSWER
     )
     await client.create_session(MINIMAL_REQUEST)
     facts = {"http.response.status_code": 201, "kustom_hpp.delivery": "accepted"}
@@ -148,14 +148,14 @@ async def test_a_call_that_is_tried_again(telemetry):
     ("step", "delivery", "error_type", "status"),
     [
         (hpp.CertificateError("expired"), "not_sent", "kustom_hpp.CertificateError", None),
-        (hpp.FakeTransport.answer(400), "rejected", "400", 400),
-        (hpp.FakeTransport.answer(401), "rejected", "401", 401),
-        (hpp.FakeTransport.answer(404), "rejected", "404", 404),
-        (hpp.FakeTransport.answer(409), "rejected", "409", 409),
-        (hpp.FakeTransport.answer(500), "unknown", "500", 500),
-        (hpp.FakeTransport.answer(302), "unknown", "302", 302),
+        (hpp.FakeTransport.response(400), "rejected", "400", 400),
+        (hpp.FakeTransport.response(401), "rejected", "401", 401),
+        (hpp.FakeTransport.response(404), "rejected", "404", 404),
+        (hpp.FakeTransport.response(409), "rejected", "409", 409),
+        (hpp.FakeTransport.response(500), "unknown", "500", 500),
+        (hpp.FakeTransport.response(302), "unknown", "302", 302),
         (lost(), "unknown", "kustom_hpp.LostResponseError", None),
-        (hpp.FakeTransport.answer(201, b"{}"), "accepted", "kustom_hpp.DecodeError", 201),
+        (hpp.FakeTransport.response(201, b"{}"), "accepted", "kustom_hpp.DecodeError", 201),
     ],
     ids=repr,
 )
@@ -170,7 +170,7 @@ async def test_each_delivery_of_a_failure(telemetry, step, delivery, error_type,
 
 
 async def test_a_call_of_unknown_outcome_whose_last_attempt_was_refused(telemetry):
-    client = telemetry.client(lost(), hpp.FakeTransport.answer(400, {"correlation_id": "c-2"}))
+    client = telemetry.client(lost(), hpp.FakeTransport.response(400, {"correlation_id": "c-2"}))
     with pytest.raises(hpp.LostResponseError) as caught:
         await client.create_session(MINIMAL_REQUEST, on_unknown="resend")
     first = {"error.type": "kustom_hpp.LostResponseError"}
@@ -207,13 +207,8 @@ async def test_a_call_of_a_closed_client(telemetry):
 
 async def test_a_deadline_that_passes_in_the_wait_for_another_turn_is_no_attempt(telemetry):
     class Late(hpp.Pace):
-        turns = 0
-
-        async def turn(self, deadline=None):
-            self.turns += 1
-            if self.turns > 1:
-                raise hpp.DeadlineExceededError("no turn in time")
-            return await super().turn(deadline)
+        async def acquire(self, deadline=None):  # the first attempt need not wait, as there is no rate yet
+            raise hpp.DeadlineExceededError("the rate limit is too low")
 
     with pytest.raises(hpp.RateLimitError) as caught:
         await telemetry.client(throttled(), pace=Late()).create_session(MINIMAL_REQUEST)
@@ -258,11 +253,11 @@ READ = "/hpp/v1/sessions/{session_id}"
 @pytest.mark.parametrize(
     ("name", "arguments", "method", "path", "answer"),
     [
-        ("read_session", (), "GET", READ, hpp.FakeTransport.answer(200, MINIMAL_DETAILS)),
-        ("disable_session", (), "DELETE", READ, hpp.FakeTransport.answer(204)),
+        ("read_session", (), "GET", READ, hpp.FakeTransport.response(200, MINIMAL_DETAILS)),
+        ("disable_session", (), "DELETE", READ, hpp.FakeTransport.response(204)),
         (
             "distribute_session", (hpp.EmailDistribution(email="alva@shop.example"),), "POST", f"{READ}/distribution",
-            hpp.FakeTransport.answer(204),
+            hpp.FakeTransport.response(204),
         ),
     ],
 )  # fmt: skip
@@ -393,7 +388,7 @@ async def test_no_secret_is_told(telemetry, fault):
 async def test_what_the_server_echoes_is_not_told(telemetry):
     secret = secrets.token_hex(16)
     client = telemetry.client(
-        lambda got: hpp.FakeTransport.answer(
+        lambda got: hpp.FakeTransport.response(
             400, {"error_code": secret, "error_messages": [KEY, got.body.decode()], "correlation_id": secret}
         )
     )
@@ -428,7 +423,7 @@ from kustom_hpp.integrations.opentelemetry import OpenTelemetryHook
 from opentelemetry import trace, metrics
 
 hook = OpenTelemetryHook()
-answer = hpp.FakeTransport.answer(201, {"session_id": "s", "redirect_url": "https://pay.example/1"})
+answer = hpp.FakeTransport.response(201, {"session_id": "s", "redirect_url": "https://pay.example/1"})
 client = hpp.HPPClient("kco_test_x", transport=hpp.FakeTransport(answer), hooks=[hook])
 request = hpp.CreateSessionRequest(payment_session_url="https://orders.example/checkout/v3/orders/1")
 asyncio.run(client.create_session(request))

@@ -11,7 +11,7 @@ import kustom_hpp as hpp
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.sandbox.http.connection import Link
 from kustom_hpp.transport import HTTPSessionManager, guarded_connector
-from kustom_hpp.transport.connector import PRE_SEND, GuardedConnector, NoConnectionError
+from kustom_hpp.transport.connector import PRE_SEND_EXCEPTIONS, GuardedConnector, NoConnectionError
 from tests.faults.certificates import serving, trusting
 from tests.transport.support import opened, request_to, send, session_id
 
@@ -115,7 +115,7 @@ async def test_a_fresh_connection_on_which_the_server_spoke_first():
             mock.patch.object(
                 aiohttp.client_proto.ResponseHandler, "should_close", new_callable=mock.PropertyMock, return_value=True
             ),
-            pytest.raises(hpp.ConnectError, match="the server spoke before it was asked") as caught,
+            pytest.raises(hpp.ConnectError, match="the server sent data before the request") as caught,
         ):
             await send(manager, request_to(sandbox))
         assert caught.value.delivery is hpp.Delivery.NOT_SENT
@@ -142,7 +142,7 @@ REFUSED = aiohttp.ClientConnectorError(mock.Mock(), OSError(errno.ECONNREFUSED, 
 @pytest.mark.parametrize("error", [REFUSED, aiohttp.ConnectionTimeoutError("x"), aiohttp.InvalidURL("x"),
                                    aiohttp.ServerFingerprintMismatch(b"", b"", "h", 1)])  # fmt: skip
 async def test_what_is_known_to_come_before_sending_stays_itself(error):
-    assert isinstance(error, PRE_SEND)
+    assert isinstance(error, PRE_SEND_EXCEPTIONS)
     assert await raised_while_connecting(error) is error
 
 
@@ -152,7 +152,7 @@ async def test_all_else_that_goes_wrong_while_connecting_comes_before_sending_to
     found = await raised_while_connecting(error)
     assert (type(found), str(found)) == (NoConnectionError, f"{type(error).__name__} while connecting")
     assert found.__cause__ is error
-    assert isinstance(found, PRE_SEND)
+    assert isinstance(found, PRE_SEND_EXCEPTIONS)
 
 
 async def test_a_cancellation_while_connecting_stays_one():

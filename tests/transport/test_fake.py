@@ -20,12 +20,12 @@ def request(number: int = 1) -> HttpRequest:
      ((200, "text"), 200, b'"text"'), ((200, []), 200, b"[]")],
 )  # fmt: skip
 def test_answers(arguments, status, body):
-    answer = FakeTransport.answer(*arguments, headers={"Retry-After": "1"})
-    assert (answer.status, answer.body, answer.headers["retry-after"], answer.broken) == (status, body, "1", None)
+    answer = FakeTransport.response(*arguments, headers={"Retry-After": "1"})
+    assert (answer.status, answer.body, answer.headers["retry-after"], answer.body_error) == (status, body, "1", None)
 
 
 async def test_the_script_is_played_and_its_last_step_repeated():
-    transport = FakeTransport(FakeTransport.answer(500), FakeTransport.answer(201))
+    transport = FakeTransport(FakeTransport.response(500), FakeTransport.response(201))
     assert [(await transport.send(request(n), SendMarker())).status for n in range(4)] == [500, 201, 201, 201]
     assert [sent.url.path for sent in transport.requests] == ["/0", "/1", "/2", "/3"]
 
@@ -39,7 +39,9 @@ async def test_what_may_not_be_sent_takes_no_step():
 
 
 async def test_a_step_may_look_at_the_request():
-    transport = FakeTransport(lambda asked: FakeTransport.answer(200, asked.url.path), lambda _: hpp.ConnectError("x"))
+    transport = FakeTransport(
+        lambda asked: FakeTransport.response(200, asked.url.path), lambda _: hpp.ConnectError("x")
+    )
     assert (await transport.send(request(7), SendMarker())).body == b'"/7"'
     with pytest.raises(hpp.ConnectError):
         await transport.send(request(), SendMarker())
@@ -48,7 +50,7 @@ async def test_a_step_may_look_at_the_request():
 @pytest.mark.parametrize(
     ("step", "delivery"),
     [
-        (FakeTransport.answer(400), Delivery.UNKNOWN),
+        (FakeTransport.response(400), Delivery.UNKNOWN),
         (hpp.ConnectError("x"), Delivery.NOT_SENT),
         (hpp.DeadlineExceededError("x"), Delivery.NOT_SENT),
         (hpp.ClientClosedError("x"), Delivery.NOT_SENT),
@@ -68,7 +70,7 @@ async def test_the_mark_is_set_as_the_real_one_would(step, delivery):
 
 
 async def test_closed():
-    transport = FakeTransport(FakeTransport.answer())
+    transport = FakeTransport(FakeTransport.response())
     assert transport.closed is False
     await transport.aclose()
     await transport.aclose()

@@ -86,7 +86,7 @@ def test_a_session_of_another_loop():
 async def test_the_gate_is_as_wide_as_the_narrower_pool(pool, limits, width):
     async with aiohttp.ClientSession(connector=guarded_connector(**limits)) as session:
         manager = HTTPSessionManager(pool=hpp.Pool(connections=pool), http_session=session)
-        assert manager._gate.width == width
+        assert manager._slots.width == width
 
 
 async def test_its_habits_are_switched_off():

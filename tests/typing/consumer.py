@@ -52,7 +52,7 @@ def settings(context: ssl.SSLContext, session: aiohttp.ClientSession, transport:
         hpp.HPPClient("x", retry=hpp.RetrySettings(max_attempts=1, budget=5, on_unknown="resend"), pace=hpp.Pace(40)),
         hpp.HPPClient("x", http_session=session, trust_env=False, hooks=[hpp.log_events]),
         hpp.HPPClient("x", transport=transport),
-        hpp.HPPClient("x", transport=hpp.FakeTransport(hpp.FakeTransport.answer(201, {"session_id": "s"}))),
+        hpp.HPPClient("x", transport=hpp.FakeTransport(hpp.FakeTransport.response(201, {"session_id": "s"}))),
         hpp.HPPClient("x", transport=hpp.HTTPSessionManager(pool=hpp.Pool())),
     ]
 
@@ -160,7 +160,7 @@ def both_branches(error: hpp.ServerError) -> hpp.OutcomeUnknownError:
 
 
 def hook(event: hpp.Started | hpp.Retrying | hpp.Finished) -> None:
-    assert_type(event.call, str)
+    assert_type(event.call_id, str)
     if isinstance(event, hpp.Finished):
         assert_type(event.succeeded, bool)
         assert_type(event.delivery, hpp.Delivery | None)
@@ -213,8 +213,8 @@ def starlette_app() -> Starlette:
 class Recorder:
     """A transport of one's own."""
 
-    async def send(self, request: hpp.HttpRequest, mark: hpp.SendMarker) -> hpp.HttpResponse:
-        mark.sent = True
+    async def send(self, request: hpp.HttpRequest, marker: hpp.SendMarker) -> hpp.HttpResponse:
+        marker.sent = True
         return hpp.HttpResponse(status=201, headers={}, body=request.body or b"")
 
     async def aclose(self) -> None:
@@ -236,7 +236,7 @@ async def views(client: hpp.HPPClient) -> None:
 
 
 class HalfTransport:
-    async def send(self, request: hpp.HttpRequest, mark: hpp.SendMarker) -> hpp.HttpResponse:
+    async def send(self, request: hpp.HttpRequest, marker: hpp.SendMarker) -> hpp.HttpResponse:
         raise NotImplementedError
 
 

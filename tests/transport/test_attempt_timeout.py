@@ -1,4 +1,4 @@
-"""The gate and the clock of an attempt, and the moments in which two things happen at once."""
+"""The slots and the timeout of an attempt, and the moments in which two things happen at once."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp.transport.attempt_timeout import Clock, Gate
+from kustom_hpp.transport.attempt_timeout import AttemptTimeout, ConnectionSlots
 from tests.virtual import virtual_time
 
 
@@ -14,100 +14,100 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def passing(gate: Gate, deadline: float | None = None) -> None:
-    if gate.free:
-        gate.free -= 1
+async def passing(slots: ConnectionSlots, deadline: float | None = None) -> None:
+    if slots.free:
+        slots.free -= 1
     else:
-        await gate.wait(deadline)
+        await slots.wait(deadline)
 
 
-async def waiting(gate: Gate, number: int, deadline: float | None = None) -> list[asyncio.Task[None]]:
-    tasks = [asyncio.create_task(passing(gate, deadline)) for _ in range(number)]
+async def waiting(slots: ConnectionSlots, number: int, deadline: float | None = None) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(passing(slots, deadline)) for _ in range(number)]
     await asyncio.sleep(0)
     return tasks
 
 
 async def test_places_go_to_whoever_has_waited_longest():
-    gate = Gate(2)
-    tasks = await waiting(gate, 5)
+    slots = ConnectionSlots(2)
+    tasks = await waiting(slots, 5)
     assert [task.done() for task in tasks] == [True, True, False, False, False]
     for done in ([True] * 3 + [False] * 2, [True] * 4 + [False], [True] * 5):
-        gate.release()
+        slots.release()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert [task.done() for task in tasks] == done
-    assert gate.free == 0
+    assert slots.free == 0
     for _ in range(2):
-        gate.release()
-    assert (gate.free, gate.width) == (2, 2)
+        slots.release()
+    assert (slots.free, slots.width) == (2, 2)
 
 
 async def test_who_gave_up_is_passed_over():
-    gate = Gate(1)
-    tasks = await waiting(gate, 4)
+    slots = ConnectionSlots(1)
+    tasks = await waiting(slots, 4)
     for task in tasks[1:3]:
         task.cancel()
     await asyncio.wait(tasks[1:3])
-    gate.release()
+    slots.release()
     await asyncio.wait_for(tasks[3], 1)
-    assert (tasks[1].cancelled(), tasks[2].cancelled(), gate.free) == (True, True, 0)
+    assert (tasks[1].cancelled(), tasks[2].cancelled(), slots.free) == (True, True, 0)
 
 
 async def test_a_place_given_to_someone_who_is_cancelled_at_that_moment_is_not_lost():
-    gate = Gate(1)
-    _, first, second = await waiting(gate, 3)
-    gate.release()
+    slots = ConnectionSlots(1)
+    _, first, second = await waiting(slots, 3)
+    slots.release()
     first.cancel()
     await asyncio.wait([first])
     assert first.cancelled()
     await asyncio.wait_for(second, 1)
-    gate.release()
-    assert gate.free == 1
+    slots.release()
+    assert slots.free == 1
 
 
 @pytest.mark.parametrize("given", [None, -1e-10, 1e-10], ids=["not", "just before", "just after"])
 async def test_the_deadline_at_the_gate(given):
-    gate = Gate(1)
+    slots = ConnectionSlots(1)
     with virtual_time() as clock:
         begin = clock.now
-        holder, late = await waiting(gate, 2, begin + 2.0)
+        holder, late = await waiting(slots, 2, begin + 2.0)
         assert holder.done()
         if given is not None:
             # The place comes free in the same turn of the loop in which the deadline's timer rings.
-            asyncio.get_running_loop().call_at(begin + 2.0 + given, gate.release)
+            asyncio.get_running_loop().call_at(begin + 2.0 + given, slots.release)
         with pytest.raises(hpp.DeadlineExceededError) as caught:
             await late
         assert clock.now == pytest.approx(begin + 2.0)
         assert (caught.value.__context__, caught.value.delivery) == (None, hpp.Delivery.NOT_SENT)
         await asyncio.sleep(1)
     # Nobody took it, and it is not lost.
-    assert gate.free == (0 if given is None else 1)
+    assert slots.free == (0 if given is None else 1)
 
 
-async def attempt(clock: Clock, seconds: float) -> str:
+async def attempt(timeout: AttemptTimeout, seconds: float) -> str:
     """What an attempt does with its clock: "done", or "time" where the clock ended it."""
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        if not clock.stop():
+        if not timeout.finish():
             raise
         return "time"
-    clock.stop()
+    timeout.finish()
     return "done"
 
 
-def clock_in(seconds: float, deadline: float | None = None) -> Clock:
+def timeout_in(seconds: float, deadline: float | None = None) -> AttemptTimeout:
     """A clock whose first phase may take so long, with a deadline in seconds from now."""
-    return Clock(asyncio.get_running_loop(), seconds, None if deadline is None else now() + deadline)
+    return AttemptTimeout(asyncio.get_running_loop(), seconds, None if deadline is None else now() + deadline)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(1.0, "done"), (3.0, "time")])
 async def test_the_clock_ends_what_takes_too_long(seconds, expected):
     with virtual_time() as virtual:
         begin = virtual.now
-        clock = clock_in(2.0)
-        assert await attempt(clock, seconds) == expected
-        assert clock.expired is (expected == "time")
+        timeout = timeout_in(2.0)
+        assert await attempt(timeout, seconds) == expected
+        assert timeout.expired is (expected == "time")
         assert virtual.now - begin == pytest.approx(min(seconds, 2.0))
         # Stopped, it rings no more, and leaves no mark on the task.
         await asyncio.sleep(60)
@@ -138,27 +138,27 @@ async def test_the_clock_ends_what_takes_too_long(seconds, expected):
 async def test_each_phase_has_its_own_time(phases, deadline, ends):
     with virtual_time() as virtual:
         begin = virtual.now
-        clock = clock_in(2.0, deadline)
+        timeout = timeout_in(2.0, deadline)
         for seconds in phases:
-            clock.phase(seconds)
-        assert await attempt(clock, 100.0) == "time"
+            timeout.restart(seconds)
+        assert await attempt(timeout, 100.0) == "time"
         assert virtual.now - begin == pytest.approx(ends)
 
 
 async def test_a_phase_counts_from_its_beginning():
     with virtual_time() as virtual:
         begin = virtual.now
-        clock = clock_in(2.0)
+        timeout = timeout_in(2.0)
         await asyncio.sleep(1.5)
-        clock.phase(2.0)
-        assert await attempt(clock, 100.0) == "time"
+        timeout.restart(2.0)
+        assert await attempt(timeout, 100.0) == "time"
         assert virtual.now - begin == pytest.approx(3.5)
 
 
 @pytest.mark.parametrize("first", ["caller", "clock"])
 async def test_a_caller_who_cancels_as_the_clock_rings_is_heard(first):
     async def one() -> str:
-        return await attempt(clock_in(2.0), 100.0)
+        return await attempt(timeout_in(2.0), 100.0)
 
     with virtual_time():
         loop, begin = asyncio.get_running_loop(), now()
@@ -180,7 +180,7 @@ async def test_a_task_that_was_cancelled_before_still_has_a_clock_of_its_own():
         # Somebody above decided to go on, and did not call uncancel().
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(100)
-        return await attempt(clock_in(2.0), 100.0)
+        return await attempt(timeout_in(2.0), 100.0)
 
     with virtual_time():
         task = asyncio.create_task(one())

@@ -17,8 +17,8 @@ from yarl import URL
 import kustom_hpp as hpp
 from kustom_hpp._messages import Delivery, SendMarker
 from kustom_hpp.transport import connector
-from kustom_hpp.transport.connector import PRE_SEND, NoConnectionError
-from kustom_hpp.transport.exception_mapping import SecondWriteError, SingleShot, describe, translate
+from kustom_hpp.transport.connector import PRE_SEND_EXCEPTIONS, NoConnectionError
+from kustom_hpp.transport.exception_mapping import OneShotPayload, SecondWriteError, describe_exception, map_exception
 
 SECRET = "Basic c2VjcmV0"  # every exception of aiohttp that can hold a request's headers holds this one
 KEY = ConnectionKey("api.kustom.co", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
@@ -94,7 +94,7 @@ def test_the_table_has_every_class_of_aiohttps_client():
 
 
 def test_what_counts_as_before_sending():
-    assert set(PRE_SEND) == {
+    assert set(PRE_SEND_EXCEPTIONS) == {
         aiohttp.ClientConnectorError,
         aiohttp.ConnectionTimeoutError,
         aiohttp.ClientHttpProxyError,
@@ -104,12 +104,12 @@ def test_what_counts_as_before_sending():
     }
     # A trap for whoever writes "except ClientOSError" for "it may have been sent".
     assert issubclass(aiohttp.ClientConnectorError, aiohttp.ClientOSError)
-    assert connector.PRE_SEND is PRE_SEND
+    assert connector.PRE_SEND_EXCEPTIONS is PRE_SEND_EXCEPTIONS
 
 
 @rows
 def test_unsent(error, unsent, timeout, text):
-    ours = translate(error, sent=False, expired=None, host="api.kustom.co")
+    ours = map_exception(error, sent=False, expired=None, host="api.kustom.co")
     assert type(ours) is unsent
     assert ours.timed_out is timeout
     assert ours.delivery is (Delivery.UNKNOWN if unsent is LOST else Delivery.NOT_SENT)
@@ -119,7 +119,7 @@ def test_unsent(error, unsent, timeout, text):
 
 @rows
 def test_sent(error, unsent, timeout, text):
-    ours = translate(error, sent=True, expired=None, host="api.kustom.co")
+    ours = map_exception(error, sent=True, expired=None, host="api.kustom.co")
     assert type(ours) is LOST
     assert (ours.timed_out, ours.delivery) == (timeout, Delivery.UNKNOWN)
     assert ours.cause == f"{text}, after sending began"
@@ -128,31 +128,31 @@ def test_sent(error, unsent, timeout, text):
 @rows
 @pytest.mark.parametrize("clock", ["connect timeout", "deadline"])
 def test_unsent_and_out_of_time(error, unsent, timeout, text, clock):
-    ours = translate(error, sent=False, expired=clock, host="api.kustom.co")
+    ours = map_exception(error, sent=False, expired=clock, host="api.kustom.co")
     assert type(ours) is NOT_SENT
     assert (ours.timed_out, ours.delivery, ours.cause) == (True, Delivery.NOT_SENT, f"{clock} while connecting")
-    assert str(ours) == f"no connection to api.kustom.co in time ({clock} while connecting): nothing was sent"
+    assert str(ours) == f"no connection to api.kustom.co ({clock} while connecting): nothing was sent"
 
 
 @rows
 @pytest.mark.parametrize("clock", ["read timeout", "deadline"])
 def test_sent_and_out_of_time(error, unsent, timeout, text, clock):
-    ours = translate(error, sent=True, expired=clock, host="api.kustom.co")
+    ours = map_exception(error, sent=True, expired=clock, host="api.kustom.co")
     assert type(ours) is LOST
     assert (ours.timed_out, ours.delivery) == (True, Delivery.UNKNOWN)
-    assert ours.cause == f"{clock} while waiting for the answer"
+    assert ours.cause == f"{clock} while waiting for the response"
 
 
 @rows
 @pytest.mark.parametrize("sent", [False, True])
 def test_nothing_of_the_exception_but_its_class_and_number_is_told(error, unsent, timeout, text, sent):
-    ours = translate(error, sent=sent, expired=None, host="api.kustom.co")
+    ours = map_exception(error, sent=sent, expired=None, host="api.kustom.co")
     assert SECRET not in str(ours) + repr(ours) + repr(vars(ours))
     assert "api.kustom.co" in str(ours)
     assert (ours.__cause__, ours.__context__) == (None, None)
     # Whoever reads only the text knows what to do.
     assert ("nothing was sent" in str(ours)) is (ours.delivery is Delivery.NOT_SENT)
-    assert ("never repeat it" in str(ours)) is (ours.delivery is Delivery.UNKNOWN)
+    assert ("Do not retry" in str(ours)) is (ours.delivery is Delivery.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -164,21 +164,21 @@ def test_nothing_of_the_exception_but_its_class_and_number_is_told(error, unsent
     ],
 )
 def test_a_certificate_error_says_why_and_what_to_do(why, told):
-    ours = translate(aiohttp.ClientConnectorCertificateError(KEY, why), sent=False, expired=None, host="h.example")
+    ours = map_exception(aiohttp.ClientConnectorCertificateError(KEY, why), sent=False, expired=None, host="h.example")
     assert str(ours) == (
-        f"the certificate of h.example is not good ({told}): nothing was sent. Check base_url, the clock, "
+        f"h.example presented an invalid certificate ({told}): nothing was sent. Check base_url, the clock "
         "and the trusted authorities (ssl=)"
     )
 
 
 def test_the_other_texts():
     refused = aiohttp.ClientConnectorError(KEY, REFUSED)
-    assert str(translate(refused, sent=False, expired=None, host="h.example")) == (
+    assert str(map_exception(refused, sent=False, expired=None, host="h.example")) == (
         "no connection to h.example (ClientConnectorError, errno 111, while connecting): nothing was sent"
     )
-    assert str(translate(refused, sent=True, expired=None, host="h.example")) == (
-        "the answer of h.example was lost (ClientConnectorError, errno 111, after sending began): it may have been "
-        "processed, never repeat it. Make a new order and a session for it"
+    assert str(map_exception(refused, sent=True, expired=None, host="h.example")) == (
+        "the response of h.example was lost (ClientConnectorError, errno 111, after sending began): the API may have "
+        "processed it. Do not retry; create a new order and session"
     )
 
 
@@ -199,7 +199,7 @@ def odd(**attributes):
     ],
 )
 def test_describe(error, expected):
-    assert describe(error, "here") == expected
+    assert describe_exception(error, "here") == expected
 
 
 class Wire:
@@ -212,11 +212,11 @@ class Wire:
         self.events.append(f"{len(data)} bytes")
 
 
-def body_of(data: bytes, mark: SendMarker, events: list[str]) -> SingleShot:
+def body_of(data: bytes, mark: SendMarker, events: list[str]) -> OneShotPayload:
     """A body whose events are told in order: what the mark says at the beginning of each phase, and what is written."""
     clock = mock.Mock()
-    clock.phase.side_effect = lambda seconds: events.append(f"phase of {seconds:g} s, sent {mark.sent}")
-    return SingleShot(data, mark, clock, 35.0)
+    clock.restart.side_effect = lambda seconds: events.append(f"phase of {seconds:g} s, sent {mark.sent}")
+    return OneShotPayload(data, mark, clock, 35.0)
 
 
 PHASE = "phase of 35 s, sent True"
@@ -261,11 +261,11 @@ async def test_a_settled_body_moves_no_clock(when, phases):
 
     class SettledMeanwhile(Wire):
         async def write(self, data: bytes) -> None:
-            body.settle()
+            body.detach()
             await super().write(data)
 
     if when == "before":
-        body.settle()
+        body.detach()
     await body.write_with_length(SettledMeanwhile(events), None)
     assert events == [PHASE] * phases + ["100000 bytes"]
     assert mark.sent is True

@@ -25,7 +25,7 @@ async def test_an_attempt():
     async with Sandbox() as sandbox, opened() as manager:
         mark = SendMarker()
         answer = await send(manager, request_to(sandbox), mark)
-        assert (answer.status, answer.broken, answer.timed_out) == (201, None, False)
+        assert (answer.status, answer.body_error, answer.timed_out) == (201, None, False)
         assert [made.session_id for made in sandbox.record.created] == [session_id(answer)]
         assert mark.sent
 
@@ -128,7 +128,7 @@ async def test_a_closed_one_stays_closed():
         manager = HTTPSessionManager(pool=hpp.Pool())
         await manager.aclose()
         for _ in range(2):
-            with pytest.raises(hpp.ClientClosedError, match="make a new one") as caught:
+            with pytest.raises(hpp.ClientClosedError, match="Create a new one") as caught:
                 await send(manager, request_to(sandbox))
             assert (caught.value.delivery, manager._session) == (None, None)
         assert sandbox.record.counts.connections == 0
@@ -253,11 +253,11 @@ async def test_a_forked_process_is_told_so(monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "clocks", "cause"),
     [
-        ("hang", {"read_timeout": 0.05}, "read timeout while waiting for the answer"),
-        ("hang", {"deadline": 0.05}, "deadline while waiting for the answer"),
-        ("hang", {"read_timeout": 0.05, "deadline": 3.0}, "read timeout while waiting for the answer"),
-        ("drip_head", {"read_timeout": 0.25}, "read timeout while waiting for the answer"),
-        ("server_not_reading", {"read_timeout": 0.1}, "read timeout while waiting for the answer"),
+        ("hang", {"read_timeout": 0.05}, "read timeout while waiting for the response"),
+        ("hang", {"deadline": 0.05}, "deadline while waiting for the response"),
+        ("hang", {"read_timeout": 0.05, "deadline": 3.0}, "read timeout while waiting for the response"),
+        ("drip_head", {"read_timeout": 0.25}, "read timeout while waiting for the response"),
+        ("server_not_reading", {"read_timeout": 0.1}, "read timeout while waiting for the response"),
     ],
 )
 async def test_time_runs_out_before_an_answer(fault, clocks, cause):
@@ -290,7 +290,7 @@ async def test_time_runs_out_before_a_connection(clocks, cause):
 async def test_time_runs_out_within_an_answer(fault):
     async with Sandbox(faults=[fault]) as sandbox, opened() as manager:
         answer = await send(manager, request_to(sandbox, read_timeout=0.25))
-        assert (answer.status, answer.broken, answer.timed_out) == (201, "the time ran out", True)
+        assert (answer.status, answer.body_error, answer.timed_out) == (201, "a timeout ended the read", True)
 
 
 async def test_the_answers_time_begins_when_the_request_has_left():
@@ -333,8 +333,8 @@ async def test_a_cancellation_of_the_callers_closes_the_connection():
 async def test_no_more_than_the_cap_is_read(fault):
     async with Sandbox(faults=[fault]) as sandbox, opened() as manager:
         answer = await send(manager, request_to(sandbox))
-        assert (len(answer.body), answer.broken) == (MAX_RESPONSE_BODY, "longer than 1,048,576 bytes")
-        assert (answer.timed_out, answer.too_long) == (False, True)
+        assert (len(answer.body), answer.body_error) == (MAX_RESPONSE_BODY, "longer than 1,048,576 bytes")
+        assert (answer.timed_out, answer.body_truncated) == (False, True)
         sandbox.faults.clear()
         # The connection with the rest on it is not used again.
         assert (await send(manager, request_to(sandbox, 2))).status == 201
@@ -347,7 +347,7 @@ async def test_an_answer_as_long_as_the_cap_is_whole(monkeypatch, less, whole):
         length = len((await send(manager, request_to(sandbox, 1))).body)
         monkeypatch.setattr(session_room, "MAX_RESPONSE_BODY", length - less)
         answer = await send(manager, request_to(sandbox, 2))
-        assert (len(answer.body), answer.broken is None) == (length - less, whole)
+        assert (len(answer.body), answer.body_error is None) == (length - less, whole)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
