@@ -467,10 +467,8 @@ def test_dates_are_written_as_the_api_writes_them(a_codec, value, written):
         (b"5", "not a JSON object but a int"),
         (b"{}", "without session_id (missing)"),
         (b'{"redirect_url":"x"}', "without session_id (missing)"),
-        (b'{"session_id":"x"}', "without redirect_url (missing)"),
         (b'{"session_id":null,"redirect_url":"x"}', "without session_id (null or of another type)"),
         (b'{"session_id":5,"redirect_url":"x"}', "without session_id (null or of another type)"),
-        (b'{"session_id":"x","redirect_url":{}}', "without redirect_url (null or of another type)"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -526,9 +524,8 @@ def test_any_json_gives_a_session_or_a_value_error(library, told):
         assert type(error) is ValueError  # noqa: PT017 - either way is good
         return
     assert read.session_id == told["session_id"]
-    assert read.redirect_url == told["redirect_url"]
     if library == "stdlib":  # orjson reads whole numbers of more than 64 bits as floats
-        for name in TEXT_FIELDS:
+        for name in [*TEXT_FIELDS, "redirect_url"]:
             assert holds(getattr(read, name), str, told.get(name), read.extra, name)
         assert holds(read.expires_at, dt.datetime, told.get("expires_at"), read.extra, "expires_at")
         module = told.get("distribution_module")

@@ -121,7 +121,7 @@ async def test_an_error_answer(mocked, status, kind):
 async def test_a_redirect_is_not_followed(mocked):
     mocked.post(HERE, status=308, headers={"Location": "https://evil.example/"})
     async with hpp.HPPClient(KEY) as client:
-        with pytest.raises(hpp.ApiError, match=r"points to https://evil\.example, which is not followed"):
+        with pytest.raises(hpp.ApiError, match=r"redirects to https://evil\.example; the client does not follow"):
             await client.create_session(MINIMAL_REQUEST)
     mocked.assert_called_once()
 

@@ -304,7 +304,7 @@ SOME_FAULTS = [
     "accept_rst", "accept_close", "close_on_head", "reset_on_head", "close_after_request", "reset_after_request", "hang",
     "headers_then_hang", "half_headers", "half_body_close", "half_body_hang", "half_body_reset", "garbage", "http09",
     "bad_status_line", "big_header", "header_ctl", "two_lengths", "chunk_garbage", "length_too_long", "gzip_corrupt",
-    "gzip_lie", "upgrade_101", "body_empty", "body_html", "not_utf8", "no_session_id", "redirect_302", "redirect_307_same",
+    "gzip_lie", "upgrade_101", "body_empty", "body_html", "not_utf8", "redirect_302", "redirect_307_same",
     "status_400", "status_401", "status_408", "status_429", "status_500", "status_evil_error", "echo_auth", "error_text",
 ]  # fmt: skip
 

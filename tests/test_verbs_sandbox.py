@@ -130,7 +130,7 @@ async def test_disabling_is_for_good_and_may_be_repeated(client, session):
 
 async def test_what_is_paid_cannot_be_disabled(sandbox, client, session):
     sandbox.act(session, "pay")
-    with pytest.raises(hpp.BadRequestError, match="A session that is completed cannot be disabled") as caught:
+    with pytest.raises(hpp.BadRequestError, match="A completed session cannot be disabled") as caught:
         await client.disable_session(session)
     assert (caught.value.code, caught.value.delivery) == ("SESSION_COMPLETED", hpp.Delivery.REJECTED)
 
@@ -196,7 +196,7 @@ async def test_404(sandbox, client, session, name, why):
         sandbox.clock.advance(hours=47)
     else:
         sandbox.expire(client.order_url(ORDER_ID))
-    with pytest.raises(hpp.NotFoundError, match="The session has expired, or is none of these") as caught:
+    with pytest.raises(hpp.NotFoundError, match="The session has expired, or these credentials have no") as caught:
         await VERBS[name](client, given)
     assert (caught.value.code, caught.value.delivery, caught.value.attempts) == ("NOT_FOUND", hpp.Delivery.REJECTED, 1)
     assert not sandbox.record.requests[-1].processed
@@ -303,7 +303,7 @@ async def test_a_wait_for_what_expires_meanwhile(sandbox, client, session):
 
 
 async def test_a_wait_that_is_over(sandbox, client, session):
-    with pytest.raises(hpp.DeadlineExceededError, match="its status was WAITING") as caught:
+    with pytest.raises(hpp.DeadlineExceededError, match="its last status was WAITING") as caught:
         await client.wait_for_session(session, deadline=0.7, poll=0.5)
     assert caught.value.details.session_id == session.session_id
     assert caught.value.attempts == 2

@@ -35,7 +35,7 @@ MAX_ERROR_BODY = 64 * 1024
 _MAX_MESSAGES = 50
 _MAX_MESSAGES_SHOWN = 5
 _SESSION_ID = rb'"session_id"\s*:\s*"([A-Za-z0-9._~-]{1,64})"'
-_SESSION_ID_IN_URL = r"[^?#]*/hpp/v[0-9]+/sessions/([A-Za-z0-9._~-]{1,64})(?:/distribution)?/?(?:[?#].*)?"
+_API_URL_OF_SESSION = r"[^?#]*/sessions/(?!\.+[/?#]|\.+\Z)([A-Za-z0-9._~-]{1,64})(?:/distribution)?/?(?:[?#].*)?"
 
 
 @frozen(kw_only=True, slots=False)
@@ -89,19 +89,21 @@ def attach_call_info(value: Any, info: CallInfo) -> Any:
 
 def _decode(model: type[Any], body: bytes, session: SessionRef | None) -> Any:
     plain = codec().load(body)
-    known = None
-    if isinstance(plain, dict) and not plain.get("session_id"):
-        # The API's reference makes every field optional.
-        session_id = session.session_id if session is not None else _session_id_in_urls(plain)
-        known = {"session_id": session_id} if session_id else None
-    return codec().answer_from(plain, model, known)
+    if isinstance(plain, dict):
+        # The API's reference makes every field optional. A read knows its session; a create's URLs contain the id.
+        given = plain.get("session_id")
+        if session is not None and not given:
+            plain["session_id"] = session.session_id
+        elif session is None and not (given and isinstance(given, str)) and (found := _session_id_in_urls(plain)):
+            plain["session_id"] = found
+    return codec().answer_from(plain, model)
 
 
 def _session_id_in_urls(plain: Mapping[str, Any]) -> str | None:
     """Return the id in the API URLs of a created session; None if there is none."""
     for name in ("session_url", "distribution_url"):
         url = plain.get(name)
-        if isinstance(url, str) and (match := re.fullmatch(_SESSION_ID_IN_URL, url)):
+        if isinstance(url, str) and (match := re.fullmatch(_API_URL_OF_SESSION, url)):
             return match[1]
     return None
 

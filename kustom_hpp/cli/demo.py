@@ -122,7 +122,7 @@ class _Sessions:
         """A row for a session, or for the error that came instead."""
         session, error = outcome.session, outcome.error
         if session is not None:
-            both = Text(session.session_id), Text(session.redirect_url, "cyan")
+            both = Text(session.session_id), Text(session.payment_page, "cyan")
             milliseconds = session.info.elapsed * 1000
             took = f"{milliseconds:.{int(milliseconds < _HUNDRED)}f}"  # never so wide that it folds the URL
         else:

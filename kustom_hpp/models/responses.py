@@ -10,7 +10,6 @@ from typing import Any
 from attrs import field, frozen
 
 from kustom_hpp._messages import CallInfo
-from kustom_hpp._redaction import mask_url
 from kustom_hpp.models import fields
 
 
@@ -66,8 +65,8 @@ class Session:
     """
 
     session_id: str
-    redirect_url: str = field(repr=mask_url)
-    """The page to send the consumer to."""
+    redirect_url: str | None = fields.response_url()
+    """The payment page to send the consumer to; None for an in-store session ("ECOMMERCE only" in the API's reference)."""
     session_url: str | None = fields.response_url()
     """API URL of the session (needs credentials)."""
     distribution_url: str | None = fields.response_url()
@@ -85,7 +84,18 @@ class Session:
 
     @property
     def payment_page(self) -> str:
-        """The page to send the consumer to: `redirect_url` under the name that says what it is for."""
+        """The page to send the consumer to: the same as `redirect_url`, but never None.
+
+        Raises:
+            ValueError: the session has none, such as an in-store session.
+
+        """
+        if self.redirect_url is None:
+            msg = (
+                "the session has no payment page (the API returns redirect_url for e-commerce sessions only). Use "
+                "distribute_session, qr_code_url or distribution_module"
+            )
+            raise ValueError(msg)
         return self.redirect_url
 
 

@@ -194,10 +194,10 @@ class HTTPSessionManager:
         self, session: aiohttp.ClientSession, request: HttpRequest, marker: SendMarker
     ) -> HttpResponse | HPPError:
         """Send and read, with one timer that is restarted for each phase."""
-        loop, deadline = self._loop, request.deadline
+        loop = self._loop
         assert loop is not None  # noqa: S101 - _get_session has set it
 
-        timeout = AttemptTimeout(loop, request.connect_timeout, deadline)
+        timeout = AttemptTimeout(loop, request.connect_timeout, request.deadline)
         body = OneShotPayload(request.body or b"", marker, timeout, request.read_timeout, request.may_send)
         headers = None if request.headers is self._default_headers else self._headers_for(request)
         marker.sent = self._marker_unreliable
@@ -224,12 +224,7 @@ class HTTPSessionManager:
                 response.close()
         if response is None:
             assert failure is not None  # noqa: S101
-            ended_by = _timeout_kind(deadline, loop.time(), sent=marker.sent) if timeout.expired else None
-            sent = marker.sent or (timeout.expired and not self._marker_verified)
-            host = request.url.host or ""
-            return map_exception(
-                failure, sent=sent, expired=ended_by, host=host, unknown_outcome_advice=request.unknown_outcome_advice
-            )
+            return self._map_failure(failure, request, marker, expired=timeout.expired)
         if failure is not None:
             body_error = (
                 "a timeout ended the read" if timeout.expired else describe_exception(failure, "while reading the body")
@@ -244,6 +239,16 @@ class HTTPSessionManager:
             body_error=body_error,
             timed_out=timeout.expired,
             body_truncated=failure is None and body_error is not None,
+        )
+
+    def _map_failure(self, failure: Exception, request: HttpRequest, marker: SendMarker, *, expired: bool) -> HPPError:
+        now = asyncio.get_running_loop().time()
+        return map_exception(
+            failure,
+            sent=marker.sent or (expired and not self._marker_verified),
+            expired=_timeout_kind(request.deadline, now, sent=marker.sent) if expired else None,
+            host=request.url.host or "",
+            unknown_outcome_advice=request.unknown_outcome_advice,
         )
 
     def _headers_for(self, request: HttpRequest) -> "Mapping[str, str]":

@@ -120,8 +120,8 @@ FAILURES = [
     ("status_409", 1, "Nothing was created."),
     ("status_503", 4, "The session may exist: do not send this request again, make a new order"),
     ("redirect_302", 4, "The session may exist: do not send this request again, make a new order"),
-    ("reset_after_request", 4, "Make a new order and a session for it. The lost session's link was shown to nobody"),
-    ("no_redirect_url", 4, "The session's id is "),
+    ("reset_after_request", 4, "create a new order and session. The lost session's link was shown to nobody"),
+    ("length_too_long", 4, "The session's id is "),
 ]
 
 

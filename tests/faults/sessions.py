@@ -34,14 +34,14 @@ _CUT_OFF = frozenset(
     "gzip_lie".split()
 )
 """2xx whose bodies are cut off on their way, as the transport can tell: a read is made again after those."""
-_ENOUGH_FOR_A_READ = frozenset("no_session_id null_session_id no_redirect_url wrong_type_redirect_url".split())
-"""2xx that are short of what a create needs: a read knows which session it asked for, and needs no link."""
+_TOO_LITTLE_FOR_A_READ = "wrong_type_session_id"
+"""A 2xx of which a read cannot tell whether it is about its session; a create finds the id in the URLs."""
 
 
 def endings_of(operation: str, row: Row) -> tuple[Ending, ...]:
     """What one attempt ends with."""
     if operation == READ:
-        return (Done,) if row.told in _ENOUGH_FOR_A_READ else row.endings
+        return (UNREADABLE,) if row.told == _TOO_LITTLE_FOR_A_READ else row.endings
     # Nothing is read in the answer of the others.
     return tuple(Done if ending == UNREADABLE else ending for ending in row.endings)
 

@@ -166,8 +166,10 @@ ROWS: tuple[Row, ...] = (
     *_rows("framing", ODD, "upgrade_101"),
     # ------------------------------------------------------------------------------------------ bodies of a good 201
     *_rows("bodies", UNREADABLE, "body_empty body_null body_not_object body_html body_deep body_bigint body_cut_json"),
-    *_rows("bodies", UNREADABLE, "not_utf8 no_session_id no_redirect_url null_session_id wrong_type_session_id"),
-    *_rows("bodies", UNREADABLE, "wrong_type_redirect_url big_body gzip_bomb deflate_bomb"),
+    *_rows("bodies", UNREADABLE, "not_utf8 big_body gzip_bomb deflate_bomb"),
+    # Its URLs identify the session; an in-store session has no page.
+    *_rows("bodies", SESSION, "no_session_id null_session_id wrong_type_session_id"),
+    *_rows("bodies", SESSION, "no_redirect_url wrong_type_redirect_url"),
     *_rows("bodies", SESSION, "bom charset_rot13 charset_zlib ct_text_plain wrong_types nulls new_fields"),
     *_rows("bodies", SESSION, "bad_expires_at url_other_host url_evil url_crlf set_cookie"),
     # ------------------------------------------------------------------------------------------------------ statuses

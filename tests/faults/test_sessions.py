@@ -75,12 +75,12 @@ ALWAYS = Variant(borrowed=False, resend=False, once=False)
 
 async def test_a_message_that_is_sent_twice_is_noticed(monkeypatch):
     # A client that takes a distribution for repeatable, as its being safe to read would have it.
-    real = hpp.HPPClient._call_for
+    real = hpp.HPPClient._call
 
-    def careless(self, operation, *arguments, **options):
-        return real(self, operation, *arguments, **options | {"on_unknown": "resend"})
+    def careless(self, call, deadline, on_unknown=None):
+        return real(self, call, deadline, "resend")
 
-    monkeypatch.setattr(hpp.HPPClient, "_call_for", careless)
+    monkeypatch.setattr(hpp.HPPClient, "_call", careless)
     for name in ("reset_after_request", "close_after_request", "status_500_committed", "garbage"):
         facts = await play(DISTRIBUTE, row_named(name), ALWAYS)
         assert facts.distributions == 3

@@ -31,7 +31,7 @@ async def test_the_script_is_played_and_its_last_step_repeated():
 
 
 async def test_what_may_not_be_sent_takes_no_step():
-    transport, mark = FakeTransport(FakeTransport.answer(201)), SendMarker()
+    transport, mark = FakeTransport(FakeTransport.response(201)), SendMarker()
     with pytest.raises(hpp.LeaseLostError):
         await transport.send(attrs.evolve(request(), may_send=lambda: False), mark)
     assert (transport.requests, mark.sent) == ([], False)
