@@ -59,7 +59,7 @@ FIELDS = {
 REQUIRED = {
     hpp.CreateSessionRequest: ["payment_session_url"],
     hpp.BackgroundImage: ["url"],
-    hpp.Session: ["session_id", "redirect_url"],
+    hpp.Session: ["session_id"],
     hpp.SessionDetails: ["session_id"],
     hpp.EmailDistribution: ["email"],
     hpp.SmsDistribution: ["phone", "phone_country"],
