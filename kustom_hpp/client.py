@@ -113,7 +113,7 @@ class HPPClient:
         if transport is not None and (ssl or proxy or trust_env or http_session):
             msg = "transport replaces aiohttp, so ssl, proxy, trust_env and http_session have no effect. Remove them"
             raise ConfigError(msg)
-        self._settings = config.build(
+        self._settings = config.build_settings(
             api_key=api_key,
             username=username,
             password=password,

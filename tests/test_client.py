@@ -618,7 +618,7 @@ def test_the_app_info_of_the_environment(environment):
 @pytest.mark.parametrize(
     ("variables", "match"),
     [
-        ({}, "no credentials: give api_key= .or set KUSTOM_HPP_API_KEY"),
+        ({}, "no credentials: pass api_key= .or set KUSTOM_HPP_API_KEY"),
         ({"API_KEY": KEY, "PASSWORD": "x"}, "two names for one secret"),
         ({"API_KEY": KEY, "ENVIRONMENT": "live"}, "the key is a playground key"),
         ({"API_KEY": KEY, "INSECURE_HTTP": "perhaps"}, "KUSTOM_HPP_INSECURE_HTTP"),

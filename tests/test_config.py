@@ -47,7 +47,7 @@ def build(**changes) -> config.Settings:
     for name in ("api_key", "password", "base_url", "proxy"):
         if isinstance(changes.get(name), str):
             changes[name] = Secret(changes[name])
-    return config.build(**(arguments | changes))
+    return config.build_settings(**(arguments | changes))
 
 
 def refused(match: str, **changes) -> hpp.ConfigError:
@@ -89,7 +89,7 @@ def test_the_authorization_header(given, expected):
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ({"api_key": None}, "no credentials: give api_key= .or set KUSTOM_HPP_API_KEY.*username= and password="),
+        ({"api_key": None}, "no credentials: pass api_key= .or set KUSTOM_HPP_API_KEY.*username= and password="),
         ({"api_key": None, "username": "K1"}, "username needs its api_key or password"),
         ({"api_key": None, "password": "x"}, "password needs its username"),
         ({"password": "x"}, "two names for one secret"),
@@ -101,16 +101,16 @@ def test_the_authorization_header(given, expected):
         ({"api_key": "with blank"}, "api_key must be printable ASCII without blanks inside"),
         ({"api_key": "kéy"}, "api_key must be printable ASCII"),
         ({"api_key": "key\u00a0x"}, "api_key must be printable ASCII"),
-        ({"api_key": "ke\ny"}, "api_key holds a control character"),
-        ({"api_key": "ke\ty"}, "api_key holds a control character"),
-        ({"api_key": "ke\x00y"}, "api_key holds a control character"),
-        ({"api_key": "ke\x7fy"}, "api_key holds a control character"),
+        ({"api_key": "ke\ny"}, "api_key contains a control character"),
+        ({"api_key": "ke\ty"}, "api_key contains a control character"),
+        ({"api_key": "ke\x00y"}, "api_key contains a control character"),
+        ({"api_key": "ke\x7fy"}, "api_key contains a control character"),
         ({"api_key": "k\ud800y"}, "half a character"),
         ({"username": "K\ud8001"}, "half a character"),
-        ({"username": "K1:x"}, "username must not hold a colon"),
-        ({"username": "K1\r\nX: y"}, "username holds a control character"),
-        ({"api_key": None, "username": "K1", "password": "a\nb"}, "password holds a control character"),
-        ({"api_key": None, "username": "K1", "password": "a\x85b"}, "password holds a control character"),
+        ({"username": "K1:x"}, "username must not contain a colon"),
+        ({"username": "K1\r\nX: y"}, "username contains a control character"),
+        ({"api_key": None, "username": "K1", "password": "a\nb"}, "password contains a control character"),
+        ({"api_key": None, "username": "K1", "password": "a\x85b"}, "password contains a control character"),
         ({"api_key": b"kco_test_x"}, "api_key must be text, got a bytes"),
         ({"api_key": 5}, "api_key must be text, got a int"),
         ({"username": 5}, "username must be text, got a int"),
@@ -215,7 +215,15 @@ GOOD_URLS = [
     ("http://127.0.0.1", "http://127.0.0.1"),
     ("http://127.9.9.9:80", "http://127.9.9.9"),
     ("http://[::1]", "http://[::1]"),
-]
+    # RFC 3986 allows these.
+    *((text, text) for text in (
+        "https://my_sandbox:8000", "https://_dmarc.example", "https://api.kustom.co.", "https://api.kustom.co.:8443",
+        "https://[2001:db8::1]:8443", "https://[::2]/x", "https://[::ffff:10.0.0.1]", "https://h/a=b", "https://h/a%20b",
+        "https://h/@a", "https://h/a:b", "https://h/a,b", "https://h/a+b", "https://h/$a", "https://h/a;b", "https://h/a!",
+        "https://h/a&b'(c)*~._-", "https://h/%2F%41", "https://h/.well-known/x..y",
+    )),
+    ("https://[2001:DB8::1]", "https://[2001:db8::1]"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "url"), GOOD_URLS)
@@ -223,40 +231,90 @@ def test_good_base_urls(text, url):
     assert str(build(base_url=text).base_url).rstrip("/") == url
 
 
-BAD_URLS = [
-    "", " ", "api.kustom.co", "//api.kustom.co", "https:/api.kustom.co", "https:api.kustom.co", "https://", "https:///",
-    "ftp://api.kustom.co", "file:///etc/passwd", "javascript:alert(1)", "httpss://api.kustom.co",
+BAD_URLS = {
+    "it must start with https:// or http://": [
+        "", " ", "api.kustom.co", "//api.kustom.co", "https:/api.kustom.co", "https:api.kustom.co", "ftp://api.kustom.co",
+        "file:///etc/passwd", "javascript:alert(1)", "httpss://api.kustom.co", "\nhttps://api.kustom.co",
+        "http\u017f://api.kustom.co", "https:\\\\api.kustom.co",
+    ],
+    "the host is missing": ["https://", "https:///", "https://:80", "https:///x"],
+    "a query is not allowed": ["https://api.kustom.co?x=1", "https://api.kustom.co/?x", "https://api.kustom.co/a?b#c"],
+    "a fragment is not allowed": ["https://api.kustom.co#f", "https://api.kustom.co/#"],
+    "a user is not allowed": [
+        "https://user@api.kustom.co", "https://user:pass@api.kustom.co", "https://:@api.kustom.co", "https://@api.kustom.co",
+        "https://api.kustom.co@evil.example", "https://api.kustom.co\\@evil.example",
+    ],
     # What yarl would repair, fold or keep.
-    "https://api.kustom.co\n.evil.example", "https://api.kus\ttom.co", "https://api.kustom.co\r\n", "\nhttps://api.kustom.co",
-    "https://api.kustom.co\x00", "https://ａｐｉ.kustom.co", "https://api。kustom.co", "https://api.kustom.co．evil.example",
-    "https://api.\u212austom.co", "http\u017f://api.kustom.co", "https://apı.kustom.co", "https://bücher.example",
-    "https://api.kustom.co.", "https://api.kustom.co.:443", "https://.kustom.co", "https://api..kustom.co",
-    "https://api kustom.co", "https://api.kustom.co /", "https://api%2ekustom.co", "https://api.kustom.co%00",
-    "https://api;kustom.co", "https://api_x.kustom.co", "https://-api.kustom.co", "https://api-.kustom.co",
-    "https://api.kustom.co\\@evil.example", "https://api.kustom.co\\.evil.example", "https:\\\\api.kustom.co",
-    "https://api.kustom.co:٨٠", "https://api.kustom.co:0", "https://api.kustom.co:65536", "https://api.kustom.co:999999",
-    "https://api.kustom.co:", "https://api.kustom.co:-1", "https://api.kustom.co:80:80", "https://api.kustom.co:8 0",
-    "https://user@api.kustom.co", "https://user:pass@api.kustom.co", "https://:@api.kustom.co", "https://@api.kustom.co",
-    "https://api.kustom.co@evil.example",
-    "https://api.kustom.co?x=1", "https://api.kustom.co/?x", "https://api.kustom.co#f", "https://api.kustom.co/#",
-    "https://api.kustom.co/a//b", "https://api.kustom.co//evil.example", "https://api.kustom.co/%2e%2e/x",
-    "https://api.kustom.co/a b", "https://api.kustom.co/ü", "https://api.kustom.co/a;b", "https://api.kustom.co/{x}",
-    "https://[::1", "https://::1", "https://[::2]", "https://[fe80::1%25eth0]", "https://[127.0.0.1]", "https://[]",
-]  # fmt: skip
+    r"'\n' is not allowed in a host": ["https://api.kustom.co\n.evil.example", "https://api.ku\nstom.co/x"],
+    r"'\t' is not allowed in a host": ["https://api.kus\ttom.co"],
+    r"'\r' is not allowed in a host": ["https://api.kustom.co\r\n"],
+    r"'\x00' is not allowed in a host": ["https://api.kustom.co\x00"],
+    r"'\uff41' is not allowed in a host": ["https://\uff41\uff50\uff49.kustom.co"],
+    r"'\u3002' is not allowed in a host": ["https://api\u3002kustom.co"],
+    r"'\uff0e' is not allowed in a host": ["https://api.kustom.co\uff0eevil.example"],
+    r"'\u212a' is not allowed in a host": ["https://api.\u212austom.co"],
+    r"'\u0131' is not allowed in a host": ["https://ap\u0131.kustom.co"],
+    r"'\xfc' is not allowed in a host": ["https://b\u00fccher.example"],
+    "' ' is not allowed in a host": ["https://api kustom.co", "https://api.kustom.co /"],
+    "'%' is not allowed in a host": ["https://api%2ekustom.co", "https://api.kustom.co%00"],
+    "';' is not allowed in a host": ["https://api;kustom.co"],
+    "'=' is not allowed in a host": ["https://base=api.kustom.co"],
+    r"'\\' is not allowed in a host": ["https://api.kustom.co\\.evil.example"],
+    "a part of the host is empty, or starts or ends with '-'": [
+        "https://.kustom.co", "https://api..kustom.co", "https://-api.kustom.co", "https://api-.kustom.co", "https://.",
+        "https://api.kustom.co..",
+    ],
+    "the port must be a number from 1 to 65535": [
+        "https://api.kustom.co:\u0668\u0660", "https://api.kustom.co:0", "https://api.kustom.co:65536",
+        "https://api.kustom.co:999999", "https://api.kustom.co:", "https://api.kustom.co:-1", "https://api.kustom.co:80:80",
+        "https://api.kustom.co:8 0", "https://api.kustom.co.:", "https://[::1]:",
+        "https://::1".replace("::1", "a::1"),
+    ],
+    "the host is not a valid IPv6 address in brackets": [
+        "https://[::1", "https://[fe80::1%25eth0]", "https://[127.0.0.1]", "https://[]", "https://[::1]x", "https://[v1.a]",
+    ],
+    "the path has an empty segment": ["https://api.kustom.co/a//b", "https://api.kustom.co//evil.example", "https://a//"],
+    "the path has a dot segment": [
+        "https://api.kustom.co/%2e%2e/x", "https://api.kustom.co/..", "https://api.kustom.co/a/../b",
+        "https://api.kustom.co/.", "https://a/b/..;x/c", "https://a/..%2Fb",
+    ],
+    "' ' is not allowed in a path": ["https://api.kustom.co/a b", "https://api.kustom.co/ "[:-1] + " x"],
+    r"'\xfc' is not allowed in a path": ["https://api.kustom.co/\u00fc"],
+    "'{' is not allowed in a path": ["https://api.kustom.co/{x}"],
+    "'%' is not followed by two hexadecimal digits in the path": ["https://a/%", "https://a/%2", "https://a/%zz"],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("text", BAD_URLS, ids=repr)
-def test_bad_base_urls(text):
-    error = refused("^base_url must look like https://api.kustom.co", base_url=text)
+@pytest.mark.parametrize(("reason", "text"), [(reason, text) for reason in BAD_URLS for text in BAD_URLS[reason]])
+def test_what_is_wrong_with_a_base_url(reason, text):
+    error = refused("^base_url is invalid: ", base_url=text)
+    assert str(error).startswith(f"base_url is invalid: {reason}. ")
+    assert str(error).endswith("Use a URL such as https://api.kustom.co.")
     assert "evil" not in str(error)
 
 
 @pytest.mark.parametrize(
-    "text", ["https://api.kustom.co/..", "https://api.kustom.co/a/../b", "https://api.kustom.co/."]
+    ("text", "corrected"),
+    [
+        ("https://api.kustom.co/hpp/v1", "https://api.kustom.co"),
+        ("https://api.kustom.co/hpp/v1/", "https://api.kustom.co"),
+        ("https://api.playground.kustom.co/hpp/v1/sessions", "https://api.playground.kustom.co"),
+        ("http://localhost:8080/hpp/v1/sessions/", "http://localhost:8080"),
+        ("https://gateway.example/kustom/hpp/v1", "https://gateway.example/kustom"),
+        ("https://gateway.example/HPP/V1", "https://gateway.example"),
+    ],
 )
-def test_dots_in_a_path_are_refused(text):
-    # They would be resolved by whoever reads the URL next, and the request would go elsewhere.
-    refused("^base_url must look like", base_url=text)
+def test_a_base_url_with_the_api_s_own_path(text, corrected):
+    error = refused("^base_url is invalid", base_url=text)
+    assert str(error) == (
+        f"base_url is invalid: it contains the API's own path, which the client adds. Use {corrected}."
+    )
+    assert str(build(base_url=corrected).base_url).rstrip("/") == corrected
+
+
+@pytest.mark.parametrize("text", ["https://h/hpp/v2", "https://h/hpp", "https://h/hpp/v1/x", "https://h/xhpp/v1"])
+def test_a_path_that_only_looks_like_the_api_s(text):
+    assert str(build(base_url=text).base_url) == text
 
 
 @pytest.mark.parametrize("value", [5, b"https://api.kustom.co", ["https://api.kustom.co"]])
@@ -267,22 +325,22 @@ def test_a_base_url_of_another_type(value):
 @pytest.mark.parametrize(
     ("url", "insecure", "key", "match"),
     [
-        ("http://sandbox.example", False, KEY, "http at sandbox.example, which would send the key in the clear"),
+        ("http://sandbox.example", False, KEY, "http at sandbox.example, which would send the key unencrypted"),
         ("http://sandbox.example", True, KEY, None),
         ("http://sandbox.example", True, "opaque", None),
-        ("http://sandbox.example", True, LIVE_KEY, "the key is a live key, which never goes out in the clear"),
-        ("http://sandbox.example", False, LIVE_KEY, "in the clear"),
+        ("http://sandbox.example", True, LIVE_KEY, "the key is a live key, which is never sent unencrypted"),
+        ("http://sandbox.example", False, LIVE_KEY, "unencrypted"),
         ("http://localhost", False, LIVE_KEY, None),
         ("https://sandbox.example", False, LIVE_KEY, None),
         # Spellings of loopback that only some resolvers know are no loopback.
-        ("http://127.1", False, KEY, "in the clear"),
-        ("http://2130706433", False, KEY, "in the clear"),
-        ("http://0x7f.0.0.1", False, KEY, "in the clear"),
-        ("http://127.0.0.01", False, KEY, "in the clear"),
-        ("http://127.0.0.1.example", False, KEY, "in the clear"),
-        ("http://localhost.example", False, KEY, "in the clear"),
-        ("http://0.0.0.0", False, KEY, "in the clear"),
-        ("http://10.0.0.1", False, KEY, "in the clear"),
+        ("http://127.1", False, KEY, "unencrypted"),
+        ("http://2130706433", False, KEY, "unencrypted"),
+        ("http://0x7f.0.0.1", False, KEY, "unencrypted"),
+        ("http://127.0.0.01", False, KEY, "unencrypted"),
+        ("http://127.0.0.1.example", False, KEY, "unencrypted"),
+        ("http://localhost.example", False, KEY, "unencrypted"),
+        ("http://0.0.0.0", False, KEY, "unencrypted"),
+        ("http://10.0.0.1", False, KEY, "unencrypted"),
     ],
 )
 def test_plain_http(url, insecure, key, match):
@@ -464,7 +522,7 @@ OURS = [
     ("given", "match"),
     [
         *(
-            ({spelled: "x"}, f"must not hold {spelled}")
+            ({spelled: "x"}, f"must not contain {spelled}")
             for name in OURS
             for spelled in (name, name.lower(), name.upper())
         ),
@@ -535,7 +593,7 @@ def test_settings_of_another_type(name, value):
 
 @pytest.mark.parametrize("value", [False, True, 0, "cert.pem"])
 def test_verification_cannot_be_turned_off(value):
-    refused("ssl must be an ssl.SSLContext or None.*verification cannot be turned off", ssl=value)
+    refused("ssl must be an ssl.SSLContext or None.*verification cannot be disabled", ssl=value)
 
 
 def test_a_tls_context_is_taken():
@@ -603,8 +661,14 @@ def environment(monkeypatch):
     [
         ({}, {}),
         ({"API_KEY": ""}, {}),
+        ({"API_KEY": " \n"}, {}),
+        ({"INSECURE_HTTP": " "}, {}),
+        ({"API_KEY": f" {LIVE_KEY}\r\n"}, {"api_key": LIVE_KEY}),
+        ({"BASE_URL": f"\t{HERE}\n"}, {"base_url": HERE}),
+        ({"PASSWORD": 'it\'s "quoted" inside'}, {"password": 'it\'s "quoted" inside'}),
+        ({"PASSWORD": '"'}, {"password": '"'}),
         ({"API_KEY": "k", "UNKNOWN": "x"}, {"api_key": "k"}),
-        ({"USERNAME": " u\n", "PASSWORD": " p "}, {"username": "u", "password": " p "}),
+        ({"USERNAME": " u\n", "PASSWORD": " p "}, {"username": "u", "password": "p"}),
         ({"ENVIRONMENT": " live "}, {"environment": "live"}),
         ({"BASE_URL": HERE}, {"base_url": HERE}),
         ({"APP_INFO": " MyShop/1 "}, {"app_info": "MyShop/1"}),
@@ -619,11 +683,31 @@ def test_what_the_environment_says(environment, variables, expected):
     assert all(type(found[name]) is Secret for name in ("api_key", "password", "base_url") if name in found)
 
 
-@pytest.mark.parametrize("text", ["2", "maybe", " ", "truee"])
+@pytest.mark.parametrize("text", ["2", "maybe", "-", "truee"])
 def test_a_truth_value_that_is_none(environment, text):
     environment(INSECURE_HTTP=text)
     with pytest.raises(hpp.ConfigError, match="KUSTOM_HPP_INSECURE_HTTP must be 1 or 0"):
         config.from_environment()
+
+
+@pytest.mark.parametrize("quote", ['"', "'", "`"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("API_KEY", LIVE_KEY), ("USERNAME", "K1"), ("ENVIRONMENT", "live"), ("BASE_URL", HERE), ("APP_INFO", "Shop/1"),
+     ("INSECURE_HTTP", "1"), ("PASSWORD", "")],
+)  # fmt: skip
+def test_a_value_in_quotes_is_refused_by_its_variable(environment, name, value, quote):
+    environment(**{name: f" {quote}{value}{quote}\n"})
+    with pytest.raises(hpp.ConfigError, match=f"^KUSTOM_HPP_{name} is in quotes") as caught:
+        hpp.HPPClient.from_env()
+    assert not value or value not in str(caught.value).removeprefix("KUSTOM_HPP_")
+
+
+@pytest.mark.parametrize("key", [f'"{LIVE_KEY}"', f"'{LIVE_KEY}'", f"\u201c{LIVE_KEY}\u201d", f'"{LIVE_KEY}'])
+@pytest.mark.parametrize("name", ["api_key", "password"])
+def test_a_quoted_key_is_no_key_of_an_unknown_environment(key, name):
+    arguments = {"api_key": None, "username": "K1", "password": key} if name == "password" else {"api_key": key}
+    refused(f"^{name} starts with a quote or another mark", **arguments)
 
 
 def test_nothing_is_read_but_when_asked(environment):

@@ -1,7 +1,7 @@
-"""Settings: what a client is told, checked once, frozen. One builder for each field; the only reader of the environment.
+"""Settings: a client's arguments, checked once, frozen. The only module that reads the environment.
 
-Every mistake is a ConfigError that names the setting and the way out, and never shows a secret: what may hold one is
-wrapped in `Secret` before anything can go wrong.
+Every mistake is a ConfigError that names the setting and the remedy, and never shows a secret: a value that may hold one is
+wrapped in `Secret` before anything can fail.
 """
 
 import os
@@ -15,7 +15,7 @@ from yarl import URL
 
 from kustom_hpp._redaction import Secret
 from kustom_hpp.config.credentials import authorization, environment_of_key
-from kustom_hpp.config.endpoint import check_plain_http, find_proxy, is_loopback, place, proxy_secrets
+from kustom_hpp.config.endpoint import check_plain_http, has_dot_segment, proxy_secrets, resolve_endpoint, resolve_proxy
 from kustom_hpp.config.headers import check_headers, merge_headers, user_agent
 from kustom_hpp.config.options import (
     Environment,
@@ -27,6 +27,7 @@ from kustom_hpp.config.options import (
     check_options,
 )
 from kustom_hpp.errors import ConfigError
+from kustom_hpp.models.urls import is_loopback
 
 __all__ = [
     "ENV_VARS",
@@ -36,10 +37,11 @@ __all__ = [
     "RetrySettings",
     "Settings",
     "Timeouts",
-    "build",
+    "build_settings",
     "check_deadline",
     "check_options",
     "from_environment",
+    "has_dot_segment",
     "is_loopback",
     "merge_headers",
     "user_agent",
@@ -61,10 +63,10 @@ ENV_VARS = MappingProxyType(
 
 @frozen(kw_only=True, slots=True)
 class Settings:
-    """All that a client was told, checked. Its `repr` masks credentials and the proxy."""
+    """A client's settings, checked. The `repr` masks credentials and the proxy."""
 
     environment: Environment | None
-    """None with an explicit base_url: then neither the key nor the payment session's URL is judged."""
+    """None with an explicit base_url: neither the key nor the payment session has to match it then."""
     base_url: URL
     authorization: Secret
     """The value of the Authorization header."""
@@ -76,10 +78,10 @@ class Settings:
     ssl: _ssl.SSLContext | None
     proxy: Secret | None
     secrets: tuple[Secret, ...]
-    """Every text that must not show up in an error."""
+    """Every text that an error must not show."""
 
 
-def build(
+def build_settings(
     *,
     api_key: str | None,
     username: str | None,
@@ -97,10 +99,10 @@ def build(
     trust_env: bool,
     http_library: str,
 ) -> Settings:
-    """Settings from a client's arguments. What may hold a secret comes as `Secret`, so that no frame here shows it.
+    """Return the settings from a client's arguments; those that may hold a secret are `Secret`, so that no frame shows one.
 
     Raises:
-        ConfigError: a setting cannot work, or two contradict each other.
+        ConfigError: a setting is invalid, or two contradict each other.
 
     """
     for name, value, kind in (("timeouts", timeouts, Timeouts), ("retry", retry, RetrySettings), ("pool", pool, Pool)):
@@ -109,14 +111,14 @@ def build(
             raise ConfigError(msg)
     header, secrets = authorization(api_key, username, password)
     key_environment = environment_of_key(api_key or password)
-    where, url = place(environment, base_url, key_environment)
+    resolved, url = resolve_endpoint(environment, base_url, key_environment)
     check_plain_http(url, insecure_http=insecure_http, live_key=key_environment is Environment.LIVE)
     if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
-        msg = f"ssl must be an ssl.SSLContext or None, got a {type(ssl).__name__}: verification cannot be turned off"
+        msg = f"ssl must be an ssl.SSLContext or None, got a {type(ssl).__name__}: verification cannot be disabled"
         raise ConfigError(msg)
-    proxy_url = find_proxy(proxy, url, trust_env=trust_env)
+    proxy_url = resolve_proxy(proxy, url, trust_env=trust_env)
     return Settings(
-        environment=where,
+        environment=resolved,
         base_url=url,
         authorization=header,
         user_agent=user_agent(http_library, app_info),
@@ -131,25 +133,27 @@ def build(
 
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+_QUOTES = frozenset("\"'`")
 
 
 def from_environment() -> dict[str, Any]:
-    """The client's arguments that the environment gives; a variable that is empty counts as not set.
+    """Return the client's arguments that the environment sets. Blanks around a value do not count, nor does an empty value.
 
     Raises:
-        ConfigError: KUSTOM_HPP_INSECURE_HTTP is no truth value.
+        ConfigError: a value is in quotes, or KUSTOM_HPP_INSECURE_HTTP is not a truth value.
 
     """
     found: dict[str, Any] = {}
     for name, variable in ENV_VARS.items():
-        if os.environ.get(variable):
-            found[name] = Secret(os.environ[variable])
-    for name in ("username", "environment", "app_info"):
-        if name in found:
-            found[name] = Secret(found[name].strip())
+        value = Secret(os.environ.get(variable, "").strip())
+        if len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
+            msg = f"{variable} is in quotes, which are part of its value here: remove them (`docker --env-file` keeps quotes)"
+            raise ConfigError(msg)
+        if value:
+            found[name] = value
     if (truth := found.pop("insecure_http", None)) is not None:
-        if truth.strip().lower() not in _TRUE | _FALSE:
+        if truth.lower() not in _TRUE | _FALSE:
             msg = f"{ENV_VARS['insecure_http']} must be 1 or 0"
             raise ConfigError(msg)
-        found["insecure_http"] = truth.strip().lower() in _TRUE
+        found["insecure_http"] = truth.lower() in _TRUE
     return found

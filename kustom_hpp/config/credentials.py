@@ -1,4 +1,4 @@
-"""Credentials: the Authorization header, and where a key belongs."""
+"""Credentials: the Authorization header, and the environment of a key."""
 
 import base64
 import re
@@ -12,14 +12,17 @@ _CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 
 
 def environment_of_key(key: str | None) -> Environment | None:
-    """Where a key belongs, by its prefix. Source: docs.kustom.co, authentication (kco_<live|test>_<api>_<random>)."""
+    """Return the environment of a key, by its prefix.
+
+    Source: docs.kustom.co, authentication (kco_<live|test>_<api>_<random>).
+    """
     if key is None or (match := re.match(_KEY_PREFIX, key.strip())) is None:
         return None
     return Environment.LIVE if match[1] == "live" else Environment.PLAYGROUND
 
 
 def authorization(api_key: str | None, username: str | None, password: str | None) -> tuple[Secret, tuple[Secret, ...]]:
-    """The Authorization header, and every text in it that is secret.
+    """Return the Authorization header, and every secret text in it.
 
     Source: docs.kustom.co, authentication: the raw key after "Basic ", or base64 of username and key.
     """
@@ -27,12 +30,12 @@ def authorization(api_key: str | None, username: str | None, password: str | Non
         msg = "api_key and password are two names for one secret: give only one of them"
         raise ConfigError(msg)
     if password is not None and username is None:
-        msg = "password needs its username; a key alone is given as api_key"
+        msg = "password needs its username; pass a key alone as api_key"
         raise ConfigError(msg)
     name, secret = ("api_key", api_key) if password is None else ("password", password)
     if secret is None:
         msg = (
-            "no credentials: give api_key= (or set KUSTOM_HPP_API_KEY), or username= and password="
+            "no credentials: pass api_key= (or set KUSTOM_HPP_API_KEY), or username= and password="
             if username is None
             else "username needs its api_key or password"
         )
@@ -45,14 +48,14 @@ def authorization(api_key: str | None, username: str | None, password: str | Non
         return Secret(f"Basic {secret}"), (secret,)
     user = _credential("username", username)
     if ":" in user:
-        msg = "username must not hold a colon: the header separates username and key by it"
+        msg = "username must not contain a colon: the header separates username and key by it"
         raise ConfigError(msg)
     encoded = Secret(base64.b64encode(f"{user}:{secret}".encode()).decode())
     return Secret(f"Basic {encoded}"), (secret, encoded)
 
 
 def _credential(name: str, value: object) -> str:
-    """A credential without the blanks around it that copying adds."""
+    """Return a credential without the blanks around it that copying adds."""
     if not isinstance(value, str):
         msg = f"{name} must be text, got a {type(value).__name__}"
         raise ConfigError(msg)
@@ -60,7 +63,10 @@ def _credential(name: str, value: object) -> str:
     if not value:
         msg = f"{name} is empty"
         raise ConfigError(msg)
+    if environment_of_key(value[1:]) is not None and not value[0].isalnum():
+        msg = f"{name} starts with a quote or another mark before the key's prefix: remove it"
+        raise ConfigError(msg)
     if re.search(_CONTROL, value) or any("\ud800" <= char <= "\udfff" for char in value):
-        msg = f"{name} holds a control character or half a character: copy it again from the merchant portal"
+        msg = f"{name} contains a control character or half a character: copy it again from the merchant portal"
         raise ConfigError(msg)
     return value

@@ -2,37 +2,39 @@
 
 import ipaddress
 import re
+from urllib.parse import unquote
 
 from yarl import URL
 
 from kustom_hpp._redaction import Secret
 from kustom_hpp.config.options import Environment
 from kustom_hpp.errors import ConfigError
+from kustom_hpp.models.urls import is_loopback
 
-# Judged as text, before any URL library has had a chance to repair it: yarl drops tabs, folds full-width letters to
-# ASCII and keeps blanks and "%2e" inside the host.
-_BASE_URL = (
-    r"(?a)(?P<scheme>https?)://(?P<host>\[::1\]|(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)"
-    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)*)/?"
-)
-
+_API_PATH = r"(?i:/hpp/v1(?:/sessions)?)/?"
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+# Source: RFC 3986, sections 3.2.2 (of a host, what names and addresses have) and 3.3 (a path segment).
+_HOST_CHARACTERS = r"[A-Za-z0-9._-]"
+_PATH_CHARACTERS = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]"
+_DOT_SEGMENT = r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|$)"
+_MAX_PORT = 65535
 
 _ENVIRONMENTS: dict[str, Environment] = {str(environment): environment for environment in Environment}
 
 
-def place(
+def resolve_endpoint(
     environment: Environment | str | None, base_url: str | None, key_environment: Environment | None
 ) -> tuple[Environment | None, URL]:
-    """Where to call. Without a hint it is the playground: never LIVE by default."""
+    """Return the environment and the base URL. Without any hint that is the playground: LIVE is never the default."""
     chosen = None
     if environment is not None:
         chosen = _ENVIRONMENTS.get(environment.lower()) if isinstance(environment, str) else None
         if chosen is None:
-            # Not shown: a key that went into the wrong variable must not end up in a log.
+            # Not shown: a key in the wrong variable must not end up in a log.
             msg = "environment must be 'live' or 'playground'"
             raise ConfigError(msg)
     if base_url is not None:
-        url = _base_url(base_url)
+        url = _parse_base_url(base_url)
         if chosen is not None and str(url) != chosen.base_url:
             msg = f"environment ({chosen}) and base_url contradict each other: give only one of them"
             raise ConfigError(msg)
@@ -40,53 +42,112 @@ def place(
     if chosen and key_environment and chosen is not key_environment:
         msg = f"the key is a {key_environment} key, but environment is {chosen}: use the key of that environment"
         raise ConfigError(msg)
-    where = chosen or key_environment or Environment.PLAYGROUND
-    return where, URL(where.base_url)
+    resolved = chosen or key_environment or Environment.PLAYGROUND
+    return resolved, URL(resolved.base_url)
 
 
-def _base_url(text: str) -> URL:
+def _parse_base_url(text: str) -> URL:
     if not isinstance(text, str):
         msg = f"base_url must be text, got a {type(text).__name__}"
         raise ConfigError(msg)
-    stripped = Secret(text.strip(" "))
-    scheme, slashes, rest = stripped.partition("://")
+    if (reason := _why_invalid(text.strip(" "))) is not None:
+        msg = f"base_url is invalid: {reason}"
+        raise ConfigError(msg)
+    scheme, _, rest = text.strip(" ").partition("://")
     authority, slash, path = rest.partition("/")
     # Only scheme and host are case-insensitive.
-    match = re.fullmatch(_BASE_URL, Secret(scheme.lower() + slashes + authority.lower() + slash + path))
-    del rest, authority, path, scheme  # a mistyped base_url may hold a password: out of the traceback's locals
-    # ASCII before lower(): that makes a "k" of the Kelvin sign.
-    if match is None or not text.isascii() or not 0 < int(match["port"] or 443) <= 65535:  # noqa: PLR2004 - TCP's last port
-        msg = (
-            "base_url must look like https://api.kustom.co: http(s), a host of ASCII letters, digits, '-' and '.', "
-            "perhaps a port and a path; no user, query or fragment"
-        )
-        raise ConfigError(msg)
-    port = f":{match['port']}" if match["port"] else ""
-    return URL(f"{match['scheme']}://{match['host']}{port}{match['path']}", encoded=True)
+    return URL(f"{scheme.lower()}://{authority.lower()}{slash}{path}".removesuffix("/"), encoded=True)
 
 
-def is_loopback(host: str | None) -> bool:
-    """True for localhost, 127.0.0.0/8 in four parts, and ::1."""
+def _why_invalid(text: str) -> str | None:
+    """Return why a text is not a base URL; None if it is one. The reason shows no more of it than one character.
+
+    The text is checked before a URL library sees it: yarl drops tabs, folds full-width letters to ASCII and keeps blanks and
+    "%2e" in the host.
+    """
+    example = "Use a URL such as https://api.kustom.co."
+    scheme, _, rest = text.partition("://")
+    authority, _, path = rest.partition("/")
+    if not scheme.isascii() or scheme.lower() not in ("http", "https"):
+        return f"it must start with https:// or http://. {example}"
+    for mark, part in (("?", "query"), ("#", "fragment")):
+        if mark in rest:
+            return f"a {part} is not allowed. {example}"
+    if "@" in authority:
+        return f"a user is not allowed. Pass the credentials as api_key, or as username and password. {example}"
+    if reason := _why_invalid_authority(authority) or _why_invalid_path(f"/{path}".removesuffix("/")):
+        return f"{reason}. {example}"
+    if match := re.search(f"{_API_PATH}$", f"/{path}"):
+        corrected = text[: len(text) - len(match[0])]
+        return f"it contains the API's own path, which the client adds. Use {corrected}."
+    return None
+
+
+def _why_invalid_authority(authority: str) -> str | None:
+    if authority.startswith("["):
+        address, bracket, port = authority[1:].partition("]")
+        colon, port = port[:1], port[1:]
+        if not bracket or colon not in ("", ":") or not _is_ipv6(address):
+            return "the host is not a valid IPv6 address in brackets"
+    else:
+        host, colon, port = authority.partition(":")
+        if not host:
+            return "the host is missing"
+        if (character := _first_other(host, _HOST_CHARACTERS)) is not None:
+            return f"{character} is not allowed in a host"
+        if not all(re.fullmatch(_LABEL, label) for label in host.removesuffix(".").split(".")):
+            return "a part of the host is empty, or starts or ends with '-'"
+    if colon and not (re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) <= _MAX_PORT):
+        return f"the port must be a number from 1 to {_MAX_PORT}"
+    return None
+
+
+def _why_invalid_path(path: str) -> str | None:
+    if (character := _first_other(path, _PATH_CHARACTERS)) is not None:
+        return f"{character} is not allowed in a path"
+    if re.search("%(?![0-9A-Fa-f]{2})", path):
+        return "'%' is not followed by two hexadecimal digits in the path"
+    if "//" in path or path == "/":
+        return "the path has an empty segment"
+    if has_dot_segment(path):
+        return "the path has a dot segment"
+    return None
+
+
+def _first_other(text: str, allowed: str) -> str | None:
+    """Return the first character that is not of the allowed ones, as it is written in ASCII."""
+    return next((ascii(character) for character in text if not re.match(allowed, character)), None)
+
+
+def _is_ipv6(address: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+        return "%" not in address and ipaddress.IPv6Address(address) is not None
     except ValueError:
         return False
 
 
+def has_dot_segment(path: str) -> bool:
+    """Return True if a path has a dot segment: another reader of the URL resolves it, and the request goes elsewhere.
+
+    Servers may read `%2e%2e`, `..%2f` and `..;x` as dot segments too.
+    """
+    return re.search(_DOT_SEGMENT, unquote(path)) is not None
+
+
 def check_plain_http(url: URL, *, insecure_http: bool, live_key: bool) -> None:
-    """Refuse to send a key in the clear to anything but this machine, unless told so, and a live key always."""
+    """Refuse to send a key unencrypted to another machine; a test key may go with `insecure_http`, a live key never."""
     if url.scheme == "https" or is_loopback(url.host):
         return
     if not insecure_http:
-        msg = f"base_url is http at {url.host}, which would send the key in the clear: use https, or insecure_http=True"
+        msg = f"base_url is http at {url.host}, which would send the key unencrypted: use https, or insecure_http=True"
         raise ConfigError(msg)
     if live_key:
-        msg = f"base_url is http at {url.host} and the key is a live key, which never goes out in the clear: use https"
+        msg = f"base_url is http at {url.host} and the key is a live key, which is never sent unencrypted: use https"
         raise ConfigError(msg)
 
 
-def find_proxy(proxy: str | None, url: URL, *, trust_env: bool) -> Secret | None:
-    """The proxy, found once: aiohttp's own trust_env looks into the environment and .netrc at each request."""
+def resolve_proxy(proxy: str | None, url: URL, *, trust_env: bool) -> Secret | None:
+    """Return the proxy, resolved once: aiohttp's own trust_env reads the environment and .netrc at each request."""
     if proxy is not None and trust_env:
         msg = "proxy and trust_env contradict each other: give only one of them"
         raise ConfigError(msg)
@@ -96,17 +157,17 @@ def find_proxy(proxy: str | None, url: URL, *, trust_env: bool) -> Secret | None
         return None
     parsed = Secret(proxy.strip()) if isinstance(proxy, str) else Secret()
     try:
-        good = URL(parsed).scheme in ("http", "https") and bool(URL(parsed).host)
+        is_valid = URL(parsed).scheme in ("http", "https") and bool(URL(parsed).host)
     except ValueError:
-        good = False
-    if not good:
+        is_valid = False
+    if not is_valid:
         msg = "proxy must be the URL of an HTTP proxy, like http://proxy.example:3128 or http://user:password@..."
         raise ConfigError(msg)
     return parsed
 
 
 def _proxy_from_environment(url: URL) -> Secret | None:
-    # Imported here: urllib.request is heavy, and only needed by who asks for it.
+    # Imported here: urllib.request takes long, and only trust_env needs it.
     from urllib.request import getproxies, proxy_bypass
 
     if url.host is None or proxy_bypass(url.host):
@@ -116,7 +177,7 @@ def _proxy_from_environment(url: URL) -> Secret | None:
 
 
 def proxy_secrets(proxy: Secret | None) -> tuple[Secret, ...]:
-    """The proxy password, as it is written in the URL and as it is meant."""
+    """Return the proxy's password, as it is in the URL and decoded."""
     if proxy is None:
         return ()
     return tuple(Secret(part) for part in (URL(proxy).raw_password, URL(proxy).password) if part)

@@ -1,4 +1,4 @@
-"""The frozen values that settings are made of."""
+"""The frozen values that settings are made of, and the checks of their numbers."""
 
 from enum import StrEnum
 from typing import Any, Literal, TypeGuard, get_args
@@ -8,11 +8,13 @@ from attrs import evolve, frozen
 from kustom_hpp.errors import ConfigError
 
 OnUnknown = Literal["raise", "resend"]
-"""When an attempt may have been processed: tell the caller, or send it again at the risk of a second session."""
+"""After an attempt that the API may have processed: raise its error, or send again at the risk of a second session."""
+MAX_SECONDS = 1e9
+"""The longest time of an option, in seconds: thirty years, which every clock can add."""
 
 
 class Environment(StrEnum):
-    """Which of Kustom's two worlds. Source: Kustom's endpoint switch guide (api.kustom.co, ".co, not .com")."""
+    """Kustom environment. Source: Kustom's endpoint switch guide (api.kustom.co, ".co, not .com")."""
 
     LIVE = "live"
     PLAYGROUND = "playground"
@@ -23,31 +25,48 @@ class Environment(StrEnum):
         return "https://api.kustom.co" if self is Environment.LIVE else "https://api.playground.kustom.co"
 
 
-def _positive(name: str, value: object, *, zero: bool = False) -> None:
-    """Seconds and the like: a finite number above zero."""
-    if not _is_number(value) or value < 0 or (value == 0 and not zero):
-        msg = f"{name} must be a finite number {'from' if zero else 'above'} 0, got {value!r}"
+def check_positive(
+    name: str, value: object, unit: str = "seconds", *, minimum: float = 0.0, zero: bool = False
+) -> None:
+    """Refuse everything but a finite number above 0.
+
+    Args:
+        name: the option's name, for the error.
+        value: what the caller gave.
+        unit: the number's unit, for the error.
+        minimum: the least number, if it is more than 0.
+        zero: whether 0 is valid too.
+
+    Raises:
+        ConfigError: the value is not such a number.
+
+    """
+    if not is_number(value) or value < minimum or (value == 0 and not zero):
+        limit = f"of at least {minimum:g}" if minimum or zero else "above 0"
+        msg = f"{name} must be a finite number {limit}, in {unit}, got {value!r}"
         raise ConfigError(msg)
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    """A number of seconds that a clock can add: neither NaN nor beyond thirty years."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -MAX_SECONDS <= value <= MAX_SECONDS
+def check_positive_int(name: str, value: object) -> None:
+    """Refuse everything but a whole number of at least 1.
 
+    Raises:
+        ConfigError: the value is not such a number.
 
-MAX_SECONDS = 1e9
-"""Seconds that a wait can be told to take."""
-
-
-def _whole(name: str, value: object) -> None:
+    """
     if type(value) is not int or value < 1:
-        msg = f"{name} must be a whole number from 1, got {value!r}"
+        msg = f"{name} must be a whole number of at least 1, got {value!r}"
         raise ConfigError(msg)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return True for a number that a clock can add: not NaN, and not beyond thirty years of seconds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -MAX_SECONDS <= value <= MAX_SECONDS
 
 
 @frozen(kw_only=True, slots=True)
 class Timeouts:
-    """How long one attempt may take, in seconds. The wait for a free connection counts into neither.
+    """How long one attempt may take, in seconds. The wait for a free connection counts towards neither.
 
     Raises:
         ConfigError: a value is not a finite number above 0.
@@ -57,17 +76,17 @@ class Timeouts:
     connect: float = 5.0
     """DNS, TCP, TLS and a proxy's CONNECT together. When it ends, nothing was sent."""
     read: float = 35.0
-    """From the last byte sent to the last byte received. The API answers 504 after 30 seconds, so less than that turns
-    its answers into unknown outcomes. Source: docs.kustom.co, errors in checkout."""
+    """From the last byte sent to the last byte received. The API responds with 504 after 30 seconds, so less than that
+    turns its responses into unknown outcomes. Source: docs.kustom.co, errors in checkout."""
 
     def __attrs_post_init__(self) -> None:
-        _positive("Timeouts.connect", self.connect)
-        _positive("Timeouts.read", self.read)
+        check_positive("Timeouts.connect", self.connect)
+        check_positive("Timeouts.read", self.read)
 
 
 @frozen(kw_only=True, slots=True)
 class Pool:
-    """The connections that a client keeps.
+    """The connections of a client.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -75,19 +94,19 @@ class Pool:
     """
 
     connections: int = 100
-    """At most so many at once; further calls wait for their turn, outside of every timeout but the deadline."""
+    """The most connections at once. Further calls wait; only their deadline limits that wait."""
     keepalive: float = 4.0
-    """Seconds that an idle connection is kept. Below the usual 5 seconds of servers: a request that meets the server's
-    closing of the connection is lost, and nobody can say whether it was processed."""
+    """Seconds that an idle connection stays open. Less than the usual 5 seconds of servers: a request that meets the
+    server's close of the connection is lost, and its outcome is unknown."""
 
     def __attrs_post_init__(self) -> None:
-        _whole("Pool.connections", self.connections)
-        _positive("Pool.keepalive", self.keepalive)
+        check_positive_int("Pool.connections", self.connections)
+        check_positive("Pool.keepalive", self.keepalive)
 
 
 @frozen(kw_only=True, slots=True)
 class RetrySettings:
-    """When a call is tried again: only after "nothing was sent" and after 429, unless `on_unknown` says otherwise.
+    """When the client sends a call again: only if nothing was sent and after 429, unless `on_unknown` says otherwise.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -95,46 +114,44 @@ class RetrySettings:
     """
 
     max_attempts: int = 4
-    """The first one included; 1 means never again."""
+    """The first attempt included; 1 means no retry."""
     budget: float = 30.0
-    """Seconds from the first attempt's turn in which further attempts may begin; cuts none that has begun."""
+    """Seconds from the first attempt in which further attempts may start; no attempt is cut off."""
     initial: float = 0.5
     """Upper end of the first random wait, in seconds; doubles with each attempt (full jitter)."""
     maximum: float = 8.0
     """Upper end of every random wait, in seconds."""
     retry_after_cap: float = 30.0
-    """The longest wait, in seconds, that an answer may ask for; a longer one ends the call with its error."""
+    """The longest wait, in seconds, that a response may ask for; a longer one ends the call with its error."""
     on_unknown: OnUnknown = "raise"
-    """"resend" sends again what may have been processed: for callers who prefer two sessions to none."""
+    """"resend" sends again what the API may have processed: for callers who prefer two sessions to none."""
 
     def __attrs_post_init__(self) -> None:
-        _whole("RetrySettings.max_attempts", self.max_attempts)
-        _positive("RetrySettings.budget", self.budget, zero=True)
-        _positive("RetrySettings.initial", self.initial, zero=True)
-        _positive("RetrySettings.maximum", self.maximum, zero=True)
-        _positive("RetrySettings.retry_after_cap", self.retry_after_cap, zero=True)
+        check_positive_int("RetrySettings.max_attempts", self.max_attempts)
+        for name in ("budget", "initial", "maximum", "retry_after_cap"):
+            check_positive(f"RetrySettings.{name}", getattr(self, name), zero=True)
         check_on_unknown(self.on_unknown)
 
 
 def check_on_unknown(value: object) -> None:
-    """Refuse anything but "raise" and "resend" with a ConfigError."""
+    """Refuse everything but "raise" and "resend" with a ConfigError."""
     if value not in get_args(OnUnknown):
         msg = f"on_unknown must be 'raise' or 'resend', got {value!r}"
         raise ConfigError(msg)
 
 
 def check_deadline(seconds: object, *, required: bool = False) -> float:
-    """A caller's deadline in seconds from now. What has run out already is no mistake: the call says so itself.
+    """Return a caller's deadline in seconds from now. One that has passed is valid: the call reports it.
 
     Args:
-        seconds: what was given.
-        required: whether None is no way out.
+        seconds: what the caller gave.
+        required: whether None is invalid, for the error.
 
     Raises:
-        ConfigError: it is no finite number.
+        ConfigError: it is not a finite number.
 
     """
-    if _is_number(seconds):
+    if is_number(seconds):
         return seconds
     msg = f"deadline must be a finite number of seconds from now{'' if required else ', or None'}, got {seconds!r}"
     raise ConfigError(msg)
@@ -143,10 +160,10 @@ def check_deadline(seconds: object, *, required: bool = False) -> float:
 def check_options(
     *, retry: RetrySettings, timeouts: Timeouts | None = None, on_unknown: OnUnknown | None = None
 ) -> dict[str, Any]:
-    """Changes to Settings from the options of one call or view.
+    """Return changes to Settings from the options of one call or view.
 
     Raises:
-        ConfigError: an option cannot work.
+        ConfigError: an option is invalid.
 
     """
     changes: dict[str, Any] = {}
