@@ -1,10 +1,12 @@
-"""Many sessions at the pace that the merchant is allowed: none lost, none created twice."""
+"""Batches: many sessions within the merchant's rate limit, with none lost and none created twice."""
 
+from kustom_hpp.batch.batch_run import BatchRun
 from kustom_hpp.batch.journal import AlreadyRecorded, Claim, Claimed, ClaimedElsewhere, Journal
-from kustom_hpp.batch.journal_rules import Record, Verdict
+from kustom_hpp.batch.journal_row import JournalEntry
+from kustom_hpp.batch.journal_rules import Verdict
 from kustom_hpp.batch.memory import MemoryJournal
 from kustom_hpp.batch.outcomes import BatchItem, Counts, Outcome, OutcomeState
-from kustom_hpp.batch.run import BatchRun, run
+from kustom_hpp.batch.run import run
 from kustom_hpp.batch.scope import Scope
 from kustom_hpp.batch.sqlite.journal import SqliteJournal
 
@@ -17,10 +19,10 @@ __all__ = [
     "ClaimedElsewhere",
     "Counts",
     "Journal",
+    "JournalEntry",
     "MemoryJournal",
     "Outcome",
     "OutcomeState",
-    "Record",
     "Scope",
     "SqliteJournal",
     "Verdict",

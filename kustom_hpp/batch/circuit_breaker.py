@@ -1,4 +1,4 @@
-"""When a batch goes on, pauses, tries with one row, or stops: judged by how rows ended. No I/O, no clock of its own."""
+"""The circuit breaker of a batch: when it continues, pauses, probes with one row, or stops. No I/O, no clock of its own."""
 
 import random
 
@@ -18,165 +18,163 @@ from kustom_hpp.errors import (
 
 FIRST_PAUSE = 0.5
 """Seconds of the first pause after a row that was not sent; each further one is twice as long."""
-LONGEST_PAUSE = 8.0
+MAX_PAUSE = 8.0
 DOUBT_PAUSE = 2.0
-"""Seconds of the pause after `max_doubts` rows in a row whose outcome is unknown."""
-ALL_FORBIDDEN = 10
-"""So many first rows that all end with 403 say that it is not about the row."""
+"""Seconds of the pause after `max_doubts` unknown outcomes in a row."""
+MAX_FORBIDDEN = 10
+"""If this many first rows all end with 403, the reason is not the rows."""
 
-_FOR_EVERY_ROW = (AuthenticationError, CertificateError, ClientClosedError, ConfigError, WrongLoopError)
-"""What no waiting would mend."""
+_FATAL = (AuthenticationError, CertificateError, ClientClosedError, ConfigError, WrongLoopError)
 
 
-def not_processed(error: HPPError) -> bool:
-    """True where nothing reached the API, or it said "not now": the row may be sent again, and loses nothing by it."""
+def is_not_processed(error: HPPError) -> bool:
+    """Return whether nothing reached the API, or it refused for now: the row may be sent again without any risk."""
     if isinstance(error, RateLimitError):
         return error.delivery is Delivery.REJECTED
     return error.delivery is Delivery.NOT_SENT
 
 
-def for_every_row(error: HPPError) -> bool:
-    """True for what every further row would meet too: it is not about the row."""
-    return isinstance(error, _FOR_EVERY_ROW)
+def is_fatal(error: HPPError) -> bool:
+    """Return whether every other row would fail the same way, however long the run waits."""
+    return isinstance(error, _FATAL)
 
 
-def stop_for_every_row(error: HPPError) -> BatchStoppedError:
-    """The stop that goes with it."""
-    return _stop("every further row would meet the same", error)
+def fatal_stop(error: HPPError) -> BatchStoppedError:
+    """Return the error that stops the run after a fatal one."""
+    return _stop("every remaining row would fail the same way", error)
 
 
-class Stops:
-    """The rules of a run.
+class CircuitBreaker:
+    """Decides after each row whether the run continues, pauses or stops.
 
-    A row belongs to the `wave` in which it was sent. Trouble ends a wave: rows of an earlier one that fail later tell
-    nothing new. While the run is `careful`, one row of the new wave flies alone, after the pause.
+    A row belongs to the `generation` in which it was sent. A failure that pauses the run starts a new generation: rows of an
+    earlier one that fail later are no news. While the breaker is `half_open`, one row of the new generation is sent alone
+    after the pause.
     """
 
     __slots__ = (
         "_doubts", "_failures", "_forbidden", "_level", "_max_doubts", "_max_failures", "_patience", "_since",
-        "_trips", "careful", "flying", "tripped", "until", "wave",
+        "_times_open", "generation", "half_open", "in_flight", "open", "until",
     )  # fmt: skip
 
     def __init__(self, *, patience: float, max_doubts: int, max_failures: int | None) -> None:
-        self.wave = 0
-        self.flying = 0
-        """Rows of this wave that fly."""
-        self.careful = False
-        """True while rows go one at a time, not before `until`."""
-        self.tripped = False
-        """True while a row has to succeed before the next ones go."""
+        self.generation = 0
+        self.in_flight = 0
+        """Rows of this generation in flight."""
+        self.half_open = False
+        """True while rows are sent one at a time, not before `until`."""
+        self.open = False
+        """True after too many doubts, until a row succeeds."""
         self.until = 0.0
         self._patience = patience
         self._max_doubts = max_doubts
         self._max_failures = max_failures
         self._doubts = 0
-        self._trips = 0
+        self._times_open = 0
         self._failures = 0
         self._forbidden: int | None = 0
         self._level = 0
         self._since: float | None = None
 
-    def may_go(self, now: float) -> bool:
-        """Whether a row may be sent now."""
-        return not self.careful or (not self.flying and now >= self.until)
+    def allows(self, now: float) -> bool:
+        """Return whether a row may be sent now."""
+        return not self.half_open or (not self.in_flight and now >= self.until)
 
     def begin(self) -> int:
-        """A row is sent; its wave."""
-        self.flying += 1
-        return self.wave
+        """Record that a row is sent; return its generation."""
+        self.in_flight += 1
+        return self.generation
 
-    def end(self, wave: int) -> None:
-        """It is not on its way any more."""
-        if wave == self.wave:
-            self.flying -= 1
+    def end(self, generation: int) -> None:
+        """Record that a row is no longer in flight."""
+        if generation == self.generation:
+            self.in_flight -= 1
 
-    def created(self, wave: int) -> bool:
-        """A row succeeded; True where that ends the carefulness."""
+    def created(self, generation: int) -> bool:
+        """Record a success; return True if it closes the breaker."""
         self._forbidden = None
-        if not self.careful:
+        if not self.half_open:
             self._doubts = 0
             self._since = None
             return False
-        return wave == self.wave and self._all_clear()
+        return generation == self.generation and self._close()
 
-    def failed(self, wave: int, error: HPPError) -> BatchStoppedError | None:
-        """A row was refused, or was no good."""
-        if self.careful and not self.tripped and wave == self.wave and isinstance(error, ApiError):
-            self._all_clear()  # the API answers, and it is not too much for it
-        if not self.tripped:
+    def failed(self, generation: int, error: HPPError) -> BatchStoppedError | None:
+        """Record that the API refused a row, or that the row is invalid."""
+        if self.half_open and not self.open and generation == self.generation and isinstance(error, ApiError):
+            self._close()  # the API responds and has capacity
+        if not self.open:
             self._doubts = 0
         self._failures += 1
         if self._max_failures is not None and self._failures >= self._max_failures:
             return _stop(f"{self._failures} rows failed, which is max_failures", error)
         if self._forbidden is not None:
             self._forbidden = self._forbidden + 1 if isinstance(error, PermissionDeniedError) else None
-            if self._forbidden == ALL_FORBIDDEN:
-                return _stop(
-                    f"the first {ALL_FORBIDDEN} rows were all refused with 403: these credentials may not", error
-                )
+            if self._forbidden == MAX_FORBIDDEN:
+                return _stop(f"the API refused the first {MAX_FORBIDDEN} rows with 403; check the credentials", error)
         return None
 
-    def in_doubt(self, wave: int, error: HPPError, now: float) -> BatchStoppedError | None:
-        """A row ended with an unknown outcome."""
+    def in_doubt(self, generation: int, error: HPPError, now: float) -> BatchStoppedError | None:
+        """Record an unknown outcome."""
         self._forbidden = None
-        late = wave != self.wave
-        if self.tripped:
+        late = generation != self.generation
+        if self.open:
             if late:
-                return None  # sent before the breaker tripped: known trouble
+                return None  # sent before the breaker opened
             return _stop(f"{self._doubts} rows in a row ended with an unknown outcome, and so did the next one", error)
         self._doubts += 1
         if self._doubts < self._max_doubts:
-            if self.careful and not late:
+            if self.half_open and not late:
                 self._pause(self._backoff(), now)
             return None
-        self._trips += 1
-        if self._trips > 1:
+        self._times_open += 1
+        if self._times_open > 1:
             return _stop(f"{self._doubts} rows in a row ended with an unknown outcome, for the second time", error)
-        self.tripped = True
+        self.open = True
         self._pause(DOUBT_PAUSE * _jitter(), now)
         return None
 
-    def held_back(self, wave: int, error: HPPError, now: float) -> BatchStoppedError | None:
-        """A row was not processed, and goes back to the head of the line."""
-        asked = error.retry_after if isinstance(error, ApiError) else None
+    def not_processed(self, generation: int, error: HPPError, now: float) -> BatchStoppedError | None:
+        """Record that the API did not process a row, which returns to the head of the queue."""
+        retry_after = error.retry_after if isinstance(error, ApiError) else None
         since = self._since = now if self._since is None else self._since
         left = since + self._patience - now
-        if left <= 0 or (asked is not None and asked > left):
-            waits = f", and the API asks to wait {asked:g} s more" if asked is not None else ""
+        if left <= 0 or (retry_after is not None and retry_after > left):
+            waits = f", and the API asks to wait {retry_after:g} s more" if retry_after is not None else ""
             return _stop(f"no row succeeded for {now - since:.0f} s (patience is {self._patience:g} s){waits}", error)
-        if wave == self.wave:
+        if generation == self.generation:
             wait = self._backoff()
-            self._pause(min(wait, left) if asked is None else asked + FIRST_PAUSE * _jitter(), now)
-        elif asked is not None:
-            self.until = max(self.until, now + asked)
+            self._pause(min(wait, left) if retry_after is None else retry_after + FIRST_PAUSE * _jitter(), now)
+        elif retry_after is not None:
+            self.until = max(self.until, now + retry_after)
         return None
 
     def _pause(self, seconds: float, now: float) -> None:
-        self.careful = True
+        self.half_open = True
         self.until = max(self.until, now + seconds)
-        self.wave += 1
-        self.flying = 0
+        self.generation += 1
+        self.in_flight = 0
 
     def _backoff(self) -> float:
-        wait = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._level) * _jitter()
+        wait = min(MAX_PAUSE, FIRST_PAUSE * 2.0**self._level) * _jitter()
         self._level = min(self._level + 1, 16)
         return wait
 
-    def _all_clear(self) -> bool:
-        self.careful = self.tripped = False
+    def _close(self) -> bool:
+        self.half_open = self.open = False
         self._doubts = self._level = 0
         self._since = None
         return True
 
 
 def _jitter() -> float:
-    # Half of the time is fixed: a pause is never next to nothing.
-    return random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
+    # Half of the time is fixed, so that a pause is never close to zero.
+    return random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects no secret
 
 
-def _stop(why: str, error: HPPError) -> BatchStoppedError:
+def _stop(reason: str, error: HPPError) -> BatchStoppedError:
     stop = BatchStoppedError(
-        f"the batch stopped: {why}; rows that were not begun are untouched. The last one ended so: {error}",
+        f"the batch stopped: {reason}. Unstarted rows are unchanged. Last error: {error}",
         correlation_id=error.correlation_id,
         cause=type(error).__name__,
     )

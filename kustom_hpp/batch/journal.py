@@ -1,87 +1,112 @@
-"""What a batch remembers, so that a run that was killed is resumed with nothing lost and nothing created twice.
+"""The journal protocol: what a batch remembers, so that a run can be resumed after a crash.
 
 The rule: an intent is durable before its request leaves, an outcome is durable before it is handed out. A claim without an
 outcome is in doubt, never free.
+
+A claim has an owner and a lease. In an exclusive journal (a file, memory) the owner is the opening and the lease does not
+end. In a shared journal the owner is a run, and its lease ends unless the run renews it. A run whose lease may have ended
+sends nothing: `Claimed.may_send` is asked directly before each request.
 """
 
-from collections.abc import Awaitable, Sequence
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from kustom_hpp.batch.outcomes import Outcome
 
 
-@frozen(slots=True)
+@frozen(kw_only=True, slots=True)
 class Claimed:
-    """The row is the caller's: its intent is durable, and it may be sent."""
+    """The row belongs to this run. Its intent is durable, and it may be sent."""
+
+    may_send: Callable[[], bool] | None = field(default=None, eq=False, repr=False)
+    """Return False for good once the lease of this claim may have ended; None if the lease does not end.
+
+    Must be cheap and must not raise. After False the run settles the row as NOT_SENT and claims it again.
+    """
 
 
 @frozen(slots=True)
 class AlreadyRecorded:
-    """The row has a past; nothing was written, and it must not be sent unless it is claimed `again`."""
+    """The journal knows the row. Nothing was written; do not send the row unless you claim it with `force`."""
 
     outcome: Outcome
-    """As an earlier run recorded it (`earlier_run` is True). A claim without an outcome comes as IN_DOUBT, UNKNOWN."""
+    """As an earlier run recorded it (`earlier_run` is True). A claim without an outcome is IN_DOUBT, UNKNOWN."""
     changed: bool
-    """True where the payload is another one than then."""
+    """True if the payload differs from the recorded one."""
 
 
 @frozen(slots=True)
 class ClaimedElsewhere:
-    """Somebody else has claimed the row and may still be sending it, or another key has claimed its order."""
+    """Another live run has claimed the row and may be sending it. Nothing was written; leave the row to that run."""
 
     holder: str
-    """Who, in words for an error."""
+    """The other run, in words for a person."""
+    until: dt.datetime | None = None
+    """When its lease ends unless it is renewed (aware, UTC); None if that is not known."""
 
 
 Claim = Claimed | AlreadyRecorded | ClaimedElsewhere
 
 
 class Journal(Protocol):
-    """A batch's memory. What a method did is durable when it has been awaited.
+    """A batch's memory. The effect of a method is durable when the call has been awaited.
 
-    Each may be an `async def`. Where `claim` and `settle` return futures instead, begun in the order of the calls, a run
-    claims its next rows while it settles the last ones, and one sync of the disk does for both.
+    Calls for different keys may overlap. A cancelled call may have taken effect.
     """
 
-    def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Awaitable[Claim]:
+    @property
+    def shared(self) -> bool:
+        """Whether other runs may use the journal at the same time, so that claims have a lease that ends."""
+        ...
+
+    def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Awaitable[Claim]:
         """Claim a row.
 
         Args:
-            key: of the row.
-            order: the KCO order's URL, which may have one session only; None for another payment session.
-            digest: of the payload (SHA-256 of the JSON).
-            again: claim it whatever its past: the caller has decided to send it. Not where it is CREATED, and of rows
-                in doubt not what was ACCEPTED, what has another payload now, and what this run itself claimed (a doubt
-                is sent once per run). The earlier outcome is overwritten by IN_DOUBT until the row is settled.
+            key: the row's key.
+            order: the URL of the KCO order, which may have one session only; None for another payment session.
+            digest: SHA-256 of the payload's JSON.
+            force: claim the row although the journal knows it; the earlier outcome is overwritten. Has no effect on a
+                CREATED row. Of rows in doubt it has no effect if the API accepted the request, if the payload differs, if
+                this run claimed the row itself (a doubt is sent once per run), and in a shared journal: there only
+                `resolve` with SEND_AGAIN frees a doubt.
 
         Returns:
-            Fresh for a row that is new, or that failed without being processed (NOT_SENT, or a 429 or 401, which are not
-            about the row), or that failed with another payload; AlreadyRecorded for every other known row; ClaimedElsewhere.
+            Claimed for a new row, for a row that failed without being processed (NOT_SENT, or a 429 or 401, which are not
+            about the row), and for a row that failed with another payload. ClaimedElsewhere if another live run holds the
+            row. AlreadyRecorded for every other known row.
 
         Raises:
-            InvalidRequestError: the key or the order is no text that UTF-8 can hold: this row cannot be sent.
-            JournalError: the journal cannot keep it: send nothing.
+            InvalidRequestError: this row cannot be sent: UTF-8 cannot represent its key or order, this run is sending
+                another row with its key, or another key has, or may have, a session for its order.
+            JournalError: the journal cannot record the claim. Send nothing.
 
         """
         ...
 
-    def settle(self, key: str, outcome: Outcome) -> Awaitable[None]:
-        """Keep the outcome of a row that this run claimed.
+    def settle(self, key: str, outcome: Outcome) -> Awaitable[ClaimedElsewhere | None]:
+        """Record the outcome of a row that this run claimed.
 
-        A row that was in doubt when it was claimed `again` stays in doubt unless it is CREATED: how the second request
-        ended says nothing about the first.
+        A row that was in doubt when it was claimed with `force` stays in doubt unless it is CREATED: the result of the
+        second request says nothing about the first.
+
+        Returns:
+            None if the outcome is recorded, also after the end of the lease if no other run took the row.
+            ClaimedElsewhere if another run took it. A session of this outcome is then surplus, and the journal records
+            it as such.
 
         Raises:
             DuplicateSessionError: another key has its session id already. The error names both; the row stays in doubt.
-            JournalError: the journal cannot keep it.
+            JournalError: the journal cannot record it.
 
         """
         ...
 
     async def doubts(self) -> Sequence[Outcome]:
-        """Every row that is in doubt, claims without an outcome included."""
+        """Return every row in doubt, claims without an outcome included, except the claims of other live runs."""
         ...
 
     async def aclose(self) -> None:

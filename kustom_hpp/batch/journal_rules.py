@@ -1,199 +1,235 @@
-"""What a journal does, apart from where it keeps it: claim, settle and resolve over a store of rows.
+"""The rules of a journal, whatever stores its rows: what claim, settle and resolve do.
 
-Every step is one read of the past, one decision, at most one write.
+Every operation reads the row, decides once, and writes at most once.
 """
 
-import datetime as dt
+import json
 import time
-from collections.abc import Sequence
 from enum import StrEnum
-from typing import NoReturn, Protocol
+from typing import Final, Protocol
 
 import attrs
 from attrs import frozen
 
 from kustom_hpp._messages import CallInfo, Delivery
-from kustom_hpp.batch.journal import Claim, Claimed, ClaimedElsewhere
-from kustom_hpp.batch.kept import CLAIMED, DOUBTFUL, Kept, clean, judge, outcome_of, settled
+from kustom_hpp.batch.journal import AlreadyRecorded, Claim, Claimed, ClaimedElsewhere
+from kustom_hpp.batch.journal_row import CLAIMED, UNRESOLVED, JournalRow, apply_outcome, outcome_of, replace_surrogates
 from kustom_hpp.batch.outcomes import Outcome, OutcomeState
 from kustom_hpp.errors import DuplicateSessionError, HPPError, InvalidRequestError, JournalError, OutcomeUnknownError
 from kustom_hpp.models import Session
 
-
-class Store(Protocol):
-    """Where rows are kept."""
-
-    def get(self, key: str) -> Kept | None:
-        """The row of a key."""
-        ...
-
-    def holder_of_order(self, payment_session: str, key: str) -> str | None:
-        """Another key than this one whose row has, or may have, a session for a KCO order."""
-        ...
-
-    def holder_of_session(self, session_id: str, key: str) -> str | None:
-        """Another key than this one that has this session."""
-        ...
-
-    def add(self, rows: Sequence[Kept]) -> int:
-        """Keep rows with keys that are new; how many of them, from the first one on, before a key that is known."""
-        ...
-
-    def put(self, row: Kept) -> bool:
-        """Keep a row instead of the one with its key; False, and nothing is kept, where its session is another key's."""
-        ...
+_NOT_ABOUT_THE_ROW: Final = (401, 429)
+"""The API refuses any row with these statuses: with the right key, or later, it may accept the same row."""
 
 
 class Verdict(StrEnum):
-    """What a human found out about a row in doubt."""
+    """What a person found out about a row in doubt."""
 
     CREATED = "created"
-    """It has a session, and here it is."""
+    """It has a session, which is given."""
     FAILED = "failed"
-    """It has none, and shall not be sent again."""
+    """It has no session, and must not be sent again."""
     SEND_AGAIN = "send_again"
-    """It has none, and the next run shall send it."""
+    """It has no session, and the next run sends it once."""
 
 
-@frozen(kw_only=True, slots=True)
-class Record:
-    """A journal's row, to be shown to a human."""
+class RowStore(Protocol):
+    """The rows of one journal, within one transaction."""
 
-    key: str
-    order: str | None
-    """The KCO order's URL; None for another payment session."""
-    outcome: Outcome
-    unsettled: bool
-    """True where it was claimed, and its outcome never came."""
-    changed_at: dt.datetime
-    """When it was last changed (aware, UTC)."""
-    note: str | None
-    """What a human said who resolved it; None where nobody did."""
+    def get(self, key: str) -> JournalRow | None:
+        """Return the row of a key."""
+        ...
+
+    def order_holder(self, payment_session: str, key: str) -> str | None:
+        """Return another key whose row has, or may have, a session for this KCO order."""
+        ...
+
+    def session_holder(self, session_id: str, key: str) -> str | None:
+        """Return another key that has this session."""
+        ...
+
+    def live_holder(self, run: str) -> ClaimedElsewhere | None:
+        """Return who holds the claims of another run, if that run's lease has not ended."""
+        ...
+
+    def insert(self, row: JournalRow) -> None:
+        """Add the row of a new key.
+
+        Raises:
+            JournalError: the store cannot represent the row.
+
+        """
+        ...
+
+    def update(self, row: JournalRow) -> bool:
+        """Replace the row of its key; return False, and change nothing, if another key has its session."""
+        ...
 
 
-def now() -> int:
-    """The time that a row is stamped with: milliseconds since 1970."""
+def wall_clock_ms() -> int:
+    """Return the time that a row is stamped with: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
 @frozen(slots=True)
-class Claiming:
-    """The claim of a row: as `Journal.claim`."""
+class ClaimRow:
+    """The claim of one row; see `Journal.claim`."""
 
     run: str
     key: str
     order: str | None
     digest: bytes
-    again: bool
-    alone: bool
-    """True where no other key may have a session for the same KCO order."""
+    force: bool
+    unique_order: bool
+    """True if a KCO order may have one session only, whatever the keys."""
+    shared: bool = False
+    """True in a shared journal, which never lets a doubt be sent again without `resolve`."""
 
-    def row(self) -> Kept:
-        """The row of a key that is new.
+    def new_row(self) -> JournalRow:
+        """Return the row that this claim writes.
 
         Raises:
-            InvalidRequestError: a text that UTF-8 cannot hold.
+            InvalidRequestError: UTF-8 cannot represent the key or the order.
 
         """
-        key = _text("key", self.key)
-        order = None if self.order is None else _text("payment_session_url", self.order)
-        return Kept(key=key, payment_session=order, digest=self.digest, state=CLAIMED, run=self.run, at=now())
+        order = None if self.order is None else _utf8_text("payment_session_url", self.order)
+        return JournalRow(
+            key=_utf8_text("key", self.key),
+            payment_session=order,
+            digest=self.digest,
+            state=CLAIMED,
+            run=self.run,
+            at=wall_clock_ms(),
+        )
 
-    def __call__(self, store: Store) -> Claim:
-        """Claim it."""
-        new, row = self.row(), store.get(self.key)
-        claim = judge(row, self.digest, self.run, again=self.again)
-        if not isinstance(claim, Claimed):
-            return claim
-        holder = store.holder_of_order(self.order, self.key) if self.order is not None and self.alone else None
-        if holder is not None:
-            return ClaimedElsewhere(f"the row {holder!r}: it has, or may have, a session for the same KCO order")
+    def __call__(self, store: RowStore) -> Claim:
+        """Claim the row."""
+        new, row = self.new_row(), store.get(self.key)
+        if row is not None and (answer := self._decide_known(row, store)) is not None:
+            return answer
+        if self.unique_order and self.order is not None and (holder := store.order_holder(self.order, self.key)):
+            sentence = f"has, or may have, a session already: the row {holder!r} is for the same KCO order"
+            raise InvalidRequestError(problems=(("payment_session_url", sentence),))
         if row is None:
-            if not store.add([new]):
-                raise JournalError(f"the row {self.key!r} cannot be kept: its columns are not what they must be")
+            store.insert(new)
         else:
-            store.put(attrs.evolve(new, doubted=int(row.state in DOUBTFUL)))
-        return claim
+            store.update(attrs.evolve(new, had_unknown_attempt=int(row.state in UNRESOLVED)))
+        return Claimed()
+
+    def _decide_known(self, row: JournalRow, store: RowStore) -> Claim | None:
+        if row.state == CLAIMED and row.run == self.run:
+            raise InvalidRequestError(problems=(("key", "is repeated: this run is sending another row with it"),))
+        if row.state == CLAIMED and (holder := store.live_holder(row.run)) is not None:
+            return holder
+        if can_be_sent(row, self):
+            return None
+        return AlreadyRecorded(outcome_of(row), row.digest != self.digest)
 
 
-def _text(name: str, text: str) -> str:
-    # A plain str also of a subclass, which may be written another way than it is read: then the checksum would be wrong.
-    try:
-        return text.encode().decode()
-    except UnicodeEncodeError:
-        problem = (name, "has a lone surrogate: no UTF-8 text can hold it")
-    raise InvalidRequestError(problems=(problem,))
+def can_be_sent(row: JournalRow, claim: ClaimRow) -> bool:
+    """Return whether a claim gets a row that the journal knows and no live run holds: the resume table."""
+    changed = row.digest != claim.digest
+    if row.state == OutcomeState.CREATED:
+        return False
+    if row.state == OutcomeState.FAILED:
+        status = json.loads(row.error).get("status") if row.error else None
+        return changed or claim.force or not _is_refusal(row.delivery, status)
+    # In doubt: sent at most once per run, and never with another payload (which of the two would the session be for?).
+    resendable = row.delivery != Delivery.ACCEPTED and row.run != claim.run and not changed
+    return claim.force and resendable and not claim.shared
 
 
 @frozen(slots=True)
-class Settling:
-    """The settling of a row: as `Journal.settle`."""
+class SettleRow:
+    """The settlement of one row; see `Journal.settle`."""
 
     run: str
     key: str
     outcome: Outcome
+    shared: bool = False
 
-    def __call__(self, store: Store) -> None:
-        """Keep its outcome."""
+    def __call__(self, store: RowStore) -> ClaimedElsewhere | None:
+        """Record the outcome.
+
+        In a shared journal the lease may have ended before. Another run may have taken the row then, or a person may have
+        resolved it.
+        """
         row = store.get(self.key)
-        if row is None or row.run != self.run:
-            raise JournalError(f"the row {self.key!r} cannot be settled: it was not claimed by this run")
-        new = settled(row, self.outcome, now())
+        if row is None or (row.run != self.run and not self.shared):
+            raise JournalError(f"the row {self.key!r} cannot be settled: this run has not claimed it")
+        if row.run != self.run:
+            return store.live_holder(row.run) or ClaimedElsewhere(f"the run {row.run}")
+        new = apply_outcome(row, self.outcome, wall_clock_ms())
+        created = new.state == OutcomeState.CREATED
+        if self.shared and row.note is not None and not (created and row.state != OutcomeState.CREATED):
+            return ClaimedElsewhere("the person who resolved it") if created else None  # the verdict stays
         if row.state == OutcomeState.CREATED:
-            if new.state == OutcomeState.CREATED and new.session_id == row.session_id:
-                return
+            if created and new.session_id == row.session_id:
+                return None
             raise JournalError(f"the row {self.key!r} cannot be settled: it has a session already")
-        if not store.put(new):
-            _mixed_up(store, new)
+        if store.update(new):
+            return None
+        # Another row has the session: this one is in doubt, and stays so.
+        error = DuplicateSessionError(_duplicate_text(store, new))
+        doubt = OutcomeUnknownError(str(error), delivery=Delivery.ACCEPTED, attempts=new.attempts)
+        outcome = Outcome(key=self.key, state=OutcomeState.IN_DOUBT, error=doubt, attempts=new.attempts)
+        store.update(apply_outcome(row, outcome, new.at))
+        raise error
 
 
-def resolve(store: Store, run: str, key: str, verdict: Verdict, *, session: Session | None, note: str) -> Outcome:
-    """End a doubt: as `SqliteJournal.resolve`."""
+def resolve_row(
+    store: RowStore, run: str, key: str, verdict: Verdict, *, session: Session | None, note: str
+) -> Outcome:
+    """End a doubt; see `SqliteJournal.resolve`."""
     row = store.get(key)
     if row is None:
         raise JournalError(f"the journal has no row {key!r}")
-    if row.state not in DOUBTFUL:
+    if row.state not in UNRESOLVED:
         raise JournalError(f"the row {key!r} is not in doubt, it is {row.state}")
     if row.state == CLAIMED and row.run == run:
-        raise JournalError(f"the row {key!r} cannot be resolved: this run is at it")
+        raise JournalError(f"the row {key!r} cannot be resolved: this run is sending it")
+    if row.state == CLAIMED and (holder := store.live_holder(row.run)) is not None:
+        raise JournalError(f"the row {key!r} cannot be resolved: {holder.holder} is sending it. {_wait_for(holder)}")
     if (session is not None) is not (verdict is Verdict.CREATED):
-        raise JournalError("a session is given for a row that was created, and for no other")
-    note = clean(f"{verdict} (by hand){': ' + note if note else ''}")
-    bare = attrs.evolve(row, doubted=0, note=note)
+        raise JournalError("a session is required for the verdict CREATED, and for no other")
+    note = replace_surrogates(f"{verdict} (by hand){': ' + note if note else ''}")
     if session is not None:
         outcome = Outcome(key=key, state=OutcomeState.CREATED, session=attrs.evolve(session, info=CallInfo()))
     else:
         delivery = Delivery.REJECTED if verdict is Verdict.FAILED else Delivery.NOT_SENT
         outcome = Outcome(key=key, state=OutcomeState.FAILED, error=HPPError(f"resolved as {note}", delivery=delivery))
-    new = settled(bare, outcome, now())
-    if not store.put(new):
-        raise DuplicateSessionError(_mix_up(store, new))  # the doubt stays as it was
+    new = apply_outcome(attrs.evolve(row, had_unknown_attempt=0, note=note), outcome, wall_clock_ms())
+    if not store.update(new):
+        raise DuplicateSessionError(_duplicate_text(store, new))  # the row is unchanged
     return outcome_of(new)
 
 
-def _mixed_up(store: Store, new: Kept) -> NoReturn:
-    """A settled row's session belongs to another one: it is in doubt, and stays so."""
-    told = _mix_up(store, new)
-    doubt = OutcomeUnknownError(told, delivery=Delivery.ACCEPTED, attempts=new.attempts)
-    bare = attrs.evolve(new, session_id=None, session=None, info=None)
-    store.put(
-        settled(bare, Outcome(key=new.key, state=OutcomeState.IN_DOUBT, error=doubt, attempts=new.attempts), new.at)
-    )
-    raise DuplicateSessionError(told)
+def _wait_for(holder: ClaimedElsewhere) -> str:
+    until = f", at {holder.until:%H:%M:%S} UTC" if holder.until else ""
+    return f"Wait until it ends, or until its lease does{until}"
 
 
-def _mix_up(store: Store, new: Kept) -> str:
-    holder = store.holder_of_session(new.session_id or "", new.key)
+def _duplicate_text(store: RowStore, new: JournalRow) -> str:
+    holder = store.session_holder(new.session_id or "", new.key)
     return f"the API gave the session {new.session_id!r} to {new.key!r}, but it belongs to {holder!r}"
 
 
-def record(row: Kept) -> Record:
-    """A row as a human wants to see it."""
-    return Record(
-        key=row.key,
-        order=row.payment_session,
-        outcome=outcome_of(row),
-        unsettled=row.state == CLAIMED,
-        changed_at=dt.datetime.fromtimestamp(row.at / 1000, dt.UTC),
-        note=row.note,
-    )
+def is_refusal(error: HPPError | None) -> bool:
+    """Return whether the API refused the row itself: such a FAILED row is sent again only with `retry_failed`.
+
+    Every other FAILED row was not sent, or refused for now: the next run sends it.
+    """
+    return error is not None and _is_refusal(error.delivery, getattr(error, "status", None))
+
+
+def _is_refusal(delivery: str | None, status: int | None) -> bool:
+    return delivery not in (None, Delivery.NOT_SENT) and status not in _NOT_ABOUT_THE_ROW
+
+
+def _utf8_text(name: str, text: str) -> str:
+    # A plain str, also from a subclass: that might be stored as another text than it is read, with a wrong checksum.
+    try:
+        return text.encode().decode()
+    except UnicodeEncodeError:
+        problem = (name, "has a lone surrogate: UTF-8 cannot represent it")
+    raise InvalidRequestError(problems=(problem,))

@@ -1,55 +1,57 @@
-"""A journal that forgets: for tests, and for batches that are small enough to be done once."""
+"""A journal in memory: for tests, and for batches that are small enough for one run."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
-from kustom_hpp.batch import journal_rules as ledger
-from kustom_hpp.batch.journal import Claim
-from kustom_hpp.batch.journal_rules import Record, Verdict
-from kustom_hpp.batch.kept import DOUBTFUL, Kept, outcome_of
+from kustom_hpp.batch.journal import Claim, ClaimedElsewhere
+from kustom_hpp.batch.journal_row import UNRESOLVED, JournalEntry, JournalRow, entry_of, outcome_of
+from kustom_hpp.batch.journal_rules import ClaimRow, SettleRow, Verdict, resolve_row
 from kustom_hpp.batch.outcomes import Outcome, OutcomeState
 from kustom_hpp.errors import JournalError
 from kustom_hpp.models import Session
 
 
 class MemoryJournal:
-    """A batch's memory that ends with the process: no key is sent twice in a run, but a run that was killed is lost."""
+    """A journal that ends with the process: no key is sent twice in a run, but a crash loses everything."""
+
+    shared = False
+    """One run at a time uses the journal."""
 
     def __init__(self, earlier: "MemoryJournal | None" = None, *, allow_same_order: bool = False) -> None:
-        """Make a journal.
+        """Create a journal.
 
         Args:
-            earlier: a journal whose memory this one takes over, as a new run would: its claims without an outcome are in
-                doubt.
-            allow_same_order: True where several keys may have a session for the same KCO order.
+            earlier: a journal whose rows this one takes over, as the next run would. Its claims without an outcome are
+                in doubt, and it can be written to no more.
+            allow_same_order: True if several keys may have a session for the same KCO order.
 
         """
-        self._store: _Rows = _Rows() if earlier is None else earlier._store  # noqa: SLF001 - of our own class
-        self._run = secrets.token_hex(8)
+        self._store: MemoryStore = MemoryStore() if earlier is None else earlier._store  # noqa: SLF001 - of this class
+        self._run = self._store.owner = secrets.token_hex(8)
         self._allow_same_order = allow_same_order
         self._closed = False
 
-    async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
-        """Claim a row: see `Journal.claim`."""
-        return ledger.Claiming(self._run, key, order, digest, again, not self._allow_same_order)(self._rows())
+    async def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Claim:
+        """Claim a row; see `Journal.claim`."""
+        return ClaimRow(self._run, key, order, digest, force, not self._allow_same_order)(self._own_store())
 
-    async def settle(self, key: str, outcome: Outcome) -> None:
-        """Keep the outcome of a row: see `Journal.settle`."""
-        ledger.Settling(self._run, key, outcome)(self._rows())
+    async def settle(self, key: str, outcome: Outcome) -> ClaimedElsewhere | None:
+        """Record the outcome of a row; see `Journal.settle`."""
+        return SettleRow(self._run, key, outcome)(self._own_store())
 
     async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
-        """End a doubt: see `SqliteJournal.resolve`."""
-        return ledger.resolve(self._rows(), self._run, key, verdict, session=session, note=note)
+        """End a doubt; see `SqliteJournal.resolve`."""
+        return resolve_row(self._own_store(), self._run, key, verdict, session=session, note=note)
 
     async def doubts(self) -> Sequence[Outcome]:
-        """Every row that is in doubt, claims without an outcome included."""
-        return [outcome_of(row) for row in self._rows().by_key.values() if row.state in DOUBTFUL]
+        """Return every row in doubt, claims without an outcome included."""
+        return [outcome_of(row) for row in self._open_store().by_key.values() if row.state in UNRESOLVED]
 
-    async def rows(self) -> AsyncIterator[Record]:
-        """Every row, in the order of their first claims."""
-        for row in list(self._rows().by_key.values()):
-            yield ledger.record(row)
+    async def rows(self) -> AsyncIterator[JournalEntry]:
+        """Iterate over all rows, in the order of their first claims."""
+        for row in list(self._open_store().by_key.values()):
+            yield entry_of(row)
 
     async def aclose(self) -> None:
         """Close. Idempotent."""
@@ -61,45 +63,58 @@ class MemoryJournal:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _rows(self) -> "_Rows":
+    def _open_store(self) -> "MemoryStore":
         if self._closed:
-            raise JournalError("the journal was closed")
+            raise JournalError("the journal is closed")
         return self._store
 
+    def _own_store(self) -> "MemoryStore":
+        store = self._open_store()
+        if store.owner != self._run:
+            raise JournalError("another MemoryJournal has taken over the rows of this one. Use that one")
+        return store
 
-class _Rows:
-    """A store in two dictionaries and a half: orders may have several keys."""
+
+class MemoryStore:
+    """A `RowStore` in three dictionaries."""
 
     def __init__(self) -> None:
-        self.by_key: dict[str, Kept] = {}
+        self.by_key: dict[str, JournalRow] = {}
+        self.owner = ""
+        """The run that may write."""
         self._by_session: dict[str, str] = {}
         self._by_order: dict[str, set[str]] = {}
 
-    def get(self, key: str) -> Kept | None:
+    def get(self, key: str) -> JournalRow | None:
+        """Return the row of a key."""
         return self.by_key.get(key)
 
-    def holder_of_order(self, payment_session: str, key: str) -> str | None:
-        keys = self._by_order.get(payment_session, set()) - {key}
-        holders = (key for key in keys if self.by_key[key].payment_session == payment_session)
-        return next((key for key in holders if self.by_key[key].state != OutcomeState.FAILED), None)
+    def order_holder(self, payment_session: str, key: str) -> str | None:
+        """Return another key whose row has, or may have, a session for this KCO order."""
+        others = [self.by_key[other] for other in self._by_order.get(payment_session, ()) if other != key]
+        holders = (row for row in others if row.payment_session == payment_session)
+        return next((row.key for row in holders if row.state != OutcomeState.FAILED), None)
 
-    def holder_of_session(self, session_id: str, key: str) -> str | None:
+    def session_holder(self, session_id: str, key: str) -> str | None:
+        """Return another key that has this session."""
         holder = self._by_session.get(session_id)
         return holder if holder != key else None
 
-    def add(self, rows: Sequence[Kept]) -> int:
-        for kept, row in enumerate(rows):
-            if row.key in self.by_key:
-                return kept
-            self.put(row)
-        return len(rows)
+    def live_holder(self, run: str) -> ClaimedElsewhere | None:  # noqa: ARG002
+        """Return None: one run at a time has the rows."""
+        return None
 
-    def put(self, row: Kept) -> bool:
-        if row.session_id is not None and self.holder_of_session(row.session_id, row.key) is not None:
-            return False
-        self.by_key[row.key] = row
+    def insert(self, row: JournalRow) -> None:
+        """Add the row of a new key."""
+        self.update(row)
+
+    def update(self, row: JournalRow) -> bool:
+        """Replace the row of its key; return False, and change nothing, if another key has its session."""
         if row.session_id is not None:
+            if self.session_holder(row.session_id, row.key) is not None:
+                return False
             self._by_session[row.session_id] = row.key
+        self.by_key[row.key] = row
         if row.payment_session is not None:
             self._by_order.setdefault(row.payment_session, set()).add(row.key)
         return True

@@ -1,4 +1,4 @@
-"""Where outcomes wait to be taken."""
+"""The queue between the workers of a run and the caller, who takes the outcomes."""
 
 import asyncio
 from collections import deque
@@ -10,64 +10,64 @@ ORDERED_WINDOW = 8
 """Outcomes that may wait in ordered mode, for each worker."""
 
 
-class Outlet:
-    """Outcomes between the workers and the one who takes them. It refuses none; `full` says that no more rows are due.
+class OutcomeQueue:
+    """Outcomes that wait to be taken. It accepts all of them; `full` says that no new row should be started.
 
     Args:
-        workers: how many there are.
-        ordered: whether outcomes come out in the order of their numbers, which count from 1.
-        on_room: called when there is room for more rows again.
+        workers: the number of workers.
+        ordered: whether outcomes come out in the order of their numbers, which start at 1.
+        on_space: called when the queue is no longer full.
 
     """
 
-    def __init__(self, workers: int, *, ordered: bool, on_room: Callable[[], None]) -> None:
-        self._on_room = on_room
-        self._room = workers * (ORDERED_WINDOW if ordered else 1)
+    def __init__(self, workers: int, *, ordered: bool, on_space: Callable[[], None]) -> None:
+        self._on_space = on_space
+        self._capacity = workers * (ORDERED_WINDOW if ordered else 1)
         self._ready: deque[Outcome] = deque()
-        self._early: dict[int, Outcome] | None = {} if ordered else None
-        """In ordered mode: outcomes whose turn has not come."""
+        self._out_of_order: dict[int, Outcome] | None = {} if ordered else None
+        """In ordered mode: outcomes that wait for an earlier number."""
         self._next = 1
         self._waiting = 0
         self._taker: asyncio.Future[None] | None = None
 
     @property
     def full(self) -> bool:
-        """Whether so many wait that no new row shall be begun."""
-        return self._waiting >= self._room
+        """Whether so many outcomes wait that no new row should be started."""
+        return self._waiting >= self._capacity
 
     def put(self, number: int, outcome: Outcome) -> None:
-        """Let an outcome wait."""
+        """Add an outcome."""
         self._waiting += 1
-        early = self._early
-        if early is None:
+        waiting = self._out_of_order
+        if waiting is None:
             self._ready.append(outcome)
         else:
-            early[number] = outcome
-            while (following := early.pop(self._next, None)) is not None:
+            waiting[number] = outcome
+            while (following := waiting.pop(self._next, None)) is not None:
                 self._ready.append(following)
                 self._next += 1
         if self._ready:
-            self.wake()
+            self.notify()
 
     def flush(self) -> None:
-        """No more numbers will come: let go those that waited for one."""
-        if self._early:
-            self._ready.extend(self._early[number] for number in sorted(self._early))
-            self._early.clear()
+        """Release the outcomes that wait for a number which will not come."""
+        if self._out_of_order:
+            self._ready.extend(self._out_of_order[number] for number in sorted(self._out_of_order))
+            self._out_of_order.clear()
 
-    def take(self) -> Outcome | None:
-        """The next outcome; None where none is ready."""
+    def get_nowait(self) -> Outcome | None:
+        """Return the next outcome; None if none is ready."""
         if not self._ready:
             return None
-        if self._waiting == self._room:
-            self._on_room()
+        if self._waiting == self._capacity:
+            self._on_space()
         self._waiting -= 1
         return self._ready.popleft()
 
     async def wait(self) -> None:
-        """Wait until one is ready, or until somebody wakes the taker."""
+        """Wait until an outcome is ready, or for `notify`."""
         if self._taker is not None:
-            msg = "a run is iterated by one task at a time"
+            msg = "one task at a time can iterate over a run"
             raise RuntimeError(msg)
         self._taker = asyncio.get_running_loop().create_future()
         try:
@@ -75,7 +75,7 @@ class Outlet:
         finally:
             self._taker = None
 
-    def wake(self) -> None:
-        """Let the taker look again."""
+    def notify(self) -> None:
+        """Wake the task that waits for an outcome."""
         if self._taker is not None and not self._taker.done():
             self._taker.set_result(None)

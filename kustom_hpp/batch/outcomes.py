@@ -1,4 +1,4 @@
-"""What goes into a batch and what comes out of it: frozen values."""
+"""The input and the output of a batch: frozen values."""
 
 from enum import StrEnum
 
@@ -12,18 +12,20 @@ class OutcomeState(StrEnum):
     """How a row ended."""
 
     CREATED = "created"
-    """It has exactly one session."""
+    """The row has exactly one session."""
     FAILED = "failed"
-    """It has none."""
+    """The row has no session."""
     IN_DOUBT = "in_doubt"
-    """It may have one: never sent again by itself."""
+    """The row may have a session. It is never sent again automatically."""
+    CLAIMED_ELSEWHERE = "claimed_elsewhere"
+    """Another live run has the row, and reports how it ends. This run sent nothing for it, or sent it too late."""
 
 
 @frozen(kw_only=False, slots=True)
 class BatchItem:
-    """A row: a key that is unique in the batch, and its request.
+    """One row of the input: a key that is unique in the batch, and a request.
 
-    Without a key of your own, give the request alone: its key is then its `payment_session_url`.
+    Pass a request without a key to use its `payment_session_url` as the key.
     """
 
     key: str
@@ -37,29 +39,31 @@ class Outcome:
     key: str
     state: OutcomeState
     session: Session | None = None
-    """The session of a CREATED row; None for the others."""
+    """The session of a CREATED row. Of a row that is CLAIMED_ELSEWHERE, a surplus session: disable it. Else None."""
     error: HPPError | None = None
-    """Why a row is FAILED or IN_DOUBT; None for CREATED. Also set where an earlier run created the session for another
-    payload (a conflict): then `session` is that earlier one and the error says so."""
+    """Why the row is not CREATED. Also set if an earlier run created the session for another payload (a conflict): then
+    `session` is the earlier one and the error says so."""
     attempts: int = 0
-    """Requests made for the row in this run."""
+    """Requests that this run made for the row."""
     earlier_run: bool = False
-    """True where it is told from the journal, and nothing was sent in this run."""
+    """True if the outcome comes from the journal and this run sent nothing."""
     recorded: bool = True
-    """False where the journal could not keep it: write it down yourself, the run stops."""
+    """False if the journal could not record the outcome. Record it yourself; the run stops."""
 
 
 @frozen(kw_only=True, slots=True)
 class Counts:
-    """How far a run has come."""
+    """The progress of a run."""
 
     pulled: int
-    """Items taken from the input."""
+    """Rows taken from the input."""
     created: int
     failed: int
     in_doubt: int
-    """Rows that have ended so, by now or in an earlier run; whether their outcomes were taken yet or not."""
+    """Rows with this state, from this run or an earlier one, whether their outcomes have been taken or not."""
+    elsewhere: int = 0
+    """Rows that another live run has (CLAIMED_ELSEWHERE)."""
     earlier: int
-    """How many of those were told from the journal, with nothing sent in this run."""
+    """Rows of the counts above whose outcome comes from the journal."""
     in_flight: int
-    """Rows that are being sent now, the journal's part included."""
+    """Rows that are being sent or recorded now."""

@@ -1,22 +1,22 @@
-"""What becomes of one row: claimed, sent, settled; or told from the journal; or sent back to the line.
+"""What happens to one row: claimed, sent and settled; or replayed from the journal; or returned to the queue.
 
 The rule of the journal: an intent is durable before its request leaves, an outcome is durable before it is handed out.
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import attrs
 
 from kustom_hpp._messages import Delivery
-from kustom_hpp.batch.circuit_breaker import Stops, for_every_row, not_processed, stop_for_every_row
+from kustom_hpp.batch.circuit_breaker import CircuitBreaker, fatal_stop, is_fatal, is_not_processed
 from kustom_hpp.batch.journal import AlreadyRecorded, Claim, Claimed, ClaimedElsewhere, Journal
 from kustom_hpp.batch.outcomes import Outcome, OutcomeState
-from kustom_hpp.batch.rows import Recent, Row, digest_of, order_of
-from kustom_hpp.batch.stop_signal import Switch
+from kustom_hpp.batch.rows import RecentKeys, Row, digest_of, order_of
+from kustom_hpp.batch.stop_signal import StopSignal
 from kustom_hpp.errors import (
     AuthenticationError,
     BatchStoppedError,
@@ -24,278 +24,272 @@ from kustom_hpp.errors import (
     HPPError,
     InvalidRequestError,
     JournalError,
+    LeaseLostError,
     LostResponseError,
     OutcomeUnknownError,
 )
-from kustom_hpp.models import CreateSessionRequest, Session
+from kustom_hpp.models import Session
 
-Create = Callable[[CreateSessionRequest], Awaitable[Session]]
-"""What makes one session: `HPPClient.create_session`, or anything around it."""
+Create = Callable[..., Awaitable[Session]]
+"""Creates one session: `HPPClient.create_session`, or a function with its arguments."""
 
 
 @attrs.frozen(kw_only=True)
-class Rules:
+class ResumePolicy:
     """Which rows of earlier runs are sent again."""
 
     resend: bool
-    """Those in doubt."""
+    """Rows in doubt."""
     retry_failed: bool
-    """Those that the API refused."""
+    """Rows that the API refused."""
 
 
-class Rows:
-    """What workers do with a row. Counts what came of all."""
+class RowProcessor:
+    """What the workers do with a row; counts the outcomes."""
 
-    def __init__(self, create: Create, journal: Journal | None, rules: Rules, stops: Stops, switch: Switch) -> None:
+    def __init__(
+        self, create: Create, journal: Journal | None, policy: ResumePolicy, breaker: CircuitBreaker, signal: StopSignal
+    ) -> None:
         self._create = create
         self._journal = journal
-        self._rules = rules
-        self._stops = stops
-        self._switch = switch
-        self._ids = Recent()
-        self._broken = False
-        self.ahead: Callable[[], Row | None] = lambda: None
-        """Pulls a row that may be claimed before its turn, and puts it into the line; None where there is none."""
-        self.flying: set[asyncio.Task[None]] = set()
+        self._policy = policy
+        self._breaker = breaker
+        self._signal = signal
+        self._session_ids = RecentKeys()
+        self._journal_failed = False
+        self.sending: set[asyncio.Task[None]] = set()
         """The workers whose rows are with `create`."""
         self.ended = dict.fromkeys(OutcomeState, 0)
         self.earlier = 0
 
     async def run(self, row: Row, worker: "asyncio.Task[None]") -> Outcome | None:
-        """The row's outcome; None where it goes back to the line."""
+        """Return the row's outcome; None if the row returns to the queue."""
         if row.problem is not None:
             return self._invalid(row, row.problem)
-        if self._journal is not None and not row.claimed:
-            told = await self._claim(row)
-            if told is not None or not row.claimed:
-                return told
-        # Since the row got its leave, the journal took its time.
-        if self._switch.stopped or row.wave != self._stops.wave:
+        if self._journal is not None:
+            if row.claim is not None and row.claim.may_send is not None and not row.claim.may_send():
+                await self._release(row)
+            if row.claim is None:
+                outcome = await self._claim(row)
+                if outcome is not None or row.claim is None:
+                    return outcome
+        # The run may have stopped while the journal was writing.
+        if self._signal.stopped or row.generation != self._breaker.generation:
             return None
-        row.flies = True
-        self.flying.add(worker)
-        session: Any = None
-        failure: Exception | None = None
-        try:
-            session = await self._create(row.request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the row and the run hear of it
-            failure = error
-        finally:
-            self.flying.discard(worker)
-        row.flies = False
-        if failure is None and not isinstance(session, Session):
-            failure = TypeError(f"create must return a Session, got a {type(session).__name__}")
-        # Out of the except block, so that nothing of the failure clings to what is raised later.
-        if failure is None:
-            return await self._success(row, session)
-        if isinstance(failure, HPPError):
-            failure.__traceback__ = None  # an outcome is a fact: it holds no frames, and no request in them
-        return await self._failure(row, failure)
+        result = await self._send(row, worker)
+        # Outside of an except block, so that later errors hold nothing of this one.
+        if isinstance(result, Session):
+            return await self._success(row, result)
+        if isinstance(result, HPPError):
+            result.__traceback__ = None  # an outcome holds no frames, and no request in them
+        return await self._failure(row, result)
 
-    def cut_off(self, row: Row) -> Outcome | None:
-        """The outcome of a row whose worker was cancelled; None where nothing was sent for it."""
-        if row.answered is not None:
-            return self._count(attrs.evolve(row.answered, recorded=False))
-        if not row.flies:
+    async def _send(self, row: Row, worker: "asyncio.Task[None]") -> Session | Exception:
+        options = {} if row.claim is None or row.claim.may_send is None else {"may_send": row.claim.may_send}
+        row.in_flight = True
+        self.sending.add(worker)
+        try:
+            session: Any = await self._create(row.request, **options)
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes an outcome, or stops the run
+            session = error
+        finally:
+            self.sending.discard(worker)
+        row.in_flight = False  # after a cancellation it stays True: the request may have been processed
+        if isinstance(session, (Session, Exception)):
+            return session
+        return TypeError(f"create must return a Session, got a {type(session).__name__}")
+
+    def outcome_of_cancelled(self, row: Row) -> Outcome | None:
+        """Return the outcome of a row whose worker was cancelled; None if nothing was sent for it."""
+        if row.unsettled is not None:
+            return self._count(attrs.evolve(row.unsettled, recorded=False))
+        if not row.in_flight:
             return None
-        # The journal has its claim: that is "in doubt" already.
-        lost = LostResponseError("the run was ended while the request was under way: the session may exist", attempts=1)
+        # The journal has its claim, and a claim without an outcome is in doubt.
+        lost = LostResponseError("the run ended while the request was in flight: the session may exist", attempts=1)
         return self._ended(row, OutcomeState.IN_DOUBT, lost)
 
-    async def give_back(self, line: deque[Row], put: Callable[[int, Outcome], None]) -> None:
-        """Free the rows in a line that will not be sent; `put` gets what the journal cannot be told."""
+    async def release_claims(self, queue: deque[Row], put: Callable[[int, Outcome], None]) -> None:
+        """Release the claims of rows that will not be sent; `put` gets the outcomes that the journal cannot record."""
         try:
-            while line:
-                if (outcome := await self._give_back(line[0])) is not None:
-                    put(line[0].number, outcome)
-                line.popleft()
+            while queue:
+                row = queue[0]
+                if row.pending_claim is not None:
+                    claim = await self._call_claim(row, partial(asyncio.ensure_future, row.pending_claim))
+                    row.claim = claim if isinstance(claim, Claimed) else None
+                if row.claim is not None and not (settled := await self._settle(row, self._unsent(row))).recorded:
+                    put(row.number, self._count(settled))
+                queue.popleft()
         finally:
-            for row in line:  # cancelled: the journal did not answer in time
-                if (outcome := self._abandon(row)) is not None:
-                    put(row.number, outcome)
-            line.clear()
+            for row in queue:  # cancelled: the journal did not respond in time
+                if row.pending_claim is not None:
+                    row.pending_claim.cancel()
+                if row.claim is not None:
+                    put(row.number, self._count(attrs.evolve(self._unsent(row), recorded=False)))
+            queue.clear()
 
-    async def _give_back(self, row: Row) -> Outcome | None:
-        """Let the journal know that a row which it holds was not processed; its outcome where the journal cannot."""
-        if row.asked is not None:
-            row.claimed = isinstance(await self._ask(row), Claimed)
-        if not row.claimed:
-            return None
-        settled = await self._settle(row, self._not_sent(row))
-        return None if settled.recorded else self._count(settled)
-
-    def _abandon(self, row: Row) -> Outcome | None:
-        """The outcome of a row that was not given back in time; None where the journal has not said that it holds it."""
-        if row.asked is not None and isinstance(row.asked, asyncio.Future):
-            row.asked.cancel()  # nobody will take what it ends with
-        if not row.claimed:
-            return None
-        return self._count(attrs.evolve(self._not_sent(row), recorded=False))
+    async def _release(self, row: Row) -> None:
+        """Release a claim whose lease is lost. The row must be claimed again before it is sent."""
+        try:
+            settled = await self._settle(row, self._unsent(row))
+        except asyncio.CancelledError:
+            row.unsettled = None  # nothing was sent: the row returns to the queue
+            raise
+        if settled.recorded:
+            row.claim = None
 
     @staticmethod
-    def _not_sent(row: Row) -> Outcome:
+    def _unsent(row: Row) -> Outcome:
+        """Return what the journal is to record about a claimed row that was not sent."""
         error: HPPError = BatchStoppedError("the batch stopped before this row was sent", delivery=Delivery.NOT_SENT)
-        if row.sent is not None and not_processed(row.sent):
-            error = row.sent
+        if row.last_error is not None and is_not_processed(row.last_error):
+            error = row.last_error
         outcome = Outcome(key=row.key, state=OutcomeState.FAILED, error=error, attempts=row.attempts)
-        if row.doubt is not None:
-            outcome = attrs.evolve(row.doubt, attempts=row.attempts)
+        if row.earlier_doubt is not None:
+            outcome = attrs.evolve(row.earlier_doubt, attempts=row.attempts)
         return outcome
 
-    # The journal's part.
+    # The journal
 
     async def _claim(self, row: Row) -> Outcome | None:
-        """Claim a row: its outcome where it is not to be sent."""
+        """Claim a row; return its outcome if it is not to be sent."""
+        assert self._journal is not None  # noqa: S101 - for the type checker
         try:
-            digest = digest_of(row.request)
+            digest, order = digest_of(row.request), order_of(row.request)
         except InvalidRequestError as error:
             return self._invalid(row, error)
-        told = await self._ask(row, digest, again=False)
-        if isinstance(told, AlreadyRecorded) and self._goes_again(told):
-            if told.outcome.state is OutcomeState.IN_DOUBT:
-                row.doubt = told.outcome
-            told = await self._ask(row, digest, again=True)
-        if isinstance(told, AlreadyRecorded):
-            return self._earlier(row, told)
-        if isinstance(told, ClaimedElsewhere):
-            return self._invalid(row, InvalidRequestError(f"nothing was sent for this row: {told.holder}"))
-        if isinstance(told, InvalidRequestError):
-            return self._invalid(row, told)
-        row.claimed = told is not None
-        return None
+        call = partial(self._journal.claim, row.key, order, digest)
+        claim = await self._call_claim(row, call)
+        if isinstance(claim, AlreadyRecorded) and self._should_resend(claim):
+            if claim.outcome.state is OutcomeState.IN_DOUBT:
+                row.earlier_doubt = claim.outcome
+            claim = await self._call_claim(row, partial(call, force=True))
+        if isinstance(claim, Claimed):
+            row.claim = claim
+            return None
+        row.earlier_doubt = None
+        if isinstance(claim, AlreadyRecorded):
+            return self._replay_outcome(claim)
+        if isinstance(claim, ClaimedElsewhere):
+            held = HPPError(f"{claim.holder} has claimed the row: this run sent nothing", delivery=Delivery.NOT_SENT)
+            return self._ended(row, OutcomeState.CLAIMED_ELSEWHERE, held)
+        return None if claim is None else self._invalid(row, claim)
 
-    async def _ask(self, row: Row, digest: bytes = b"", *, again: bool = False) -> Claim | InvalidRequestError | None:
-        """What the journal says, or why it cannot hold the row; None where it is broken, and then the run stops."""
-        assert self._journal is not None  # noqa: S101 - for the type checker
-        told: Claim | InvalidRequestError | None = None
+    async def _call_claim(self, row: Row, call: Callable[[], Awaitable[Claim]]) -> Claim | InvalidRequestError | None:
+        """Return the journal's response; None if the journal has failed, and then the run stops."""
+        claim: Claim | InvalidRequestError | None
         try:
-            begun, row.asked = row.asked, None
-            asked = begun or self._journal.claim(row.key, order_of(row.request), digest, again=again)
-            if isinstance(asked, asyncio.Future) and not asked.done():
-                # The worker may be cancelled, and what the journal says then decides whether the row is given back.
-                row.asked, asked = asked, asyncio.shield(asked)
-            told = await asked
+            # Shielded: if the worker is cancelled, the response still decides whether the claim must be released.
+            row.pending_claim = asyncio.ensure_future(call())
+            claim = await asyncio.shield(row.pending_claim)
         except InvalidRequestError as error:
-            told = error
-        except JournalError as error:
-            self._break(error)
-        except Exception as error:  # noqa: BLE001 - a journal of somebody else's
-            self._break(_journal_error(error))
-        row.asked = None
-        return told
+            claim = error
+        except Exception as error:  # noqa: BLE001 - of any journal
+            self._stop_journal(error)
+            claim = None
+        row.pending_claim = None
+        return claim
 
-    def _claim_ahead(self, journal: Journal) -> None:
-        """While a row is settled, claim another: one hand-over and one sync for both. Its claim comes after the settling.
-
-        So there are never more claims without an outcome than there are workers, whenever the process dies.
-        """
-        row = self.ahead()
-        if row is None or row.problem is not None:
-            return
-        with contextlib.suppress(Exception):  # told when its turn comes
-            row.asked = journal.claim(row.key, order_of(row.request), digest_of(row.request))
-
-    def _goes_again(self, told: AlreadyRecorded) -> bool:
-        outcome, error = told.outcome, told.outcome.error
+    def _should_resend(self, claim: AlreadyRecorded) -> bool:
+        outcome, error = claim.outcome, claim.outcome.error
         if outcome.state is OutcomeState.FAILED:
-            return self._rules.retry_failed
-        # Not what was accepted, not a mix-up, and not what is another payload now.
+            return self._policy.retry_failed
+        # Not an accepted request, not a duplicate session, and not a changed payload.
         unknown = error is not None and error.delivery is Delivery.UNKNOWN
-        return outcome.state is OutcomeState.IN_DOUBT and self._rules.resend and unknown and not told.changed
+        return outcome.state is OutcomeState.IN_DOUBT and self._policy.resend and unknown and not claim.changed
 
-    def _earlier(self, row: Row, told: AlreadyRecorded) -> Outcome:
-        outcome = attrs.evolve(told.outcome, attempts=0, earlier_run=True)
-        if told.changed and outcome.state is OutcomeState.CREATED:
+    def _replay_outcome(self, claim: AlreadyRecorded) -> Outcome:
+        outcome = attrs.evolve(claim.outcome, attempts=0, earlier_run=True)
+        if claim.changed and outcome.state is OutcomeState.CREATED:
             conflict = InvalidRequestError(
-                "an earlier run created this row's session with another payload: nothing was sent, that session stays. "
-                "Give the new payload a key and a payment session of its own"
+                "an earlier run created this row's session with another payload. Nothing was sent, and that session stays. "
+                "Use a new key and a new payment session for the new payload"
             )
             outcome = attrs.evolve(outcome, error=conflict)
         self.earlier += 1
-        row.claimed = False
         return self._count(outcome)
 
     async def _settle(self, row: Row, outcome: Outcome) -> Outcome:
-        """The outcome once it is durable; with `recorded` False where it is not."""
+        """Return the outcome once it is durable; with `recorded` False if the journal has failed."""
         if self._journal is None:
             return outcome
-        if self._broken:
+        if self._journal_failed:
             return attrs.evolve(outcome, recorded=False)
-        row.answered = outcome
+        row.unsettled = outcome
         try:
-            settling = self._journal.settle(row.key, outcome)
-            if isinstance(settling, asyncio.Future):
-                self._claim_ahead(self._journal)
-            await settling
+            elsewhere = await self._journal.settle(row.key, outcome)
+            if elsewhere is not None:
+                outcome = _taken_over(outcome, elsewhere)
         except DuplicateSessionError as error:
             error.__traceback__ = None
-            self._switch.stop(error)
+            self._signal.stop(error)
             outcome = attrs.evolve(outcome, state=OutcomeState.IN_DOUBT, session=None, error=error)
-        except JournalError as error:
-            self._break(error)
+        except Exception as error:  # noqa: BLE001 - of any journal
+            self._stop_journal(error)
             outcome = attrs.evolve(outcome, recorded=False)
-        except Exception as error:  # noqa: BLE001 - a journal of somebody else's
-            self._break(_journal_error(error))
-            outcome = attrs.evolve(outcome, recorded=False)
-        row.answered = None
+        row.unsettled = None
         return outcome
 
-    def _break(self, error: JournalError) -> None:
-        # A journal that failed once is not asked again: what a disk says after an error is not to be trusted.
-        self._broken = True
-        self._switch.stop(error)
+    def _stop_journal(self, error: Exception) -> None:
+        # A journal that failed once is not used again: after an error, what a disk says cannot be trusted.
+        self._journal_failed = True
+        if not isinstance(error, JournalError):
+            text = f"the journal raised {type(error).__name__}, which is not a JournalError"
+            error = JournalError(text, cause=repr(type(error)))
+        self._signal.stop(error)
 
-    # How a row that was sent ended.
+    # The end of a row that was sent
 
     async def _success(self, row: Row, session: Session) -> Outcome:
-        if self._stops.created(row.wave):
-            self._switch.ring()
-        outcome = Outcome(
-            key=row.key, state=OutcomeState.CREATED, session=session, attempts=row.attempts + session.info.attempts
-        )
+        if self._breaker.created(row.generation):
+            self._signal.notify()
+        attempts = row.attempts + session.info.attempts
+        outcome = Outcome(key=row.key, state=OutcomeState.CREATED, session=session, attempts=attempts)
         if self._journal is not None:
             return self._count(await self._settle(row, outcome))
-        other = self._ids.add(session.session_id, row.key)
+        other = self._session_ids.add(session.session_id, row.key)
         if other is not None:
-            mixed = DuplicateSessionError(
-                f"the API gave the session of row {other!r} to row {row.key!r} too: show neither page"
+            duplicate = DuplicateSessionError(
+                f"the API gave the session of row {other!r} to row {row.key!r} too. Show neither payment page"
             )
-            self._switch.stop(mixed)
-            outcome = attrs.evolve(outcome, state=OutcomeState.IN_DOUBT, session=None, error=mixed)
+            self._signal.stop(duplicate)
+            outcome = attrs.evolve(outcome, state=OutcomeState.IN_DOUBT, session=None, error=duplicate)
         return self._count(outcome)
 
-    async def _failure(self, row: Row, failure: BaseException) -> Outcome | None:
+    async def _failure(self, row: Row, failure: Exception) -> Outcome | None:
+        breaker, signal = self._breaker, self._signal
         now = asyncio.get_running_loop().time()
         if not isinstance(failure, HPPError):
-            self._switch.stop(failure)
-            failure = LostResponseError(
-                "create raised what is no HPPError: the session may exist", cause=type(failure).__name__, attempts=1
-            )
+            signal.stop(failure)
+            text = "create raised an exception that is not an HPPError: the session may exist"
+            failure = LostResponseError(text, cause=type(failure).__name__, attempts=1)
         row.attempts += failure.attempts
-        if for_every_row(failure):
-            self._switch.stop(stop_for_every_row(failure))
+        if isinstance(failure, LeaseLostError) and row.claim is not None and row.claim.may_send is not None:
+            return None  # claimed again before it is sent
+        if is_fatal(failure):
+            signal.stop(fatal_stop(failure))
             if not isinstance(failure, AuthenticationError):
-                row.sent = failure
+                row.last_error = failure
                 return None
-        elif not_processed(failure):
-            row.sent = failure
-            self._switch.stop_if(self._stops.held_back(row.wave, failure, now))
+        elif is_not_processed(failure):
+            row.last_error = failure
+            signal.stop_if(breaker.not_processed(row.generation, failure, now))
             return None
         if isinstance(failure, OutcomeUnknownError):
-            self._switch.stop_if(self._stops.in_doubt(row.wave, failure, now))
+            signal.stop_if(breaker.in_doubt(row.generation, failure, now))
             return self._count(await self._settle(row, self._outcome(row, OutcomeState.IN_DOUBT, failure)))
-        careful = self._stops.careful
-        self._switch.stop_if(self._stops.failed(row.wave, failure))
-        if careful and not self._stops.careful:
-            self._switch.ring()
-        if row.doubt is not None:
-            # This time it was refused; the first time it may have been processed nevertheless.
-            failure = _still_in_doubt(failure)
-            return self._count(await self._settle(row, self._outcome(row, OutcomeState.IN_DOUBT, failure)))
-        return self._count(await self._settle(row, self._outcome(row, OutcomeState.FAILED, failure)))
+        half_open = breaker.half_open
+        signal.stop_if(breaker.failed(row.generation, failure))
+        if half_open and not breaker.half_open:
+            signal.notify()
+        state = OutcomeState.FAILED
+        if row.earlier_doubt is not None:
+            # The API refused the row this time; it may still have processed the first request.
+            state, failure = OutcomeState.IN_DOUBT, _still_in_doubt(failure)
+        return self._count(await self._settle(row, self._outcome(row, state, failure)))
 
     def _invalid(self, row: Row, error: HPPError) -> Outcome:
-        self._switch.stop_if(self._stops.failed(row.wave, error))
+        self._signal.stop_if(self._breaker.failed(row.generation, error))
         error.__traceback__ = None
         return self._ended(row, OutcomeState.FAILED, error)
 
@@ -311,15 +305,24 @@ class Rows:
         return outcome
 
 
-def _journal_error(error: Exception) -> JournalError:
-    return JournalError(
-        f"the journal failed with {type(error).__name__}, which is no JournalError", cause=repr(type(error))
-    )
+def _taken_over(outcome: Outcome, elsewhere: ClaimedElsewhere) -> Outcome:
+    """Return the outcome of a row that another run took before this one could settle it."""
+    text = f"{elsewhere.holder} took over the row after the lease of this run had ended"
+    error: HPPError
+    if outcome.session is not None:
+        text += f". The session {outcome.session.session_id!r} is surplus: disable it"
+        error = OutcomeUnknownError(text, delivery=Delivery.ACCEPTED, attempts=outcome.attempts)
+    elif isinstance(outcome.error, OutcomeUnknownError):
+        error = OutcomeUnknownError(f"{text}. Outcome of this run: {outcome.error}", attempts=outcome.attempts)
+    else:
+        delivery = None if outcome.error is None else outcome.error.delivery
+        error = HPPError(f"{text}. Outcome of this run: {outcome.error}", delivery=delivery, attempts=outcome.attempts)
+    return attrs.evolve(outcome, state=OutcomeState.CLAIMED_ELSEWHERE, error=error)
 
 
 def _still_in_doubt(error: HPPError) -> LostResponseError:
     return LostResponseError(
-        f"an earlier run's attempt may have been processed: never repeat it. This run's ended so: {error}",
+        f"the API may have processed the request of an earlier run. Do not send the row again. Last error: {error}",
         last_error=error,
         attempts=error.attempts,
         correlation_id=error.correlation_id,

@@ -1,4 +1,4 @@
-"""Whose sessions a journal remembers."""
+"""The scope of a journal: whose sessions it remembers."""
 
 from attrs import frozen
 
@@ -7,22 +7,25 @@ from kustom_hpp.config import Settings
 
 @frozen(slots=True)
 class Scope:
-    """The place and the merchant that a journal belongs to: one made at the playground says nothing about live orders."""
+    """The API environment and the merchant that a journal belongs to.
+
+    A journal of the playground says nothing about live orders.
+    """
 
     origin: str
     """Scheme, host and port of the base URL."""
     environment: str | None = None
-    """"live" or "playground"; None where the client has an explicit base URL."""
+    """"live" or "playground"; None if the client has an explicit base URL."""
     merchant: str = ""
-    """The merchant's name or id, as you call it. Not a credential: it is written down."""
+    """The merchant's name or id in your system. Not a credential: the journal stores it."""
 
     @classmethod
     def of(cls, settings: Settings, merchant: str = "") -> "Scope":
-        """The scope of a client.
+        """Return the scope of a client.
 
         Args:
-            settings: the client's (`client.settings`).
-            merchant: the merchant's name or id, as you call it.
+            settings: the client's settings (`client.settings`).
+            merchant: the merchant's name or id in your system.
 
         """
         return cls(
@@ -32,7 +35,7 @@ class Scope:
         )
 
     def __str__(self) -> str:
-        """As it is recorded in the file and told in errors."""
+        """Return the scope as the journal stores it and errors show it."""
         return " ".join(
             [self.origin, self.environment or "without environment", *([self.merchant] if self.merchant else [])]
         )

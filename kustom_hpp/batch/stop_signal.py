@@ -1,72 +1,72 @@
-"""Whether a run goes on, and the bell for all who wait for something to change."""
+"""Whether a run goes on, and the condition on which its tasks wait for a change."""
 
 import asyncio
 
 from kustom_hpp.errors import DuplicateSessionError, JournalError
 
 
-class Switch:
-    """On until somebody stops it, for good. Belongs to one event loop."""
+class StopSignal:
+    """A run's stop, which is final, and the notification of its tasks. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self.stopped = False
         self.error: BaseException | None = None
-        """Why; None where the run was merely closed."""
-        self.puller: asyncio.Task[None] | None = None
-        """Who waits for the input, which may take for ever: cut off by a stop."""
-        self._bell = asyncio.Event()
-        self._off = asyncio.Event()
-        self._alarm: asyncio.TimerHandle | None = None
+        """Why the run stopped; None if it was only closed."""
+        self.input_task: asyncio.Task[None] | None = None
+        """The task that waits for the input, possibly for ever: a stop cancels it."""
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def stop(self, error: BaseException | None) -> None:
-        """Stop. The first reason stays, unless a worse one comes."""
-        if error is not None and (self.error is None or _is_grave(error) > _is_grave(self.error)):
+        """Stop the run. The first error stays, unless the new one is about integrity and the first is not."""
+        if error is not None and (self.error is None or _is_integrity_error(error) > _is_integrity_error(self.error)):
             self.error = error
         if not self.stopped:
             self.stopped = True
-            self._off.set()
-            self.ring()
-            if self.puller is not None:
-                self.puller.cancel()
-            if self._alarm is not None:
-                self._alarm.cancel()
+            self._stop.set()
+            self.notify()
+            if self.input_task is not None:
+                self.input_task.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
 
     def stop_if(self, error: BaseException | None) -> None:
-        """Stop where there is a reason."""
+        """Stop the run if there is an error."""
         if error is not None:
             self.stop(error)
 
-    def ring(self) -> None:
-        """Let all who wait look again."""
-        self._bell.set()
-        self._bell.clear()
+    def notify(self) -> None:
+        """Wake all tasks that wait for a change."""
+        self._changed.set()
+        self._changed.clear()
 
-    async def change(self, at: float | None = None) -> None:
-        """Wait until something changes.
+    async def wait_for_change(self, at: float | None = None) -> None:
+        """Wait for the next `notify`.
 
         Args:
-            at: a time on the loop's clock at which to look again at the latest.
+            at: a time on the loop's clock at which the wait ends at the latest.
 
         """
-        if at is not None and not self.stopped and (self._alarm is None or self._alarm.when() != at):
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm = asyncio.get_running_loop().call_at(at, self._ring_alarm)
-        await self._bell.wait()
+        if at is not None and not self.stopped and (self._timer is None or self._timer.when() != at):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
+        await self._changed.wait()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, but not beyond a stop."""
+        """Wait, at most until the run stops."""
         try:
             async with asyncio.timeout(seconds):
-                await self._off.wait()
+                await self._stop.wait()
         except TimeoutError:
             pass
 
-    def _ring_alarm(self) -> None:
-        self._alarm = None
-        self.ring()
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.notify()
 
 
-def _is_grave(error: BaseException) -> bool:
-    """True for what tells of harm: it is never hidden behind another reason."""
+def _is_integrity_error(error: BaseException) -> bool:
+    """Return whether an error may mean a lost or mixed-up session: no other error hides it."""
     return isinstance(error, (JournalError, DuplicateSessionError))

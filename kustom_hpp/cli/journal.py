@@ -11,9 +11,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kustom_hpp.batch import Outcome, OutcomeState, Record, Scope, SqliteJournal, Verdict
-from kustom_hpp.batch.kept import is_refusal
-from kustom_hpp.batch.peek import read_scope
+from kustom_hpp.batch import JournalEntry, Outcome, OutcomeState, Scope, SqliteJournal, Verdict
+from kustom_hpp.batch.journal_rules import is_refusal
+from kustom_hpp.batch.sqlite.journal import read_scope
 from kustom_hpp.cli.batch.output_lines import out_line
 from kustom_hpp.cli.console import CommandError, Exit, note, stdout, write_line
 from kustom_hpp.errors import HPPError, JournalError
@@ -128,7 +128,7 @@ async def _existing(path: str) -> AsyncIterator[SqliteJournal]:
 
 async def _show(path: str) -> int:
     counts: Counter[OutcomeState] = Counter()
-    doubts: list[Record] = []
+    doubts: list[JournalEntry] = []
     again = 0
     async with _existing(path) as journal:
         async for record in journal.rows():
@@ -143,6 +143,8 @@ async def _show(path: str) -> int:
     table.add_column()
     table.add_column(justify="right")
     for state in OutcomeState:
+        if state is OutcomeState.CLAIMED_ELSEWHERE and not counts[state]:
+            continue
         table.add_row(Text(state.replace("_", " ")), Text(f"{counts[state]:,}"))
     if again:
         table.add_row(
@@ -156,7 +158,7 @@ async def _show(path: str) -> int:
     return Exit.OK
 
 
-def _doubts(doubts: list[Record], *, plain: bool) -> Table:
+def _doubts(doubts: list[JournalEntry], *, plain: bool) -> Table:
     table = Table(box=None if plain else box.ROUNDED, header_style="" if plain else "bold", pad_edge=not plain)
     for column in ("In doubt", "since (UTC)", "why"):
         table.add_column(column, overflow="fold")

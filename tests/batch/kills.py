@@ -27,7 +27,7 @@ from typing import TypeVar
 from attrs import define, field
 
 import kustom_hpp as hpp
-from kustom_hpp.batch import Claim, Claimed, Outcome, OutcomeState, SqliteJournal, run
+from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, Outcome, OutcomeState, SqliteJournal, run
 from kustom_hpp.sandbox import Sandbox
 from tests.batch.orders import rows, violations
 
@@ -95,10 +95,10 @@ class Watched(SqliteJournal):
 
     phases: Phases
 
-    def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> asyncio.Future[Claim]:
-        return self.phases.until_done("claim", super().claim(key, order, digest, again=again))
+    def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> asyncio.Future[Claim]:
+        return self.phases.until_done("claim", super().claim(key, order, digest, force=force))
 
-    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
+    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[ClaimedElsewhere | None]:
         return self.phases.until_done("settle", super().settle(key, outcome))
 
 

@@ -9,19 +9,21 @@ import pytest
 from kustom_hpp import errors
 from kustom_hpp._messages import Delivery
 from kustom_hpp.batch import AlreadyRecorded, Claimed, MemoryJournal, OutcomeState, SqliteJournal, Verdict
-from tests.batch.journal_contract import (
+from tests.support.journal_contract import (
     LOST,
     ORDER,
     PAYLOAD,
     REJECTED,
     UNREADABLE,
-    JournalContract,
+    ExclusiveJournalContract,
     Opener,
+    SharedJournalContract,
     created,
     doubt,
     failed,
     session,
 )
+from tests.support.shared_journal import SharedRuns
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -44,8 +46,28 @@ async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await journal.aclose()
 
 
-class TestEveryJournal(JournalContract):
-    """Memory and file alike."""
+class TestExclusiveJournals(ExclusiveJournalContract):
+    """Memory and file."""
+
+
+class TestSharedJournal(SharedJournalContract):
+    """Several runs over one store in memory."""
+
+    @pytest.fixture
+    def shared(self) -> SharedRuns:
+        return SharedRuns()
+
+    @pytest.fixture
+    def opener(self, shared: SharedRuns) -> Opener:
+        last: list[Any] = []
+
+        async def open_next(**settings: Any) -> Any:
+            if last:
+                await last[-1].aclose()
+            last.append(await shared.open(**settings))
+            return last[-1]
+
+        return open_next
 
 
 # What a human resolves.
@@ -69,7 +91,7 @@ async def doubtful(request: pytest.FixtureRequest, opener: Opener) -> Any:
 async def test_a_doubt_is_resolved_as_created(doubtful: Any) -> None:
     told = await doubtful.resolve("a", Verdict.CREATED, session=session("session-2"), note="seen in the portal")
     assert (told.state, told.session) == (OutcomeState.CREATED, session("session-2"))
-    assert (await doubtful.claim("a", None, PAYLOAD, again=True)).outcome == told
+    assert (await doubtful.claim("a", None, PAYLOAD, force=True)).outcome == told
     assert await doubtful.doubts() == []
     notes = {row.key: (row.note, row.unsettled) async for row in doubtful.rows()}
     assert notes == {"b": (None, False), "a": ("created (by hand): seen in the portal", False)}
@@ -80,7 +102,7 @@ async def test_a_doubt_is_resolved_as_failed(doubtful: Any) -> None:
     assert (told.state, told.error.delivery) == (OutcomeState.FAILED, Delivery.REJECTED)
     assert "by hand" in str(told.error)
     assert type(await doubtful.claim("a", None, PAYLOAD)) is AlreadyRecorded
-    assert await doubtful.claim("a", None, PAYLOAD, again=True) == Claimed()
+    assert await doubtful.claim("a", None, PAYLOAD, force=True) == Claimed()
 
 
 async def test_a_doubt_is_resolved_as_to_be_sent_again(doubtful: Any) -> None:
@@ -106,9 +128,9 @@ async def test_a_session_of_another_row_resolves_nothing(doubtful: Any) -> None:
     [
         ("zzz", Verdict.FAILED, None, "no row"),
         ("b", Verdict.FAILED, None, "not in doubt, it is created"),
-        ("c", Verdict.FAILED, None, "this run is at it"),
-        ("a", Verdict.CREATED, None, "a session is given"),
-        ("a", Verdict.FAILED, session("session-2"), "a session is given"),
+        ("c", Verdict.FAILED, None, "this run is sending it"),
+        ("a", Verdict.CREATED, None, "a session is required"),
+        ("a", Verdict.FAILED, session("session-2"), "a session is required"),
     ],
 )
 async def test_nothing_else_is_resolved(doubtful: Any, key: str, verdict: Verdict, given: Any, why: str) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kustom_hpp import errors
-from kustom_hpp.batch import AlreadyRecorded, Claimed, ClaimedElsewhere, Outcome, OutcomeState, SqliteJournal, Verdict
-from tests.batch.journal_contract import LOST, NOT_SENT, REJECTED, THROTTLED, UNREADABLE, session
+from kustom_hpp.batch import AlreadyRecorded, Claimed, Outcome, OutcomeState, SqliteJournal, Verdict
+from tests.support.journal_contract import LOST, NOT_SENT, REJECTED, THROTTLED, UNREADABLE, session
 
 KEYS = st.sampled_from("abcd")
 ORDERS = st.sampled_from([None, "order-1", "order-2"])
@@ -65,34 +65,37 @@ class Histories(RuleBasedStateMachine):
     def do(self, call: Any) -> Any:
         return self.loop.run_until_complete(call)
 
-    async def claiming(self, key: str, order: str | None, digest: bytes, again: bool) -> Any:
-        return await self.journal.claim(key, order, digest, again=again)
+    async def claiming(self, key: str, order: str | None, digest: bytes, force: bool) -> Any:
+        return await self.journal.claim(key, order, digest, force=force)
 
     async def settling(self, key: str, outcome: Outcome) -> None:
         await self.journal.settle(key, outcome)
 
-    @rule(key=KEYS, order=ORDERS, payload=st.sampled_from([b"1", b"2"]), again=st.booleans())
-    def claim(self, key: str, order: str | None, payload: bytes, again: bool) -> None:
-        told = self.do(self.claiming(key, order, hashlib.sha256(payload).digest(), again))
+    @rule(key=KEYS, order=ORDERS, payload=st.sampled_from([b"1", b"2"]), force=st.booleans())
+    def claim(self, key: str, order: str | None, payload: bytes, force: bool) -> None:
+        call = self.claiming(key, order, hashlib.sha256(payload).digest(), force)
         row = self.model.get(key)
-        if row is not None and not self.may_send(row, payload, again):
-            running = row.end == "claimed" and row.ours
-            assert type(told) is (ClaimedElsewhere if running else AlreadyRecorded)
-            assert running or told.changed is (row.payload != payload)
+        if row is not None and not self.may_send(row, payload, force):
+            if row.end == "claimed" and row.ours:
+                self.fails(call, errors.InvalidRequestError)
+                return
+            claim = self.do(call)
+            assert type(claim) is AlreadyRecorded
+            assert claim.changed is (row.payload != payload)
             return
         others = [other for name, other in self.model.items() if name != key and other.may_have_session]
         if order is not None and any(other.order == order for other in others):
-            assert type(told) is ClaimedElsewhere
+            self.fails(call, errors.InvalidRequestError)
             return
-        assert told == Claimed()
+        assert self.do(call) == Claimed()
         self.model[key] = Expected(order, payload, doubted=row is not None and row.is_doubt)
 
-    def may_send(self, row: Expected, payload: bytes, again: bool) -> bool:
+    def may_send(self, row: Expected, payload: bytes, force: bool) -> bool:
         if row.end == "created" or (row.end == "claimed" and row.ours):
             return False
         if row.is_doubt:
-            return again and payload == row.payload and row.end != "accepted" and not row.ours
-        return row.end != "rejected" or again or payload != row.payload
+            return force and payload == row.payload and row.end != "accepted" and not row.ours
+        return row.end != "rejected" or force or payload != row.payload
 
     @rule(key=KEYS, end=st.sampled_from(sorted(ENDS)), number=st.integers(1, 6))
     def settle(self, key: str, end: str, number: int) -> None:

@@ -12,8 +12,8 @@ from kustom_hpp import errors
 from kustom_hpp._messages import Delivery
 from kustom_hpp.batch import Claim, Claimed, OutcomeState, SqliteJournal
 from kustom_hpp.batch.sqlite import database as journal_file
-from tests.batch.journal_contract import PAYLOAD, created, session
 from tests.batch.test_sqlite_journal import crashed, keys_in, threads
+from tests.support.journal_contract import PAYLOAD, created, session
 
 
 @pytest.fixture
@@ -26,14 +26,14 @@ def path(tmp_path: Path) -> Path:
 
 async def test_many_that_wait_share_a_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = 0
-    plain = journal_file.JournalFile.transaction
+    execute = journal_file.JournalDatabase.execute
 
-    def counting(self: Any) -> Any:
+    def counting(self: Any, operations: Any) -> Any:
         nonlocal begun
         begun += 1
-        return plain(self)
+        return execute(self, operations)
 
-    monkeypatch.setattr(journal_file.JournalFile, "transaction", counting)
+    monkeypatch.setattr(journal_file.JournalDatabase, "execute", counting)
     async with SqliteJournal(path, scope="here") as journal:
         claims = await asyncio.gather(*(journal.claim(str(number), None, PAYLOAD) for number in range(1000)))
     assert claims == [Claimed()] * 1000
@@ -122,8 +122,8 @@ async def test_a_journal_that_was_forgotten_says_so_and_lets_go(path: Path) -> N
 
 
 async def test_a_long_log_is_put_into_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_file, "_WAL_BYTES", 50_000)
-    monkeypatch.setattr(journal_file, "_LOOK_AFTER", 5)
+    monkeypatch.setattr(journal_file, "_MAX_LOG_BYTES", 50_000)
+    monkeypatch.setattr(journal_file, "_CHANGES_PER_CHECK", 5)
     async with SqliteJournal(path, scope="here") as journal:
         lengths = []
         for number in range(100):
@@ -145,7 +145,7 @@ async def test_after_a_write_error_nothing_more_is_written(path: Path, monkeypat
         await journal.settle("a", created())
         await journal.claim("b", None, PAYLOAD)
         with monkeypatch.context() as patch:
-            patch.setattr(journal_file.Seal, "write", fail)
+            patch.setattr(journal_file.CommitWatermark, "write", fail)
             told = await asyncio.gather(
                 journal.settle("b", created("b", "session-b")),
                 *(journal.claim(str(number), None, PAYLOAD) for number in range(20)),
@@ -169,12 +169,12 @@ def fail(*_: Any) -> None:
 
 
 async def test_a_checkpoint_that_fails_ends_the_journal_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail_once_it_holds_a(file: journal_file.JournalFile) -> None:
+    def fail_once_it_holds_a(file: journal_file.JournalDatabase) -> None:
         if file.rows.get("a"):
             fail()
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_file.JournalFile, "tidy", fail_once_it_holds_a)
+        patch.setattr(journal_file.JournalDatabase, "maintain", fail_once_it_holds_a)
         async with SqliteJournal(path, scope="here") as journal:
             assert await journal.claim("a", None, PAYLOAD) == Claimed()  # it is durable, whatever comes after
             with pytest.raises(errors.JournalError, match="No space left"):

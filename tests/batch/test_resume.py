@@ -180,10 +180,10 @@ class Diary(MemoryJournal):
         self.events = events
         self.breaks: dict[str, Exception] = {}
 
-    async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
+    async def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Claim:
         await asyncio.sleep(0)
         self._break(f"claim {key}")
-        told = await super().claim(key, order, digest, again=again)
+        told = await super().claim(key, order, digest, force=force)
         await asyncio.sleep(0)
         self.events.append(f"claimed {key}")
         return told
@@ -255,10 +255,10 @@ async def test_a_row_that_cannot_be_claimed_is_not_sent(broken: Exception) -> No
 
 async def test_a_key_that_the_journal_cannot_hold_fails_alone() -> None:
     class Picky(MemoryJournal):
-        async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
+        async def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Claim:
             if key == "1":
                 raise hpp.InvalidRequestError("no such key")
-            return await super().claim(key, order, digest, again=again)
+            return await super().claim(key, order, digest, force=force)
 
     outcomes = await take(batch.run(Api().create, items(3), journal=Picky()))
     assert told(outcomes) == {"0": "created", "1": "failed", "2": "created"}
@@ -288,11 +288,13 @@ async def test_a_session_that_another_key_has_in_the_journal_stops_the_run() -> 
     assert (again.sent, str(after.state)) == ([], "in_doubt")
 
 
-class ClaimedElsewhere:
-    """A journal that is not ours, and says that somebody else is at it."""
+class Elsewhere:
+    """Another journal, which says that another run has every row."""
 
-    async def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> Claim:
-        return batch.ClaimedElsewhere("another process is at it")
+    shared = False
+
+    async def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Claim:
+        return batch.ClaimedElsewhere("the run 7 on host-1")
 
     async def settle(self, key: str, outcome: Outcome) -> None:
         raise AssertionError("what was not claimed is not settled")
@@ -304,9 +306,13 @@ class ClaimedElsewhere:
         pass
 
 
-async def test_a_row_that_somebody_else_has_is_not_sent() -> None:
+async def test_rows_of_another_run_are_neither_sent_nor_failed() -> None:
     api = Api()
-    [outcome] = await take(batch.run(api.create, items(1), journal=ClaimedElsewhere()))
+    run = batch.run(api.create, items(100), journal=Elsewhere(), max_failures=1, on_doubt="resend", retry_failed=True)
+    outcomes = await take(run)
     assert api.sent == []
-    assert isinstance(outcome.error, hpp.InvalidRequestError)
-    assert "another process is at it" in str(outcome.error)
+    assert set(told(outcomes).values()) == {"claimed_elsewhere"}
+    assert (run.counts.elsewhere, run.counts.failed, run.counts.in_doubt, run.counts.earlier) == (100, 0, 0, 0)
+    assert all("the run 7 on host-1 has claimed the row" in str(outcome.error) for outcome in outcomes)
+    assert {outcome.error.delivery for outcome in outcomes if outcome.error} == {hpp.Delivery.NOT_SENT}
+    assert {(outcome.attempts, outcome.earlier_run, outcome.recorded) for outcome in outcomes} == {(0, False, True)}

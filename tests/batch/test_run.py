@@ -102,7 +102,7 @@ async def test_a_repeated_key_fails_and_is_not_sent_again(journalled: bool, apar
 async def test_beyond_the_window_a_journal_still_keeps_a_repeated_key_from_a_second_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch_input.Recent.__init__, "__defaults__", (4,))
+    monkeypatch.setattr(batch_input.RecentKeys.__init__, "__defaults__", (4,))
     rows = [item("a"), *items(20), item("a")]
     api = Api()
     outcomes = await take(batch.run(api.create, rows, concurrency=2, journal=batch.MemoryJournal(), ordered=True))
@@ -309,7 +309,7 @@ def test_items_that_are_no_iterable_are_refused() -> None:
 
 async def test_a_run_is_entered_once_and_before_it_is_iterated() -> None:
     run = batch.run(Api().create, items(1))
-    with pytest.raises(RuntimeError, match="is entered before"):
+    with pytest.raises(RuntimeError, match="enter a run before"):
         await anext(run)
     await take(run)
     with pytest.raises(RuntimeError, match="entered once"):

@@ -19,7 +19,7 @@ from kustom_hpp import Environment, HPPClient, errors
 from kustom_hpp.batch import Claimed, OutcomeState, Scope, SqliteJournal
 from tests.batch.bare import unmeasured
 from tests.batch.damage import CONTROL, TRIALS, trial
-from tests.batch.journal_contract import PAYLOAD, created, doubt
+from tests.support.journal_contract import PAYLOAD, created, doubt
 
 SECRET = "q8hT-secret-merchant-path"
 
@@ -67,8 +67,8 @@ async def test_only_its_owner_may_read_it(path: Path) -> None:
             modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(old)
-    assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-seal": 0o600}
-    assert sorted(content(path.parent)) == ["journal.db", "journal.db-seal"]
+    assert modes == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-watermark": 0o600}
+    assert sorted(content(path.parent)) == ["journal.db", "journal.db-watermark"]
 
 
 async def test_it_holds_no_request(path: Path) -> None:
@@ -143,7 +143,7 @@ def other_process(path: Path, end: str = "close") -> "subprocess.Popen[str]":
 @pytest.mark.parametrize("end", ["close", "die"])
 async def test_two_processes(path: Path, end: str) -> None:
     with other_process(path, end) as theirs:
-        assert theirs.stdout.readline() == "Fresh()\n"
+        assert theirs.stdout.readline() == "Claimed()\n"
         with pytest.raises(errors.JournalError, match="in use"):
             await SqliteJournal(path, scope="here").__aenter__()
         theirs.communicate("\n", timeout=30)
@@ -158,7 +158,7 @@ async def test_a_forked_child_is_refused(path: Path, monkeypatch: pytest.MonkeyP
     async with SqliteJournal(path, scope="here") as journal:
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: -1)
-            with pytest.raises(errors.JournalError, match="forked"):
+            with pytest.raises(errors.JournalError, match="after the fork"):
                 await journal.claim("a", None, PAYLOAD)
             await journal.aclose()  # the child's copy; the thread is the parent's
         assert len(threads()) == 1
@@ -203,7 +203,7 @@ async def test_another_scope_is_refused(path: Path, tmp_path: Path, crash: bool)
     async with SqliteJournal(path, scope=Scope("https://api.example", "live", "shop 1")) as journal:
         await journal.claim("a", None, PAYLOAD)
         copy = crashed(path, tmp_path / "copy")
-    why = "of 'https://api.example live shop 1', and this run is of 'https://api.example live shop 2'"
+    why = "scope: 'https://api.example live shop 1', and this run has 'https://api.example live shop 2'"
     await refused(copy if crash else path, why, scope=Scope("https://api.example", "live", "shop 2"))
 
 
@@ -221,9 +221,9 @@ def test_a_scope_of_a_client() -> None:
     [
         ("PRAGMA user_version=2", "version 2"),
         ("PRAGMA application_id=7", "not a journal of this library"),
-        ("UPDATE rows SET state='failed' WHERE key='a'", "its row number 1 is not what was written"),
+        ("UPDATE rows SET state='failed' WHERE key='a'", "the checksum of its row number 1 is wrong"),
         ("UPDATE rows SET session=replace(session, 'pay.example', 'evil.example')", "its row number 1"),
-        ("UPDATE about SET scope='there'", "about itself"),
+        ("UPDATE about SET scope='there'", "the checksum of its scope is wrong"),
         ("DROP INDEX rows_key", "its tables"),
         ("CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END", "its tables"),
         ("DELETE FROM rows", "lost its end"),
@@ -240,7 +240,7 @@ async def test_a_changed_file_is_refused(path: Path, change: str, why: str) -> N
 async def test_what_is_no_journal_is_refused(path: Path, tmp_path: Path) -> None:
     for short in (b"", b"S"):
         path.write_bytes(short)
-        await refused(path, "is empty or was cut")
+        await refused(path, "is empty or truncated")
     path.write_bytes(b"{}" * 5000)
     await refused(path, "is not a journal")
     path.unlink()
@@ -251,7 +251,7 @@ async def test_what_is_no_journal_is_refused(path: Path, tmp_path: Path) -> None
     await refused(path, "rollback journal")
     folder = tmp_path / "folder.db"
     folder.mkdir()
-    await refused(folder / "missing" / "journal.db", "cannot be made: there is no folder .*folder.db/missing$")
+    await refused(folder / "missing" / "journal.db", "cannot be created: there is no folder .*folder.db/missing$")
 
 
 async def test_a_refusal_names_no_file_but_the_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,16 +259,16 @@ async def test_a_refusal_names_no_file_but_the_journal(path: Path, monkeypatch: 
         raise PermissionError(errno.EACCES, "Permission denied", str(path.parent / ".journal.db.x1"))
 
     monkeypatch.setattr(tempfile, "mkstemp", forbidden)
-    await refused(path, r"cannot be made or opened \(PermissionError 13: Permission denied\)$")
+    await refused(path, r"cannot be created or opened \(PermissionError 13: Permission denied\)$")
 
 
 async def test_what_is_left_of_a_journal_is_not_taken_for_none(path: Path) -> None:
     await make(path, "a")
     path.unlink()
-    await refused(path, "there is no journal .*-seal: put the journal back")
-    Path(f"{path}-seal").unlink()
+    await refused(path, "there is no journal .*-watermark. Put the journal back")
+    Path(f"{path}-watermark").unlink()
     Path(f"{path}-wal").write_bytes(b"log")
-    await refused(path, "there is no journal .*-wal: put the journal back")
+    await refused(path, "there is no journal .*-wal. Put the journal back")
     Path(f"{path}-wal").unlink()
     assert await keys_in(path) == {}
 
@@ -278,12 +278,12 @@ async def test_a_copy_without_its_log_is_refused(path: Path, tmp_path: Path) -> 
         await journal.claim("a", None, PAYLOAD)
         copy = crashed(path, tmp_path / "copy")
     Path(f"{copy}-wal").unlink()
-    await refused(copy, "come to transaction 0, and its seal says 2")
-    Path(f"{copy}-seal").unlink()  # as the error says
+    await refused(copy, "last transaction is 0, and its watermark says 2")
+    Path(f"{copy}-watermark").unlink()  # as the error says
     assert await keys_in(copy) == {}
 
 
-async def test_the_seal_of_another_journal_says_nothing(path: Path, tmp_path: Path) -> None:
+async def test_the_watermark_of_another_journal_says_nothing(path: Path, tmp_path: Path) -> None:
     await make(path, *"abcdef")
     (tmp_path / "other").mkdir()
     await make(tmp_path / "other" / "journal.db", "a")
@@ -294,12 +294,12 @@ async def test_the_seal_of_another_journal_says_nothing(path: Path, tmp_path: Pa
 @pytest.mark.parametrize("name", TRIALS)
 def test_damage(name: str) -> None:
     """A share of what `python -m tests.batch.damage` does whole."""
-    counted = trial(name, 1 if name == "seal, bits" else 211, 0, 1)
+    counted = trial(name, 1 if name == "watermark, bits" else 211, 0, 1)
     assert counted.total() > 100
     assert set(counted) <= TRIALS[name][4]
 
 
-def test_without_the_seal_a_damaged_log_is_an_earlier_state() -> None:
+def test_without_the_watermark_a_damaged_log_is_an_earlier_state() -> None:
     counted = trial("control", 211, 0, 1)
     assert counted["earlier state"] > 100
     assert set(counted) <= CONTROL[4]

@@ -7,7 +7,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch.circuit_breaker import FIRST_PAUSE, LONGEST_PAUSE
+from kustom_hpp.batch.circuit_breaker import FIRST_PAUSE, MAX_PAUSE
 from tests.batch.support import (
     Answer,
     Api,
@@ -51,7 +51,7 @@ async def test_an_outage_costs_no_row_and_is_waited_out(answer: Answer, journall
         api = Gone(clock, 120, answer)
         journal = batch.MemoryJournal() if journalled else None
         outcomes = await take(batch.run(api.create, items(500), journal=journal))
-        assert clock.now < api.ends + LONGEST_PAUSE + 2
+        assert clock.now < api.ends + MAX_PAUSE + 2
     assert set(told(outcomes).values()) == {"created"}
     assert len(outcomes) == 500
     # 32 that were flying, and then one at a time with growing pauses: 120 s at 4 to 8 s each, and the first, shorter ones.
@@ -65,9 +65,7 @@ async def test_pauses_grow_and_one_row_goes_after_each() -> None:
     probes = [when for when in api.times if when < api.ends][4:]
     gaps = [after - before for before, after in pairwise(probes)]
     assert all(
-        0.5 * min(LONGEST_PAUSE, FIRST_PAUSE * 2**number)
-        <= gap - api.delay
-        <= min(LONGEST_PAUSE, FIRST_PAUSE * 2**number)
+        0.5 * min(MAX_PAUSE, FIRST_PAUSE * 2**number) <= gap - api.delay <= min(MAX_PAUSE, FIRST_PAUSE * 2**number)
         for number, gap in enumerate(gaps, 1)
     ), gaps
     assert len(gaps) >= 6
@@ -103,7 +101,7 @@ async def test_patience_ends_the_run_and_the_next_one_sends_what_was_held_back(a
     with virtual_time() as clock:
         api = Gone(clock, 1e6, answer, after=0.045)
         outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), journal=journal, patience=100))
-        assert 100 <= clock.now - api.begins <= 100 + 2 * LONGEST_PAUSE
+        assert 100 <= clock.now - api.begins <= 100 + 2 * MAX_PAUSE
     assert isinstance(error, errors.BatchStoppedError)
     assert "patience is 100 s" in str(error)
     assert answer is not None

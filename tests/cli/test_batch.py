@@ -191,7 +191,7 @@ def test_what_every_row_would_meet_stops_the_run(  # noqa: PLR0917
     done = cli("batch", write(tmp_path / "in", 100), *paths, "--concurrency", "4")
     assert (done.code, done.out) == (code, "")
     assert due in done.err
-    assert "rows that were not begun are untouched" in done.err
+    assert "Unstarted rows are unchanged" in done.err
     assert len(at_sandbox.record.requests) < 30
     assert {row["error"]["type"] for row in read(tmp_path / "out.jsonl")} <= {kind}
 
@@ -222,7 +222,7 @@ USAGE = [
     ("in --output o --journal -", "--journal must be a file"),
     ("in --output none/o --journal j", "none/o cannot be written: No such file or directory. Nothing was sent."),
     ("in --output . --journal j", ". cannot be written: Is a directory. Nothing was sent."),
-    ("in --output o --journal none/j", "none/j cannot be made: there is no folder "),
+    ("in --output o --journal none/j", "none/j cannot be created: there is no folder "),
     ("empty --output o --journal k", "empty has no rows."),
     ("head.csv --output o --journal k", "head.csv has no rows."),
     ("in --output o --journal in", "INPUT and --journal are the same file"),

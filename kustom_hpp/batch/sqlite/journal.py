@@ -1,6 +1,7 @@
-"""The durable journal: one SQLite file, for one run at a time."""
+"""The durable journal in one SQLite file, for one run at a time."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import warnings
@@ -9,126 +10,113 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from kustom_hpp.batch import journal_rules as ledger
-from kustom_hpp.batch.journal import Claim
-from kustom_hpp.batch.journal_rules import Claiming, Record, Settling, Verdict
-from kustom_hpp.batch.kept import outcome_of
+from kustom_hpp.batch.journal import Claim, ClaimedElsewhere
+from kustom_hpp.batch.journal_row import JournalEntry, entry_of, outcome_of
+from kustom_hpp.batch.journal_rules import ClaimRow, SettleRow, Verdict, resolve_row
 from kustom_hpp.batch.outcomes import Outcome
 from kustom_hpp.batch.scope import Scope
+from kustom_hpp.batch.writer_thread import WriterThread
+from kustom_hpp.errors import JournalError
 from kustom_hpp.models import Session
 
 if TYPE_CHECKING:
-    from kustom_hpp.batch.sqlite.rows import Table
+    from kustom_hpp.batch.sqlite.rows import RowTable
 
 _PAGE = 500
 
 
 class SqliteJournal:
-    """A batch's memory in an SQLite file that is this run's alone.
+    """A journal in an SQLite file that one run at a time can open.
 
-    Every method returns when what it did is durable (write-ahead log, one sync for all that wait together). The file
-    has mode 0600; in it are keys, payment sessions' URLs, digests, answers and errors, and no credentials, no merchant
-    URLs, no request. Beside it lie `-wal`, while it is open or after a crash, and `-seal`: keep the three together.
+    Every method returns when its effect is durable (write-ahead log, one sync for all calls that wait together). The file
+    has mode 0600. It contains keys, payment sessions' URLs, digests, responses and errors; no credentials, no merchant
+    URLs, no requests. Next to it are `-wal`, while it is open or after a crash, and `-watermark`: keep the three together.
 
-    A second journal on the file, in this process or another, fails at once. So a claim needs no lease: it is this run's
-    while the file is open, and in doubt when the next run opens it.
+    A second journal on the file, in this process or another, fails at once. So the lease of a claim does not end while the
+    file is open, and the claim is in doubt when the next run opens it.
 
-    At its opening (the first use, or `async with`) the whole file is checked: SQLite's own check, a checksum for each row
-    and the seal. A file that is damaged, of another scope, version or application is refused, and left as it is. An error in
-    writing ends the journal: every call from then on raises JournalError, and nothing is tried again.
+    Opening (the first use, or `async with`) checks the whole file: SQLite's own check, a checksum for each row, and the
+    watermark. A file that is damaged, or of another scope, version or application, is refused and left unchanged. A write
+    error ends the journal: every later call raises JournalError, and nothing is tried again.
     """
 
+    shared = False
+    """One run at a time uses the journal."""
+
     def __init__(self, path: str | os.PathLike[str], *, scope: Scope | str, allow_same_order: bool = False) -> None:
-        """Make a journal; the file is touched at the first use.
+        """Create a journal. The first use opens the file.
 
         Args:
-            path: the file; made where there is none.
-            scope: whose sessions it remembers: `Scope.of(client.settings, "merchant")`. Recorded when the file is made;
-                a file of another scope is refused.
-            allow_same_order: True where several keys may have a session for the same KCO order.
+            path: the file; it is created if there is none.
+            scope: whose sessions the journal remembers: `Scope.of(client.settings, "merchant")`. It is recorded in a new
+                file; a file with another scope is refused.
+            allow_same_order: True if several keys may have a session for the same KCO order.
 
         """
-        from kustom_hpp.batch.sqlite.writer_thread import Writer  # loads sqlite3
-
         self._path = str(Path(path).absolute())  # the same file, whatever becomes of the working directory
         self._run = secrets.token_hex(8)
         self._allow_same_order = allow_same_order
-        self._writer = Writer(self._path, str(scope))
+        self._thread = _writer_thread(self._path, str(scope))
 
-    def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> asyncio.Future[Claim]:
-        """Claim a row: see `Journal.claim`. A call that is cancelled may have claimed it: then it is in doubt.
+    def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> asyncio.Future[Claim]:
+        """Claim a row; see `Journal.claim`. A cancelled call may have claimed it: the row is in doubt then."""
+        return self._thread.submit(ClaimRow(self._run, key, order, digest, force, not self._allow_same_order))
 
-        Raises:
-            InvalidRequestError: the key or the order cannot be written as UTF-8.
-            JournalError: the journal cannot keep it: send nothing.
-
-        """
-        return self._writer.do(Claiming(self._run, key, order, digest, again, not self._allow_same_order))
-
-    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
-        """Keep the outcome of a row: see `Journal.settle`.
-
-        A row that was in doubt before it was claimed `again` stays in doubt unless it is CREATED now: that the second
-        request failed says nothing about the first.
-
-        Raises:
-            DuplicateSessionError: another key has its session id already. The error names both; the row stays in doubt.
-            JournalError: the journal cannot keep it; or this run has not claimed the row.
-
-        """
-        return self._writer.do(Settling(self._run, key, outcome))
+    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[ClaimedElsewhere | None]:
+        """Record the outcome of a row; see `Journal.settle`."""
+        return self._thread.submit(SettleRow(self._run, key, outcome))
 
     async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
-        """End a doubt, because a human found out how the row ended.
+        """End a doubt, because a person found out how the row ended.
 
         Args:
-            key: of a row in doubt.
-            verdict: CREATED (with its session), FAILED (it has none; told by later runs, not sent), or SEND_AGAIN (it has
-                none; the next run sends it).
+            key: the key of a row in doubt.
+            verdict: CREATED (with the session), FAILED (later runs report it and do not send it), or SEND_AGAIN (the next
+                run sends it).
             session: the row's session, with at least its id and redirect_url; for CREATED only.
-            note: who said so and why; kept with the row.
+            note: who decided this and why; recorded with the row.
 
         Returns:
-            The row's outcome, as later runs will tell it.
+            The row's outcome as later runs report it.
 
         Raises:
-            DuplicateSessionError: the session belongs to another key; nothing was changed.
-            JournalError: there is no such row, or it is not in doubt, or the journal cannot keep it.
+            DuplicateSessionError: the session belongs to another key. Nothing was changed.
+            JournalError: there is no such row, it is not in doubt, a live run is sending it, or the journal cannot record
+                the verdict.
 
         """
-        return await self._writer.do(
-            partial(ledger.resolve, run=self._run, key=key, verdict=verdict, session=session, note=note)
-        )
+        operation = partial(resolve_row, run=self._run, key=key, verdict=verdict, session=session, note=note)
+        return await self._thread.submit(operation)
 
     async def doubts(self) -> Sequence[Outcome]:
-        """Every row that is in doubt, claims without an outcome included, in the order of their first claims."""
-        return await self._writer.do(lambda rows: [outcome_of(row) for row in rows.doubts()])
+        """Return every row in doubt, claims without an outcome included, in the order of their first claims."""
+        return await self._thread.submit(lambda rows: [outcome_of(row) for row in rows.doubts()])
 
-    async def rows(self) -> AsyncIterator[Record]:
-        """Every row, in the order of their first claims; a few hundred are held at a time."""
+    async def rows(self) -> AsyncIterator[JournalEntry]:
+        """Iterate over all rows, in the order of their first claims; a few hundred are in memory at a time."""
         last = 0
-        while page := await self._writer.do(partial(_page, last)):
-            for last, record in page:  # noqa: B007 - the last one's number is where the next page begins
-                yield record
+        while page := await self._thread.submit(partial(_page, last)):
+            for last, entry in page:  # noqa: B007 - the next page begins after the last number
+                yield entry
 
     async def aclose(self) -> None:
-        """Close the file when all that waits for it is done. Idempotent."""
-        await self._writer.aclose()
+        """Close the file after all waiting calls. Idempotent."""
+        await self._thread.aclose()
 
     async def __aenter__(self) -> Self:
         """Open and check the file now.
 
         Raises:
-            JournalError: it is in use, refused, or cannot be made.
+            JournalError: the file is in use, refused, or cannot be created.
 
         """
         try:
-            await self._writer.do(lambda _: None)
+            await self._thread.submit(lambda _: None)
         except Exception:
             await self.aclose()
             raise
-        except BaseException:  # cancelled: the thread ends by itself when it has read the file
-            self._writer.dismiss()
+        except BaseException:  # cancelled: the thread ends when it has read the file
+            self._thread.request_stop()
             raise
         return self
 
@@ -136,12 +124,46 @@ class SqliteJournal:
         await self.aclose()
 
     def __del__(self) -> None:
-        # Also called where __init__ did not come to its end.
-        writer = vars(self).get("_writer")
-        if writer is not None and writer.is_open:
-            writer.dismiss()
+        # Also called if __init__ has raised.
+        thread = vars(self).get("_thread")
+        if thread is not None and thread.is_open:
+            thread.request_stop()
             warnings.warn(f"unclosed journal {self._path}", ResourceWarning, stacklevel=1, source=self)
 
 
-def _page(after: int, rows: "Table") -> list[tuple[int, Record]]:
-    return [(number, ledger.record(row)) for number, row in rows.page(after, _PAGE)]
+def _writer_thread(path: str, scope: str) -> "WriterThread[RowTable]":
+    from kustom_hpp.batch.sqlite.database import JournalDatabase, describe  # loads sqlite3
+
+    return WriterThread(f"the journal {path}", partial(JournalDatabase, path, scope), describe)
+
+
+def _page(after: int, rows: "RowTable") -> list[tuple[int, JournalEntry]]:
+    return [(number, entry_of(row)) for number, row in rows.page(after, _PAGE)]
+
+
+def read_scope(path: str) -> str:
+    """Return the scope in a journal's file, without creating, locking or changing anything.
+
+    Args:
+        path: the journal's file.
+
+    Raises:
+        JournalError: there is no such file, or it is not a journal.
+
+    """
+    import sqlite3
+
+    file = Path(path).resolve()
+    if not file.is_file():
+        msg = f"there is no journal {path}"
+        raise JournalError(msg)
+    try:
+        # Immutable: without the write-ahead log, which would leave traces. The scope is older than any log.
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?immutable=1", uri=True)) as database:
+            [[scope]] = database.execute("SELECT scope FROM about")
+    except (sqlite3.Error, ValueError) as error:
+        cause = f"{type(error).__name__}: {error}"
+    else:
+        return str(scope)
+    msg = f"{path} is not a journal of this library, or it is damaged ({cause})"
+    raise JournalError(msg, cause=cause)

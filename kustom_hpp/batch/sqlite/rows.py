@@ -1,19 +1,19 @@
-"""The rows of a journal in SQLite: how they are laid out, sealed with a checksum, read and written. Everything here blocks."""
+"""The rows of a journal in SQLite: columns, checksum, reading and writing. Everything here blocks."""
 
-import contextlib
 import sqlite3
 import zlib
-from collections.abc import Sequence
 from typing import Any, Final
 
-from kustom_hpp.batch.kept import COLUMNS, DOUBTFUL, Kept, values_of
+from kustom_hpp.batch.journal import ClaimedElsewhere
+from kustom_hpp.batch.journal_row import COLUMNS, UNRESOLVED, JournalRow, row_values
 from kustom_hpp.batch.outcomes import OutcomeState
+from kustom_hpp.errors import JournalError
 
 _ROWS: Final = (
     "CREATE TABLE rows(id INTEGER PRIMARY KEY, key TEXT NOT NULL, payment_session TEXT, digest BLOB NOT NULL, "
-    "state TEXT NOT NULL, delivery TEXT, doubted INTEGER NOT NULL, attempts INTEGER NOT NULL, session_id TEXT, "
-    "session TEXT, info TEXT, error TEXT, note TEXT, run TEXT NOT NULL, at INTEGER NOT NULL, turn INTEGER NOT NULL, "
-    "crc INTEGER NOT NULL)"
+    "state TEXT NOT NULL, delivery TEXT, had_unknown_attempt INTEGER NOT NULL, attempts INTEGER NOT NULL, "
+    "session_id TEXT, session TEXT, info TEXT, error TEXT, note TEXT, run TEXT NOT NULL, at INTEGER NOT NULL, "
+    "tx INTEGER NOT NULL, crc INTEGER NOT NULL)"
 )
 TABLES: Final = (
     "CREATE TABLE about(identity BLOB NOT NULL, scope TEXT NOT NULL, crc INTEGER NOT NULL)",
@@ -22,118 +22,86 @@ TABLES: Final = (
     "CREATE INDEX rows_payment_session ON rows(payment_session)",
     "CREATE UNIQUE INDEX rows_session_id ON rows(session_id)",
 )
-_ALL: Final = (*COLUMNS, "turn", "crc")
+_ALL: Final = (*COLUMNS, "tx", "crc")
 SELECT: Final = f"SELECT {', '.join(_ALL)} FROM rows"  # noqa: S608 - our own names
-_INSERT: Final = f"INSERT INTO rows(id, {', '.join(_ALL)}) VALUES({', '.join('?' * (len(_ALL) + 1))})"
+_INSERT: Final = f"INSERT INTO rows({', '.join(_ALL)}) VALUES({', '.join('?' * len(_ALL))})"
 _UPDATE: Final = f"UPDATE rows SET {', '.join(f'{name}=?' for name in _ALL[1:])} WHERE key=?"  # noqa: S608
-_SETTLED: Final = slice(COLUMNS.index("state"), len(_ALL))
-"""What settling leaves alone, and first of all two of the three indexes, SQLite need not look at."""
-_SETTLE: Final = f"UPDATE rows SET {', '.join(f'{name}=?' for name in _ALL[_SETTLED])} WHERE id=?"  # noqa: S608
 
 
-def crc_of(values: tuple[Any, ...]) -> int:
-    """The checksum of a row's columns."""
+def checksum(values: tuple[Any, ...]) -> int:
+    """Return the checksum of a row's columns."""
     # ascii() tells apart what JSON or str() would not (None and "None", 1 and "1", bytes and text), and is the same in
     # every Python.
     return zlib.crc32(ascii(values).encode())
 
 
-class Table:
-    """The rows, as one opening of the file sees them."""
+class RowTable:
+    """A `RowStore` over the table, within the transaction that the caller has begun."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._last: int = db.execute("SELECT coalesce(max(id), 0) FROM rows").fetchone()[0]
-        self._claimed: dict[str, tuple[int, Kept]] = {}
-        """Rows that were added and are not settled yet, each with its number: as they stand in the file."""
-        self.turn = 0
-        """The transaction that what is written belongs to."""
+        self.transaction_id = 0
+        """The transaction in which rows are written."""
 
-    def get(self, key: str) -> Kept | None:
-        """The row of a key."""
-        if key in self._claimed:
-            return self._claimed[key][1]
+    def get(self, key: str) -> JournalRow | None:
+        """Return the row of a key."""
         found = self._db.execute(f"{SELECT} WHERE key=?", (key,)).fetchone()
         return None if found is None else _row(found)
 
-    def holder_of_order(self, payment_session: str, key: str) -> str | None:
-        """Another key than this one whose row has, or may have, a session for a KCO order."""
+    def order_holder(self, payment_session: str, key: str) -> str | None:
+        """Return another key whose row has, or may have, a session for this KCO order."""
         query = "SELECT key FROM rows WHERE payment_session=? AND key<>? AND state<>? LIMIT 1"
         found = self._db.execute(query, (payment_session, key, str(OutcomeState.FAILED))).fetchone()
         return None if found is None else str(found[0])
 
-    def holder_of_session(self, session_id: str, key: str) -> str | None:
-        """Another key than this one that has this session."""
+    def session_holder(self, session_id: str, key: str) -> str | None:
+        """Return another key that has this session."""
         found = self._db.execute("SELECT key FROM rows WHERE session_id=? AND key<>?", (session_id, key)).fetchone()
         return None if found is None else str(found[0])
 
-    def claimed(self, key: str) -> Kept | None:
-        """The row of a key that was added since the file was opened, and is not settled; None for every other one."""
-        return self._claimed[key][1] if key in self._claimed else None
+    def live_holder(self, run: str) -> ClaimedElsewhere | None:  # noqa: ARG002
+        """Return None: the lock on the file means that every other run has ended."""
+        return None
 
-    @property
-    def unsettled(self) -> int:
-        """How many such rows there are."""
-        return len(self._claimed)
+    def insert(self, row: JournalRow) -> None:
+        """Add the row of a new key.
 
-    def add(self, rows: Sequence[Kept]) -> int:
-        """Keep rows with keys that are new.
-
-        Returns:
-            How many of them, from the first one on, are kept. Fewer than there are where a key is known already.
+        Raises:
+            JournalError: a column has a value that the table does not accept.
 
         """
-        first = self._last + 1
-        kept = self._at_once(_INSERT, [(number, *self._sealed(row)) for number, row in enumerate(rows, first)])
-        self._claimed.update((row.key, (number, row)) for number, row in enumerate(rows[:kept], first))
-        self._last += kept
-        return kept
-
-    def settle(self, rows: Sequence[Kept]) -> int:
-        """Keep rows that were claimed since the file was opened, with how they ended.
-
-        Returns:
-            How many of them, from the first one on, are kept. Fewer than there are where a session is another key's.
-
-        """
-        values = [(*self._sealed(row)[_SETTLED], self._claimed[row.key][0]) for row in rows]
-        kept = self._at_once(_SETTLE, values)
-        for row in rows[:kept]:
-            del self._claimed[row.key]
-        return kept
-
-    def _sealed(self, row: Kept) -> tuple[Any, ...]:
-        values = (*values_of(row), self.turn)
-        return (*values, crc_of(values))
-
-    def _at_once(self, statement: str, rows: list[tuple[Any, ...]]) -> int:
-        """How many rows were written before one that is no longer unique."""
-        before = self._db.total_changes
-        with contextlib.suppress(sqlite3.IntegrityError):  # that row has left nothing
-            self._db.executemany(statement, rows)
-        return self._db.total_changes - before
-
-    def put(self, row: Kept) -> bool:
-        """Keep a row instead of the one with its key; False, and nothing is kept, where its session is another key's."""
         try:
-            self._db.execute(_UPDATE, (*self._sealed(row)[1:], row.key))
+            self._db.execute(_INSERT, self._with_checksum(row))
         except sqlite3.IntegrityError:
-            if row.session_id is None or self.holder_of_session(row.session_id, row.key) is None:
+            pass
+        else:
+            return
+        raise JournalError(f"the row {row.key!r} cannot be recorded: a column has an invalid value")
+
+    def update(self, row: JournalRow) -> bool:
+        """Replace the row of its key; return False, and change nothing, if another key has its session."""
+        try:
+            self._db.execute(_UPDATE, (*self._with_checksum(row)[1:], row.key))
+        except sqlite3.IntegrityError:
+            if row.session_id is None or self.session_holder(row.session_id, row.key) is None:
                 raise
             return False
-        self._claimed.pop(row.key, None)
         return True
 
-    def doubts(self) -> list[Kept]:
-        """Every row that is in doubt."""
-        marks = ", ".join("?" * len(DOUBTFUL))
-        return [_row(found) for found in self._db.execute(f"{SELECT} WHERE state IN ({marks}) ORDER BY id", DOUBTFUL)]
+    def _with_checksum(self, row: JournalRow) -> tuple[Any, ...]:
+        values = (*row_values(row), self.transaction_id)
+        return (*values, checksum(values))
 
-    def page(self, after: int, count: int) -> list[tuple[int, Kept]]:
-        """Some rows, each with its number, in the order of their first claims."""
+    def doubts(self) -> list[JournalRow]:
+        """Return every row in doubt, claims without an outcome included."""
+        marks = ", ".join("?" * len(UNRESOLVED))
+        return [_row(found) for found in self._db.execute(f"{SELECT} WHERE state IN ({marks}) ORDER BY id", UNRESOLVED)]
+
+    def page(self, after: int, count: int) -> list[tuple[int, JournalRow]]:
+        """Return some rows, each with its number, in the order of their first claims."""
         query = f"SELECT id, {', '.join(_ALL)} FROM rows WHERE id>? ORDER BY id LIMIT ?"  # noqa: S608
         return [(found[0], _row(found[1:])) for found in self._db.execute(query, (after, count))]
 
 
-def _row(found: tuple[Any, ...]) -> Kept:
-    return Kept(**dict(zip(COLUMNS, found, strict=False)))  # behind them are turn and crc
+def _row(found: tuple[Any, ...]) -> JournalRow:
+    return JournalRow(**dict(zip(COLUMNS, found, strict=False)))  # tx and crc follow the columns

@@ -1,8 +1,8 @@
-"""The seal: a small file beside a journal that says up to which transaction the journal had come.
+"""The commit watermark: a small file next to a journal with the number of its last transaction.
 
-SQLite takes the end of a damaged or missing write-ahead log for the end of what was written: a single flipped bit there,
-or a copy of the journal without its log, and the last rows would be forgotten and sent again. The seal is written after
-a transaction is durable and before anybody is told so; a journal that has come less far than its seal was damaged.
+SQLite takes the end of a damaged or missing write-ahead log for the end of what was written. A single flipped bit there, or
+a copy of the journal without its log, and the last rows would be forgotten and sent again. The watermark is written when a
+transaction is durable and before its results are delivered: a journal that ends before its watermark was damaged.
 """
 
 import os
@@ -17,18 +17,20 @@ _LAYOUT: Final = "<16sQ"
 _SIZE: Final = struct.calcsize(_LAYOUT) + 4
 
 
-class Seal:
-    """The seal of one journal, held open."""
+class CommitWatermark:
+    """The watermark file of one journal."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
 
-    def check(self, identity: bytes, turn: int) -> None:
-        """Refuse a journal that has come less far than its seal. A missing seal, or another journal's, says nothing.
+    def check(self, identity: bytes, transaction_id: int) -> None:
+        """Refuse a journal that ends before its watermark.
+
+        A missing watermark, or one of another journal, proves nothing.
 
         Raises:
-            JournalError: it has; or the seal is damaged.
+            JournalError: the journal ends too early, or the watermark is damaged.
 
         """
         try:
@@ -36,38 +38,38 @@ class Seal:
                 content = file.read(_SIZE + 1)
         except FileNotFoundError:
             return
-        if not content:  # made, and never written
+        if not content:  # created, and never written
             return
         if len(content) != _SIZE or struct.unpack("<I", content[-4:])[0] != zlib.crc32(content[:-4]):
             raise JournalError(
-                f"the seal {self._path} is damaged: with it, nobody can tell whether the journal is whole. "
-                "If you know that it is, remove the seal"
+                f"the watermark {self._path} is damaged, so the journal may have lost its last rows. If you know that it "
+                "has not, remove the watermark"
             )
-        sealed_identity, sealed_turn = struct.unpack(_LAYOUT, content[:-4])
-        if sealed_identity == identity and sealed_turn > turn:
+        expected_identity, expected = struct.unpack(_LAYOUT, content[:-4])
+        if expected_identity == identity and expected > transaction_id:
             raise JournalError(
-                f"the journal has lost its end: it has come to transaction {turn}, and its seal says {sealed_turn} "
-                "(damage, or a copy without its -wal file, or an older copy). Rows that it has forgotten would be sent "
-                f"again. If you accept that, remove {self._path}"
+                f"the journal has lost its end: its last transaction is {transaction_id}, and its watermark says "
+                f"{expected} (damage, a copy without its -wal file, or an older copy). The lost rows would be sent again. "
+                f"If you accept that, remove {self._path}"
             )
 
-    def open(self, identity: bytes, turn: int) -> None:
-        """Hold the seal open, made durable once: from then on writing it allocates nothing."""
+    def open(self, identity: bytes, transaction_id: int) -> None:
+        """Open the file and make it durable: later writes allocate nothing."""
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         self._file = os.fdopen(handle, "r+b", buffering=0)
-        self.write(identity, turn)
+        self.write(identity, transaction_id)
         os.fsync(handle)
 
-    def write(self, identity: bytes, turn: int) -> None:
-        """Say that the journal has come to a transaction. Not synced: the next transaction's sync may come first."""
+    def write(self, identity: bytes, transaction_id: int) -> None:
+        """Record that a transaction is durable. Not synced: the sync of the next transaction may come first."""
         if self._file is None:
             return
-        content = struct.pack(_LAYOUT, identity, turn)
+        content = struct.pack(_LAYOUT, identity, transaction_id)
         self._file.seek(0)
         self._file.write(content + struct.pack("<I", zlib.crc32(content)))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp.batch import Outcome, OutcomeState
-from kustom_hpp.batch.kept import is_refusal
+from kustom_hpp.batch.journal_rules import is_refusal
 from kustom_hpp.errors import RateLimitError
 from kustom_hpp.events import Event, Finished, Retrying
 
@@ -41,6 +41,8 @@ class Tally:
         self.refused = 0
         """Failed rows that the API refused: no later run sends them again by itself."""
         self.in_doubt = 0
+        self.elsewhere = 0
+        """Rows that another live run has claimed."""
         self.sent = 0
         """Rows that this run sent, however they ended."""
         self.conflicts = 0
@@ -51,7 +53,7 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """One more row has ended."""
-        self.sent += not outcome.earlier_run
+        self.sent += not outcome.earlier_run and outcome.state is not OutcomeState.CLAIMED_ELSEWHERE
         self.unrecorded += not outcome.recorded
         if outcome.state is OutcomeState.CREATED:
             self.created += 1
@@ -60,13 +62,15 @@ class Tally:
         elif outcome.state is OutcomeState.FAILED:
             self.failed += 1
             self.refused += is_refusal(outcome.error)
-        else:
+        elif outcome.state is OutcomeState.IN_DOUBT:
             self.in_doubt += 1
+        else:
+            self.elsewhere += 1
 
     @property
     def done(self) -> int:
         """Rows that have ended."""
-        return self.created + self.failed + self.in_doubt
+        return self.created + self.failed + self.in_doubt + self.elsewhere
 
     @property
     def elapsed(self) -> float:

@@ -1,15 +1,14 @@
-"""Rows that are claimed while others are settled: never more claims than workers, and none is left behind."""
+"""Claims of a journal that takes its time: never more of them than workers, and none is left behind."""
 
 import asyncio
 import random
-from collections import Counter
 from typing import Any
 
 import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch import Claim, Claimed, MemoryJournal, Outcome, OutcomeState
+from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, MemoryJournal, Outcome, OutcomeState
 from tests.batch.support import Answer, Api, items, lost, not_sent, rejected, take, throttled, told, unreadable
 from tests.virtual import virtual_time
 
@@ -26,25 +25,18 @@ class Begun(MemoryJournal):
         self.open: set[str] = set()
         """Rows that are claimed and not settled."""
         self.most_open = 0
-        self.ahead = 0
-        """Claims that were made while another row was being settled."""
-        self.settling = 0
         self.asked: list[asyncio.Future[Any]] = []
 
     # Beneath it are coroutines, which futures are not: the protocol asks for neither, only that they can be awaited.
     def claim(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, key: str, order: str | None, digest: bytes, *, again: bool = False
+        self, key: str, order: str | None, digest: bytes, *, force: bool = False
     ) -> asyncio.Future[Claim]:
-        self.ahead += self.settling > 0
-        return self._later(super().claim(key, order, digest, again=again), key)
+        return self._later(super().claim(key, order, digest, force=force), key)
 
     def settle(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, key: str, outcome: Outcome
-    ) -> asyncio.Future[None]:
-        self.settling += 1
-        future = self._later(super().settle(key, outcome), key)
-        future.add_done_callback(lambda _: setattr(self, "settling", self.settling - 1))
-        return future
+    ) -> asyncio.Future[ClaimedElsewhere | None]:
+        return self._later(super().settle(key, outcome), key)
 
     def _later(self, call: Any, key: str) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -76,16 +68,6 @@ class Begun(MemoryJournal):
 def trouble(rng: random.Random) -> dict[str, list[Answer]]:
     kinds: list[Answer] = [not_sent, throttled, rejected, lost, unreadable, None]
     return {str(number): rng.choices(kinds, k=rng.randrange(3)) for number in range(ROWS) if rng.random() < 0.3}
-
-
-async def test_the_next_row_is_claimed_while_the_last_one_is_settled() -> None:
-    api, journal = Api(), Begun()
-    outcomes = await take(batch.run(api.create, items(ROWS), concurrency=4, journal=journal))
-    assert Counter(told(outcomes).values()) == {"created": ROWS}
-    # All but each worker's first row, and the last ones for which there is no next.
-    assert ROWS - 8 <= journal.ahead <= ROWS - 1
-    assert journal.most_open <= 4
-    assert journal.open == set()
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -238,12 +220,10 @@ async def test_a_worker_that_is_cancelled_leaves_no_row_in_doubt_that_was_not_se
 
 async def test_a_journal_that_refuses_a_row_at_once_fails_that_row_alone() -> None:
     class Refuses(Begun):
-        def claim(self, key: str, order: str | None, digest: bytes, *, again: bool = False) -> asyncio.Future[Claim]:
+        def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> asyncio.Future[Claim]:
             if key == "3":
                 raise errors.InvalidRequestError("not here")
-            if key == "5" and self.settling:
-                raise LookupError("not now")
-            return super().claim(key, order, digest, again=again)
+            return super().claim(key, order, digest, force=force)
 
     outcomes = await take(batch.run(Api().create, items(8), concurrency=1, journal=Refuses()))
     assert told(outcomes) == {**{str(number): "created" for number in range(8)}, "3": "failed"}

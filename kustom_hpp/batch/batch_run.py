@@ -1,0 +1,264 @@
+"""A run of a batch: workers pull rows, send them, and hand outcomes out as fast as the caller takes them.
+
+`row_processor` decides what happens to a row, `circuit_breaker` when a run pauses or stops. This module schedules.
+"""
+
+import asyncio
+import math
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from kustom_hpp.batch.circuit_breaker import CircuitBreaker
+from kustom_hpp.batch.outcome_queue import OutcomeQueue
+from kustom_hpp.batch.outcomes import Counts, Outcome, OutcomeState
+from kustom_hpp.batch.row_processor import RowProcessor
+from kustom_hpp.batch.rows import Row, RowSource
+from kustom_hpp.batch.stop_signal import StopSignal
+from kustom_hpp.errors import BatchStoppedError, DuplicateSessionError, JournalError
+
+GRACE = 10.0
+"""Seconds that rows in flight get to end when a run is closed."""
+_JOURNAL_GRACE = 5.0
+"""Seconds that the journal gets after that to finish its writes."""
+
+
+class BatchRun:
+    """A run of a batch. `run` creates it and documents what its iteration yields and raises."""
+
+    def __init__(
+        self,
+        processor: RowProcessor,
+        source: RowSource,
+        breaker: CircuitBreaker,
+        signal: StopSignal,
+        *,
+        concurrency: int,
+        interval: float,
+        ordered: bool,
+    ) -> None:
+        self._processor = processor
+        self._source = source
+        self._breaker = breaker
+        self._signal = signal
+        self._interval = interval
+        self._next_start = -math.inf
+        """The earliest time for the next row at `rate`."""
+        self._queue: deque[Row] = deque()
+        """Rows that were pulled, and are sent before any new one."""
+        self._input_lock = asyncio.Lock()
+        self._outcomes = OutcomeQueue(concurrency, ordered=ordered, on_space=signal.notify)
+        self._concurrency = concurrency
+        self._tasks: list[asyncio.Task[None]] = []
+        self._active = 0
+        """Workers that have not ended."""
+        self._in_flight = 0
+
+    # For the caller
+
+    @property
+    def counts(self) -> Counts:
+        """The progress of the run."""
+        ended = self._processor.ended
+        return Counts(
+            pulled=self._source.pulled,
+            created=ended[OutcomeState.CREATED],
+            failed=ended[OutcomeState.FAILED],
+            in_doubt=ended[OutcomeState.IN_DOUBT],
+            elsewhere=ended[OutcomeState.CLAIMED_ELSEWHERE],
+            earlier=self._processor.earlier,
+            in_flight=self._in_flight,
+        )
+
+    def drain(self) -> None:
+        """Take no more rows. Iterating goes on with the outcomes of the rows in flight, and then ends."""
+        self._signal.stop(None)
+
+    async def aclose(self, grace: float = GRACE) -> None:
+        """End the run: take no more rows, let rows in flight end, and cancel the rest.
+
+        A cancelled row is in doubt, in the journal too. Outcomes that were not taken can still be taken. No task of the run
+        is left afterwards. Idempotent; a second call with a shorter grace shortens that of the first.
+
+        Args:
+            grace: seconds that rows in flight get.
+
+        """
+        self._signal.stop(None)
+        try:
+            await self._wait_for_workers(grace)
+        finally:
+            # Only rows in flight are cancelled; the journal finishes the writes that it has begun.
+            for worker in tuple(self._processor.sending):
+                worker.cancel()
+            await self._wait_for_workers(_JOURNAL_GRACE)
+            # Twice, for the last worker: it releases claims at its end, and a journal that hangs would never respond.
+            for seconds in (_JOURNAL_GRACE, None):
+                for worker in self._tasks:
+                    worker.cancel()
+                await self._wait_for_workers(seconds)
+
+    async def __aenter__(self) -> Self:
+        if self._tasks or self._signal.stopped:
+            msg = "a run can be entered once; make a new one with batch.run"
+            raise RuntimeError(msg)
+        self._active = self._concurrency
+        name = "kustom_hpp batch worker {}"
+        self._tasks = [asyncio.create_task(self._work(), name=name.format(n)) for n in range(self._concurrency)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+        # Leaving early is not an error, but a lost outcome or a duplicate session must not go unnoticed.
+        unreported = self._take_error()
+        if error is None and isinstance(unreported, (JournalError, DuplicateSessionError)):
+            raise unreported
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        queue = self._outcomes
+        while (outcome := queue.get_nowait()) is None:
+            if not self._tasks:
+                msg = "enter a run before you iterate over it: async with batch.run(...) as outcomes"
+                raise RuntimeError(msg)
+            if not self._active:
+                error = self._take_error()
+                raise StopAsyncIteration if error is None else error
+            await queue.wait()
+        return outcome
+
+    # The workers
+
+    async def _work(self) -> None:
+        worker = asyncio.current_task()
+        assert worker is not None  # noqa: S101 - for the type checker
+        cancelled = False
+        try:
+            while (row := await self._next(worker)) is not None:
+                await self._run(row, worker)
+        except Exception as error:  # noqa: BLE001 - a fault of this module must not look like the end of the input
+            self._signal.stop(error)
+        except asyncio.CancelledError:  # also if `create` raised it, and nobody cancelled the worker
+            cancelled = True
+            raise
+        finally:
+            if (cancelled or worker.cancelling()) and not self._signal.stopped:
+                self._signal.stop(BatchStoppedError("the batch stopped: other code cancelled one of its workers"))
+            try:
+                if self._active == 1:
+                    await self._finish()
+            finally:
+                self._active -= 1
+                self._outcomes.notify()
+
+    async def _run(self, row: Row, worker: "asyncio.Task[None]") -> None:
+        breaker = self._breaker
+        row.generation = breaker.begin()
+        self._in_flight += 1
+        try:
+            outcome = await self._processor.run(row, worker)
+        except asyncio.CancelledError:
+            if (cancelled := self._processor.outcome_of_cancelled(row)) is not None:
+                self._outcomes.put(row.number, cancelled)
+            else:
+                self._queue.appendleft(row)  # nothing was sent: the last worker releases its claim
+            raise
+        finally:
+            self._in_flight -= 1
+            breaker.end(row.generation)
+            if breaker.half_open:
+                self._signal.notify()
+        if outcome is None:
+            self._queue.appendleft(row)
+        else:
+            self._outcomes.put(row.number, outcome)
+
+    async def _next(self, worker: "asyncio.Task[None]") -> Row | None:
+        """Return the next row that may be sent; None at the end of the input or of the run."""
+        breaker, signal, queue = self._breaker, self._signal, self._queue
+        while not signal.stopped and (queue or not self._source.exhausted):
+            if breaker.half_open and not breaker.allows(_now()):
+                await signal.wait_for_change(None if breaker.in_flight else breaker.until)
+                continue
+            if queue:
+                row = queue.popleft()
+            elif self._outcomes.full:
+                await signal.wait_for_change()
+                continue
+            elif (pulled := await self._pull(worker)) is None:
+                continue
+            else:
+                row = pulled
+            if not self._interval or row.problem is not None or await self._wait_for_rate(row):
+                return row
+        return None
+
+    async def _pull(self, worker: "asyncio.Task[None]") -> Row | None:
+        """Return a new row; None at the end of the input, or if the worker must look at the run again first."""
+        source, signal = self._source, self._signal
+        row = None
+        try:
+            if not source.is_async:
+                row = source.take()
+            else:
+                async with self._input_lock:
+                    # The worker that had the input before may have waited for long.
+                    if signal.stopped or source.exhausted or self._queue or self._outcomes.full:
+                        return None
+                    signal.input_task = worker
+                    try:
+                        row = await source.take_async()
+                    finally:
+                        signal.input_task = None
+        except Exception as error:  # noqa: BLE001 - of the caller's iterable: raised when all rows in flight have ended
+            signal.stop(error)
+            return None
+        if row is None:
+            signal.notify()
+        elif source.is_async:
+            self._queue.append(row)
+            return None
+        return row
+
+    async def _wait_for_rate(self, row: Row) -> bool:
+        """Wait until `rate` allows a row; return False, with the row in the queue, if it may not be sent then."""
+        now = _now()
+        start = max(self._next_start, now)
+        self._next_start = start + self._interval
+        allowed = False
+        try:
+            if start > now:
+                await self._signal.sleep(start - now)
+            allowed = not self._signal.stopped and self._breaker.allows(_now())
+        finally:
+            if not allowed:
+                self._queue.appendleft(row)
+        return allowed
+
+    async def _finish(self) -> None:
+        """Finish the run, in its last worker."""
+        self._signal.stop(None)
+        try:
+            await self._processor.release_claims(self._queue, self._outcomes.put)
+        finally:
+            self._outcomes.flush()
+            try:
+                await self._source.aclose()
+            except Exception as error:  # noqa: BLE001 - of the caller's generator
+                self._signal.stop(error)
+
+    def _take_error(self) -> BaseException | None:
+        error, self._signal.error = self._signal.error, None
+        return error
+
+    async def _wait_for_workers(self, seconds: float | None) -> None:
+        if any(not worker.done() for worker in self._tasks):
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
