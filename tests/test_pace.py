@@ -8,7 +8,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import pace as pace_room
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 
 async def moments(pace: hpp.Pace, number: int, deadline: float | None = None) -> list[float]:

@@ -10,8 +10,8 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp._messages import RateLimit
 from tests.golden import MINIMAL_ANSWER, MINIMAL_REQUEST
+from tests.support.virtual import virtual_time
 from tests.test_pace import moments
-from tests.virtual import virtual_time
 
 ANSWER = hpp.FakeTransport.response(201, MINIMAL_ANSWER)
 EXACT = hpp.RetrySettings(initial=0, maximum=0)

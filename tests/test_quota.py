@@ -17,7 +17,7 @@ from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.sandbox import Bucket, Quota
 from tests import quota
 from tests.golden import MINIMAL_ANSWER
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 ROWS, RATE = 2000, 40
 MODES = pytest.mark.parametrize("mode", quota.MODES, ids=[mode.name for mode in quota.MODES])

@@ -8,8 +8,8 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import retry
 from kustom_hpp._messages import Delivery
-from tests.retrying import Story, connect, lost, settings, story, throttled, unavailable
-from tests.virtual import virtual_time
+from tests.support.retrying import Story, connect, lost, settings, story, throttled, unavailable
+from tests.support.virtual import virtual_time
 
 
 @pytest.fixture(autouse=True)

@@ -85,6 +85,7 @@ class HTTPSessionManager:
             if self._proxy_authorization is not None:
                 self._options["proxy_headers"] = {"Proxy-Authorization": self._proxy_authorization}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._binding: dict[str, asyncio.AbstractEventLoop] = {}
         self._pid = 0
         self._closed = False
         # A response while the marker is unset proves that the borrowed session rewrites bodies. Nothing is NOT_SENT then.
@@ -182,10 +183,11 @@ class HTTPSessionManager:
         return session
 
     def _bind_to_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        owner = self._loop
-        if owner is None and self._borrowed and self._session is not None and self._session.connector is not None:
+        owner = None
+        if self._borrowed and self._session is not None and self._session.connector is not None:
             owner = self._session.connector._loop  # noqa: SLF001 - aiohttp has no public name for it
-        if self._loop is None and owner in (None, loop):
+        # dict.setdefault is atomic: if two threads make the first call at once, only one of them binds the client.
+        if self._loop is None and owner in (None, loop) and self._binding.setdefault("loop", loop) is loop:
             self._loop, self._pid = loop, os.getpid()
             return
         raise WrongLoopError(_FORKED if self._pid not in {0, os.getpid()} else _OTHER_LOOP)

@@ -10,7 +10,7 @@ import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, MemoryJournal, Outcome, OutcomeState
 from tests.batch.support import Answer, Api, items, lost, not_sent, rejected, take, throttled, told, unreadable
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 ROWS = 60
 

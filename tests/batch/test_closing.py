@@ -12,7 +12,7 @@ import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch import MemoryJournal
 from tests.batch.support import Api, items, not_sent, take, told
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 
 @pytest.fixture(autouse=True)

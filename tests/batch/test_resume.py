@@ -27,7 +27,7 @@ from tests.batch.support import (
     told,
     unreadable,
 )
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 ORDERS_URL = request("a").payment_session_url
 Past = Literal["created", "claimed", "lost", "unreadable", "rejected", "not sent", "throttled", "invalid"]

@@ -22,7 +22,7 @@ from tests.batch.support import (
     take_until_it_stops,
     told,
 )
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 
 async def test_each_row_gets_its_session_and_nothing_else() -> None:

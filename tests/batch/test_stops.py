@@ -22,7 +22,7 @@ from tests.batch.support import (
     told,
     unreadable,
 )
-from tests.virtual import VirtualClock, virtual_time
+from tests.support.virtual import VirtualClock, virtual_time
 
 
 class Gone(Api):

@@ -9,7 +9,7 @@ import pytest
 from kustom_hpp.sandbox import Bucket, Quota, Sandbox
 from tests.quota import most_in_a_second
 from tests.sandbox.support import Wire, ask, order, request
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 LIMIT, REMAINING, RESET = "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"
 

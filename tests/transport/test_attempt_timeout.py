@@ -7,7 +7,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp.transport.attempt_timeout import AttemptTimeout, ConnectionSlots
-from tests.virtual import virtual_time
+from tests.support.virtual import virtual_time
 
 
 def now() -> float:

@@ -1,13 +1,18 @@
 """The session manager's life: opening, the gate, closing, its loop and process, and its clocks."""
 
 import asyncio
+import contextlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp._messages import Delivery, SendMarker
 from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from kustom_hpp.transport import MAX_RESPONSE_BODY, HTTPSessionManager
 from kustom_hpp.transport import session_manager as session_room
 from tests.transport.support import ORDER, opened, request_to, send, session_id
@@ -356,3 +361,39 @@ async def test_no_redirect_is_followed(status, where):
     async with Sandbox(faults=[f"redirect_{status}{where}"]) as sandbox, opened() as manager:
         assert (await send(manager, request_to(sandbox))).status == status
         assert (sandbox.record.counts.posts, sandbox.record.counts.sink) == (1, 0)
+
+
+# Threads
+
+
+def create_in_a_loop_of_its_own(client: hpp.HPPClient, started: threading.Barrier, calls: int) -> list[object]:
+    async def create() -> list[object]:
+        request = hpp.CreateSessionRequest(payment_session_url=ORDER)
+        started.wait()
+        calls_ = (client.create_session(request) for _ in range(calls))
+        outcomes: list[object] = await asyncio.gather(*calls_, return_exceptions=True)
+        if isinstance(outcomes[0], hpp.Session):
+            await client.aclose()
+        return outcomes
+
+    return asyncio.run(create())
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["by chance", "at the same moment"])
+def test_of_two_threads_with_one_client_only_one_sends(monkeypatch, at_once):
+    together = threading.Barrier(2)
+
+    def both_look() -> int:  # as the threads are about to bind the client, each waits for the other
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.2)
+        return os.getppid()
+
+    if at_once:
+        monkeypatch.setattr(session_room, "os", SimpleNamespace(getpid=both_look))
+    with ThreadedSandbox() as sandbox, ThreadPoolExecutor(2) as pool:
+        client = hpp.HPPClient(sandbox.api_key, base_url=sandbox.base_url)
+        started = threading.Barrier(2)
+        results = [pool.submit(create_in_a_loop_of_its_own, client, started, 5) for _ in range(2)]
+        outcomes = [[type(outcome) for outcome in result.result(20)] for result in results]
+        assert sorted(outcomes, key=lambda kinds: kinds[0].__name__) == [[hpp.Session] * 5, [hpp.WrongLoopError] * 5]
+        assert sandbox.record.counts.posts == 5

@@ -12,8 +12,8 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import FakeTransport
 from tests.golden import FULL_SESSION, SESSION_ID
+from tests.support.virtual import virtual_time
 from tests.test_client import client_of, lost, not_sent, sent, throttled
-from tests.virtual import virtual_time
 
 FINAL = ["COMPLETED", "CANCELLED", "DISABLED"]
 NOT_FOUND = FakeTransport.response(404, {"error_code": "NOT_FOUND"})
