@@ -107,10 +107,10 @@ class Forgetful(SqliteJournal):
 
     phases: Phases
 
-    def claim(self, *_: object, **__: object) -> asyncio.Future[Claim]:
+    def claim(self, key: str, order: str | None, digest: bytes, **_: bool) -> asyncio.Future[Claim]:
         return _done(Claimed())
 
-    def settle(self, *_: object) -> asyncio.Future[None]:
+    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
         return _done(None)
 
 

@@ -117,7 +117,6 @@ async def _read_responses(count: int, seed: int) -> tuple[Counter[str], list[str
             await dice.choice(calls)()
         except hpp.HPPError as error:
             endings[type(error).__name__] += 1
-            str(error), repr(error)
         except Exception as error:  # noqa: BLE001 - that is what is looked for
             foreign.append(f"response {number}: {error!r}")
         else:
@@ -274,7 +273,9 @@ def _trusting_reader(content: bytes, kind: str) -> None:
     """Read rows as a first draft would."""
     lines = content.decode().splitlines()
     for row in csv.DictReader(lines) if kind == "csv" else map(json.loads, lines):
-        hpp.CreateSessionRequest(row["payment_session_url"] if kind == "csv" else row["request"]["payment_session_url"])
+        request = row if kind == "csv" else row["request"]
+        if not isinstance(request["payment_session_url"], str):
+            raise TypeError(request)
 
 
 @trial("P1", seconds=15)

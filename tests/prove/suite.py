@@ -88,7 +88,7 @@ def test_it_is_collected():
 
 
 @trial("P10", seconds=60, only_whole=True)
-async def debug_mode(_: Size) -> list[Row]:
+async def debug_mode(__: Size) -> list[Row]:
     """Tests with `-X dev` and asyncio's debug mode, every warning an error."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
     there = [name for name in DEBUGGED if (ROOT / name).exists()]
