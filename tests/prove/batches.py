@@ -59,7 +59,7 @@ async def chaos(size: Size) -> list[Row]:
     return [Row(promise=promise, **line) for promise in ("P2", "P4")]  # type: ignore[arg-type]
 
 
-async def _over_network(count: int, seed: int) -> tuple[list[str], dict[str, int], dict[str, int]]:
+async def over_network(count: int, seed: int) -> tuple[list[str], dict[str, int], dict[str, int]]:
     """Run a batch through a bad network, and judge by the sandbox's record."""
     with tempfile.TemporaryDirectory() as folder:
         async with Sandbox() as sandbox:
@@ -95,12 +95,12 @@ async def bad_network(size: Size) -> list[Row]:
     count, seeds = size.pick(1_000, 20_000), size.pick(1, 5)
     broken, doubts, met = [], 0, 0
     for seed in range(size.seed, size.seed + seeds):
-        wrong, ended, troubles = await _over_network(count, seed)
+        wrong, ended, troubles = await over_network(count, seed)
         broken += wrong
         doubts += ended.get("in_doubt", 0)
         met += sum(troubles.values())
     with mutants.judges_by_class():
-        control, _, _ = await _over_network(300, size.seed)
+        control, _, _ = await over_network(300, size.seed)
     return [
         Row(
             promise="P2",
