@@ -1,7 +1,19 @@
 """What holds for every test: the same examples in each run, and random ones for whoever asks for them."""
 
+import os
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile("same")
+
+
+@pytest.fixture(autouse=bool(os.environ.get("KUSTOM_HPP_NO_BLOCKING")))
+def no_blocking() -> Iterator[None]:
+    """Fail the test if the library blocks an event loop; for `python -m tests.prove`."""
+    with blockbuster_ctx("kustom_hpp"):
+        yield

@@ -135,6 +135,7 @@ def test_overhead_measures_every_concurrency_with_each_json_library(url: str) ->
     assert len(section.figures) == (8 if overhead.has_orjson() else 4)
 
 
+@pytest.mark.slow
 def test_memory_measures_growth_and_idle_clients(url: str) -> None:
     section = memory.measure(url, requests=100, clients=3)
     growth, unused, used = (figure.value for figure in section.figures)
@@ -142,6 +143,7 @@ def test_memory_measures_growth_and_idle_clients(url: str) -> None:
     assert 0 < unused < used
 
 
+@pytest.mark.slow
 def test_batch_measures_cpu_the_first_outcome_and_memory(url: str) -> None:
     section = batch.measure(url, rounds=2, requests=40, rows=(10, 20, 30))
     assert [figure.what for figure in section.figures if figure.at_most is not None] == [
@@ -188,6 +190,7 @@ async def test_a_sandbox_that_creates_nothing_is_no_figure() -> None:
             await sandbox.take_turns([idle], rounds=1, requests=3)
 
 
+@pytest.mark.slow
 def test_imports_measures_both() -> None:
     section = imports.measure(rounds=2)
     assert [figure.what for figure in section.figures] == ["from kustom_hpp import HPPClient", "import aiohttp again"]

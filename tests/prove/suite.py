@@ -113,6 +113,48 @@ async def debug_mode(__: Size) -> list[Row]:
     ]
 
 
+SLEEPS = """
+import time
+import kustom_hpp as hpp
+from tests.golden import MINIMAL_REQUEST
+
+class Sleeping:
+    async def send(self, *_):
+        time.sleep(0.01)
+    async def aclose(self):
+        pass
+
+async def test_a_transport_that_sleeps():
+    await hpp.HPPClient("kco_test_api_x", transport=Sleeping()).create_session(MINIMAL_REQUEST)
+"""
+
+
+@trial("P9", seconds=60, only_whole=True)
+async def blocking_calls(__: Size) -> list[Row]:
+    """The whole suite, while blockbuster watches the event loops."""
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    code, out = await run(*pytest, "-n", "2", "-m", "", "--ignore", "tests/browser", KUSTOM_HPP_NO_BLOCKING="1")
+    with tempfile.TemporaryDirectory() as folder:
+        planted = Path(folder) / "test_planted.py"
+        planted.write_text(SLEEPS, encoding="utf-8")
+        _, planted_out = await run(
+            *pytest, "-p", "tests.conftest", "-o", "asyncio_mode=auto", str(planted), cwd=Path(folder),
+            PYTHONPATH=str(ROOT), KUSTOM_HPP_NO_BLOCKING="1",
+        )  # fmt: skip
+    caught = planted_out.count("BlockingError: Blocking call to time.sleep")
+    return [
+        Row(
+            promise="P9",
+            tried="the whole suite under blockbuster",
+            figure=f"{out.count('BlockingError: ')} blocking calls; {out.strip().splitlines()[-1].strip('= ')}",
+            target="0",
+            held=code == 0,
+            control=f"a transport that sleeps: {caught} noticed",
+            noticed=caught > 0,
+        )
+    ]
+
+
 @trial("P6", seconds=25)
 async def secret_scan(size: Size) -> list[Row]:
     """What the command line prints, logs and stores while everything goes wrong, searched for three secrets."""
