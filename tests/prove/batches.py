@@ -41,7 +41,7 @@ async def kill_9(size: Size) -> list[Row]:
 @trial("P2", "P4", seconds=25)
 async def chaos(size: Size) -> list[Row]:
     """A batch in which three requests of ten meet a random fault."""
-    count, seeds = size.pick(1_500, 20_000), size.pick(1, 5)
+    count, seeds = size.pick(600, 20_000), size.pick(1, 5)
     reports = [await weather.chaos(count, seed) for seed in range(size.seed, size.seed + seeds)]
     with mutants.judges_by_class():
         control = await weather.chaos(300, size.seed)
