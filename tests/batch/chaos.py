@@ -116,7 +116,7 @@ async def _run(sandbox: Sandbox, journal: SqliteJournal, count: int, read: float
 class Untaught(hpp.Pace):
     """A pace that learns nothing."""
 
-    def heard(self, *_: object, **__: object) -> None:
+    def record_response(self, *_: object, **__: object) -> None:
         pass
 
 
