@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kustom_hpp import retry
-from kustom_hpp.errors import ApiError, ConfigError, DeadlineExceededError, HPPError, NotFoundError, clean_text
+from kustom_hpp.config.options import check_positive
+from kustom_hpp.errors import ApiError, DeadlineExceededError, HPPError, NotFoundError, clean_text
 from kustom_hpp.models import SessionDetails
 
 MIN_POLL_INTERVAL = 0.5
@@ -23,10 +24,7 @@ def check_poll_interval(poll: Any) -> None:
         ConfigError: it is not a finite number of seconds from `MIN_POLL_INTERVAL`.
 
     """
-    number = isinstance(poll, (int, float)) and not isinstance(poll, bool)
-    if not number or not MIN_POLL_INTERVAL <= poll <= 1e9:  # noqa: PLR2004 - a clock can add it; NaN compares with nothing
-        msg = f"poll must be a finite number of seconds from {MIN_POLL_INTERVAL}, got {poll!r}"
-        raise ConfigError(msg)
+    check_positive("poll", poll, minimum=MIN_POLL_INTERVAL)
 
 
 async def poll_until_final(

@@ -25,6 +25,7 @@ from kustom_hpp.config import Environment, OnUnknown, Pool, RetrySettings, Timeo
 from kustom_hpp.errors import ConfigError
 from kustom_hpp.events import Hook, Hooks
 from kustom_hpp.models import CreateSessionRequest, Distribution, Session, SessionDetails
+from kustom_hpp.models.urls import KCO_ORDER_PATH
 from kustom_hpp.pace import Pace
 from kustom_hpp.retry import RetryPolicy, RetryQuota
 from kustom_hpp.transport import HTTP_LIBRARY, ClientSession, HTTPSessionManager, Transport
@@ -415,7 +416,7 @@ class HPPClient:
         if not isinstance(order_id, str) or not order_id.strip(".") or not _ORDER_ID_CHARACTERS.issuperset(order_id):
             msg = "order_id must be the id alone: letters, digits, '-', '_', '.' and '~'"
             raise ConfigError(msg)
-        return f"{self._settings.base_url}/checkout/v3/orders/{order_id}"
+        return f"{self._settings.base_url}{KCO_ORDER_PATH}{order_id}"
 
 
 def _policies(settings: RetrySettings) -> dict[str, RetryPolicy]:

@@ -8,12 +8,12 @@ before the moment that a Retry-After names.
 import asyncio
 import contextlib
 import math
-import sys
 import threading
 import time
 from collections import deque
 
 from kustom_hpp._messages import RateLimit
+from kustom_hpp.config.options import check_positive, check_positive_int
 from kustom_hpp.errors import ConfigError, DeadlineExceededError
 
 _DECREASE_FACTOR = 0.7
@@ -73,14 +73,13 @@ class Pace:
     """
 
     def __init__(self, rate: float | None = None, burst: int | None = None) -> None:
-        number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-        # A comparison, because math.isfinite raises for an int that is larger than every float.
-        if rate is not None and not (number and 0 < rate <= sys.float_info.max):
-            msg = f"Pace.rate must be a finite number above 0, in attempts per second, got {rate!r}"
-            raise ConfigError(msg)
-        if burst is not None and (type(burst) is not int or burst < 1 or rate is None):
-            msg = f"Pace.burst must be a whole number from 1, and needs a rate, got {burst!r}"
-            raise ConfigError(msg)
+        if rate is not None:
+            check_positive("Pace.rate", rate, "attempts per second")
+        if burst is not None:
+            check_positive_int("Pace.burst", burst)
+            if rate is None:
+                msg = f"Pace.burst needs a rate, got {burst!r} without one"
+                raise ConfigError(msg)
         self.rate = rate
         """Current attempts per second; None while nothing is known."""
         self.burst = burst if burst is not None else max(1, math.floor(rate or 1))

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from attrs import field, frozen
 from yarl import URL
@@ -11,7 +10,7 @@ from yarl import URL
 from kustom_hpp._messages import HttpRequest
 from kustom_hpp._protocol.operations import OPERATIONS, Operation
 from kustom_hpp._redaction import describe_shape, mask_url
-from kustom_hpp.config import Settings
+from kustom_hpp.config import Settings, has_dot_segment
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import Session, SessionDetails
 
@@ -140,10 +139,7 @@ def _is_same_origin(url: str, base: URL) -> bool:
 def _is_subpath(path_and_query: str, base: URL) -> bool:
     """Return True if a path lies below the base URL's path and has no dot segment.
 
-    An API behind a gateway may build its URLs without the gateway's path. A server may also treat `%2e%2e`, `..%2f` and
-    `..;x` as dot segments.
+    An API behind a gateway may build its URLs without the gateway's path.
     """
     path = path_and_query.partition("?")[0]
-    if not path.startswith(base.raw_path.rstrip("/") + "/"):
-        return False
-    return not re.search(r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|$)", unquote(path))
+    return path.startswith(base.raw_path.rstrip("/") + "/") and not has_dot_segment(path)

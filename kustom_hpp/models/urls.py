@@ -19,6 +19,9 @@ KCO_ORDER_PATH = "/checkout/v3/orders/"
 KP_SESSION_PATH = "/payments/v1/sessions/"
 """What precedes the id in the path of a KP session."""
 
+_CANONICAL = rf"(?i:(https?://[^/?#]+(?:/[^?#]*)?{KCO_ORDER_PATH}))([^/?#]+)/*(?:[?#].*)?"
+_UUID = r"(?i:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
+
 _NOT_IN_URL = rf'\u0000-\u0020\u007f-\u009f{BLANKS}"<>\\^`'
 _HOST = rf"[^/?#{_NOT_IN_URL}{{}}]+"
 _REST = rf"(?:[/?#][^{_NOT_IN_URL}]*)?"
@@ -73,6 +76,17 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
+
+
+def canonical_order_url(url: object) -> str | None:
+    """Return the one spelling of a KCO order's URL, to compare orders by; None if it is not such a URL.
+
+    Scheme, host and path are in lower case, as is an id that is a UUID. There is no query, no fragment and no slash at the end.
+    """
+    match = re.fullmatch(_CANONICAL, url) if isinstance(url, str) else None
+    if match is None:
+        return None
+    return match[1].lower() + (match[2].lower() if re.fullmatch(_UUID, match[2]) else match[2])
 
 
 def check_url(problems: Problems, path: str, value: object, *, https: str = "") -> None:

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 from attrs import define, field, frozen
 
 from kustom_hpp.models import CreateSessionRequest, MerchantUrls, PlaceOrderMode, SessionStatus
+from kustom_hpp.models.urls import KP_SESSION_PATH
 
 ORDER_LIFE = dt.timedelta(hours=48)
 """How long a payment session lives. Source: docs.kustom.co, errors in checkout."""
@@ -35,7 +36,6 @@ _BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
 _PAGE, _TOKEN = 10, 32
 """Characters of a page's id and of a token."""
 _REFERENCE = string.ascii_uppercase + string.digits
-_KP_PATH = "/payments/v1/sessions/"
 _PLACEHOLDER = r"\{\{(session_id|order_id|authorization_token)\}\}"
 
 
@@ -108,7 +108,7 @@ class StoredSession:
     @property
     def is_kp(self) -> bool:
         """True for a KP session, False for a KCO order."""
-        return _KP_PATH in self.payment_session_url
+        return KP_SESSION_PATH in self.payment_session_url
 
     @property
     def places_order(self) -> bool:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 import kustom_hpp as hpp
+from kustom_hpp.models.urls import canonical_order_url
 
 SECRET = "s3cr3t-_.~0123456789"
 
@@ -107,3 +108,46 @@ def test_names_that_are_none(name):
 def test_all_that_is_wrong_at_once():
     with pytest.raises(hpp.ConfigError, match=r"^url must be text.*; secret must be.*; name must be"):
         hpp.with_secret(None, None, "")
+
+
+UUID = "92d97f60-7a78-46a5-8f68-c56fe52dc4af"
+ORDER = f"https://api.kustom.co/checkout/v3/orders/{UUID}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        ORDER, f"{ORDER}/", f"{ORDER}//", f"{ORDER}?x=1", f"{ORDER}/?x=/y", f"{ORDER}#part", f"{ORDER}?#", ORDER.upper(),
+        f"HTTPS://API.Kustom.co/checkout/v3/orders/{UUID}", f"https://api.kustom.co/checkout/v3/orders/{UUID.upper()}/",
+        f"https://api.kustom.co/Checkout/V3/Orders/{UUID}",
+    ],
+)  # fmt: skip
+def test_spellings_of_one_order(url):
+    assert canonical_order_url(url) == ORDER
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (ORDER, f"https://api.playground.kustom.co/checkout/v3/orders/{UUID}"),
+        (ORDER, f"http://api.kustom.co/checkout/v3/orders/{UUID}"),
+        (ORDER, f"https://api.kustom.co:8443/checkout/v3/orders/{UUID}"),
+        (ORDER, f"{ORDER[:-1]}e"),
+        (f"{ORDER[:-36]}aB", f"{ORDER[:-36]}ab"),  # of an id that is not a UUID, the case may count
+        (f"https://g.example/a{ORDER[21:]}", f"https://g.example/b{ORDER[21:]}"),
+    ],
+)
+def test_different_orders(one, other):
+    assert None is not canonical_order_url(one) != canonical_order_url(other) is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None, 5, "", "x", f"https://api.klarna.com/payments/v1/sessions/{UUID}", "https://api.kustom.co/checkout/v3/orders/",
+        "https://api.kustom.co/checkout/v3/orders", f"https://api.kustom.co/?next=/checkout/v3/orders/{UUID}",
+        f"{ORDER}/lines", f"ftp://api.kustom.co/checkout/v3/orders/{UUID}",
+    ],
+)  # fmt: skip
+def test_what_is_not_an_order(url):
+    assert canonical_order_url(url) is None

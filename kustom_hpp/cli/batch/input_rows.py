@@ -18,6 +18,7 @@ from kustom_hpp.cli.batch.seen_keys import Seen
 from kustom_hpp.cli.console import CommandError, Exit
 from kustom_hpp.errors import InvalidRequestError, clean_text
 from kustom_hpp.models import CreateSessionRequest
+from kustom_hpp.models.urls import canonical_order_url
 from kustom_hpp.models.validation import check_text
 
 Format = Literal["jsonl", "csv"]
@@ -29,7 +30,6 @@ LONGEST_PATH = 100
 """Characters of a path that are shown: it is made of names that the input gives."""
 _TOO_LONG = ((LINE, f"is longer than {LONGEST_LINE:,} bytes"),)
 _LONGEST_KEY = 2_000
-_KCO_PATH = "/checkout/v3/orders/"
 
 
 @frozen
@@ -301,10 +301,10 @@ def _row(line: int, key: Any, request: Any, problems: Problems = ()) -> Row:
 def _unrepeated(row: Row, seen: Seen) -> Row:
     """The row itself, or with the problem that an earlier line has its key, or its order: one order, one session."""
     found = list(row.problems)
-    url = row.request.payment_session_url if row.request is not None else ""
+    order = canonical_order_url(row.request.payment_session_url) if row.request is not None else None
     if row.key is not None and (first := seen.first(f"key {row.key}", row.line)) != row.line:
         found.append((KEY, f"is that of line {first} too"))
-    elif _KCO_PATH in url and (first := seen.first(f"order {url}", row.line)) != row.line:
+    elif order is not None and (first := seen.first(f"order {order}", row.line)) != row.line:
         found.append(("payment_session_url", f"is that of line {first} too, and an order has one session"))
     return attrs.evolve(row, request=None, problems=tuple(found)) if len(found) > len(row.problems) else row
 

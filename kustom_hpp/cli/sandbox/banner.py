@@ -12,6 +12,7 @@ from yarl import URL
 
 from kustom_hpp.cli.console import note, stderr, stdout
 from kustom_hpp.config import ENV_VARS, is_loopback
+from kustom_hpp.models.urls import KCO_ORDER_PATH
 from kustom_hpp.sandbox import Sandbox
 
 _ORDER = "1001"
@@ -30,7 +31,7 @@ def greet(sandbox: Sandbox, faults: Iterable[str], *, key_is_known: bool) -> Non
 
     """
     base_url = sandbox.base_url
-    body = json.dumps({"payment_session_url": f"{base_url}/checkout/v3/orders/{_ORDER}"})
+    body = json.dumps({"payment_session_url": f"{base_url}{KCO_ORDER_PATH}{_ORDER}"})
     authorization = shlex.quote(f"Authorization: Basic {sandbox.api_key}")
     exports = [f"export {ENV_VARS['base_url']}={shlex.quote(base_url)}"]
     if key_is_known:
