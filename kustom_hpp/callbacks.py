@@ -78,7 +78,7 @@ def _object(body: bytes, max_size: int) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        value = codec().load(bytes(body))
+        value = codec().load_json(bytes(body))
     except ValueError as error:
         raise ValueError(f"is {error}") from None
     if value is None:
@@ -107,7 +107,7 @@ def _update(value: dict[str, Any]) -> StatusUpdate:
 
 def _details(session: Any) -> SessionDetails | None:
     try:
-        return codec().answer_from(session, SessionDetails)
+        return codec().structure_response(session, SessionDetails)
     except ValueError:
         return None
 

@@ -1,14 +1,14 @@
-"""Models to JSON bytes and back, with cattrs: exact for requests, tolerant for answers.
+"""Models to JSON bytes and back, with cattrs: exact for requests, tolerant for responses.
 
-A request goes out as it was given: `None` left out, `""` kept, texts byte for byte, `extra` beside the known fields. An
-answer is read so that nothing which the API may add or change makes it unreadable: unknown fields, and known fields of
-another JSON type, are kept raw in `extra`; `null` is None; an enum value newer than this release stays text.
+A request is sent as the caller wrote it: `None` is left out, `""` is not, texts go byte for byte, `extra` goes next to the
+fields. No change of the API makes a response unreadable: unknown fields, and known fields of another JSON type, stay raw in
+`extra`; `null` is None; an enum value newer than this release stays text.
 """
 
 import datetime as dt
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
 import attrs
 
 from kustom_hpp import models
+from kustom_hpp._redaction import describe_shape
 from kustom_hpp.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _CLIENT_ONLY_FIELDS = frozenset({"extra", "info"})
 
 
 def _json_library() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
-    """The writer and the reader of JSON: orjson where it is installed (extra `speed`), else the standard library."""
+    """Return the writer and the reader of JSON: orjson if it is installed (extra `speed`), else the standard library."""
     try:
         import orjson
     except ImportError:
@@ -48,38 +49,38 @@ def _refuse(constant: str) -> Any:
 
 
 class Codec:
-    """A cattrs converter with its hooks fetched once. Make it with `codec()`: building one compiles its functions."""
+    """The converters of cattrs, with their hooks looked up once. Use `codec()`: each instance compiles its functions."""
 
     def __init__(self) -> None:
         self._dumps, self._loads = _json_library()
         self._out = _unstructure_converter()
-        self._answers = _structure_converter(tolerant=True)
+        self._responses = _structure_converter(tolerant=True)
         self._requests = _structure_converter(tolerant=False)
-        # The two hooks of the path of every call, looked up once.
+        # The hook of every create, looked up once.
         self._create_request = self._out.get_unstructure_hook(models.CreateSessionRequest)
         self._structure_hooks: dict[type, StructureHook] = {}
 
-    def encode(self, request: models.CreateSessionRequest) -> bytes:
-        """The JSON bytes of a request that has no problems."""
+    def encode_request(self, request: models.CreateSessionRequest) -> bytes:
+        """Return the JSON bytes of a request without problems."""
         return self._dumps(self._create_request(request))
 
-    def to_plain(self, value: Any) -> Any:
-        """Any of the models as plain JSON values, in the wire's spelling."""
+    def unstructure(self, value: Any) -> Any:
+        """Return a model as plain JSON values, spelled as the API spells them."""
         return self._out.unstructure(value)
 
-    def write(self, plain: Any) -> bytes:
-        """Plain JSON values as JSON bytes."""
+    def dump_json(self, plain: Any) -> bytes:
+        """Return plain JSON values as JSON bytes."""
         return self._dumps(plain)
 
-    def dumps(self, value: Any) -> bytes:
-        """Any of the models as JSON bytes, in the wire's spelling."""
+    def encode_model(self, value: Any) -> bytes:
+        """Return a model as JSON bytes, spelled as the API spells it."""
         return self._dumps(self._out.unstructure(value))
 
-    def load(self, body: bytes) -> Any:
-        """The value that JSON bytes hold.
+    def load_json(self, body: bytes) -> Any:
+        """Return the value of JSON bytes.
 
         Raises:
-            ValueError: the bytes are no JSON in UTF-8, or nested too deep; the text tells where, never what.
+            ValueError: the bytes are not JSON in UTF-8, or nested too deep; the text says where, never what.
 
         """
         try:
@@ -92,59 +93,56 @@ class Codec:
             msg = f"not JSON that can be read ({type(error).__name__})"
         raise ValueError(msg)
 
-    def decode(self, body: bytes, kind: type[T], known: Mapping[str, str] | None = None) -> T:
-        """An answer, read tolerantly.
+    def decode_response(self, body: bytes, kind: type[T]) -> T:
+        """Return a response, read tolerantly.
 
         Args:
-            body: its bytes.
-            kind: its model.
-            known: what is known of texts that it may leave out, by name.
+            body: the JSON bytes.
+            kind: the model.
 
         Raises:
-            ValueError: the bytes are no JSON object, or a required field is missing; the text tells which.
+            ValueError: the bytes are not a JSON object, or a required field is missing; the text says which.
 
         """
-        return self.answer_from(self.load(body), kind, known)
+        return self.structure_response(self.load_json(body), kind)
 
-    def answer_from(self, value: Any, kind: type[T], known: Mapping[str, str] | None = None) -> T:
-        """An answer from plain JSON values; else as `decode`."""
+    def structure_response(self, value: Any, kind: type[T]) -> T:
+        """Return a response from plain JSON values; see `decode_response`."""
         if not isinstance(value, dict):
             msg = f"not a JSON object but a {type(value).__name__}"
             raise ValueError(msg)  # noqa: TRY004 - it is the value that is wrong
-        if known is not None:
-            value = value | {name: text for name, text in known.items() if not value.get(name)}
         hook = self._structure_hooks.get(kind)
         if hook is None:
-            hook = self._structure_hooks[kind] = self._answers.get_structure_hook(kind)
-        answer: T = hook(value, kind)
-        return answer
+            hook = self._structure_hooks[kind] = self._responses.get_structure_hook(kind)
+        response: T = hook(value, kind)
+        return response
 
     def decode_request(self, body: bytes) -> models.CreateSessionRequest:
-        """A request from JSON bytes, strictly: as the sandbox and the command line read it.
+        """Return a request from JSON bytes, read strictly, as the sandbox and the command line do.
 
-        Unknown fields are kept in `extra`.
+        Unknown fields go into `extra`.
 
         Raises:
             InvalidRequestError: with every problem and its path.
 
         """
-        return self.request_from(self._load_request(body))
+        return self.structure_request(self._load_request(body))
 
     def decode_distribution(self, body: bytes) -> models.Distribution:
-        """What sends a session's link, from JSON bytes, strictly; else as `decode_request`."""
+        """Return a distribution from JSON bytes, read strictly; see `decode_request`."""
         return models.distribution_from_json(self._load_request(body))
 
     def _load_request(self, body: bytes) -> Any:
         try:
-            return self.load(body)
+            return self.load_json(body)
         except ValueError as error:
             problems = (("$", f"is {error}"),)
         raise InvalidRequestError(problems=problems)
 
-    def request_from(self, value: Any) -> models.CreateSessionRequest:
-        """A request from plain JSON values; else as `decode_request`."""
+    def structure_request(self, value: Any) -> models.CreateSessionRequest:
+        """Return a request from plain JSON values; see `decode_request`."""
         if not isinstance(value, dict):
-            raise InvalidRequestError(problems=(("$", f"must be a JSON object, got a {type(value).__name__}"),))
+            raise InvalidRequestError(problems=(("$", f"must be a JSON object, got {describe_shape(value)}"),))
         request = self._requests.structure({"payment_session_url": None} | value, models.CreateSessionRequest)
         if problems := request.problems():
             raise InvalidRequestError(problems=problems)
@@ -153,7 +151,7 @@ class Codec:
 
 @functools.cache
 def codec() -> Codec:
-    """The codec; built at the first use, as compiling its functions costs more than importing the package may."""
+    """Return the codec. The first call builds it: an import must not take that long."""
     return Codec()
 
 

@@ -20,7 +20,7 @@ def encode_create_request(settings: Settings, request: Any) -> bytes:
         problem = f"must be a CreateSessionRequest, got a {type(request).__name__}"
         raise InvalidRequestError(problems=(("$", problem),))
     try:
-        body = codec().encode(request)
+        body = codec().encode_request(request)
     except (TypeError, ValueError, AttributeError, RecursionError):
         body = b""  # problems() below says why
     if is_surely_valid(body) and _matches_environment(settings, request.payment_session_url):
@@ -28,7 +28,7 @@ def encode_create_request(settings: Settings, request: Any) -> bytes:
     if problems := request.problems() or _environment_problems(settings, request.payment_session_url):
         del body  # the traceback's locals must not show the secrets of the merchant URLs
         raise InvalidRequestError(problems=problems)
-    return body or codec().encode(request)
+    return body or codec().encode_request(request)
 
 
 def encode_distribution(_: Settings, request: Any) -> bytes:
@@ -38,7 +38,7 @@ def encode_distribution(_: Settings, request: Any) -> bytes:
         raise InvalidRequestError(problems=(("$", problem),))
     if problems := request.problems():
         raise InvalidRequestError(problems=problems)
-    return codec().dumps(request)
+    return codec().encode_model(request)
 
 
 def _matches_environment(settings: Settings, url: str) -> bool:

@@ -88,7 +88,7 @@ def attach_call_info(value: Any, info: CallInfo) -> Any:
 
 
 def _decode(model: type[Any], body: bytes, session: SessionRef | None) -> Any:
-    plain = codec().load(body)
+    plain = codec().load_json(body)
     if isinstance(plain, dict):
         # The API's reference makes every field optional. A read knows its session; a create's URLs contain the id.
         given = plain.get("session_id")
@@ -96,7 +96,7 @@ def _decode(model: type[Any], body: bytes, session: SessionRef | None) -> Any:
             plain["session_id"] = session.session_id
         elif session is None and not (given and isinstance(given, str)) and (found := _session_id_in_urls(plain)):
             plain["session_id"] = found
-    return codec().answer_from(plain, model)
+    return codec().structure_response(plain, model)
 
 
 def _session_id_in_urls(plain: Mapping[str, Any]) -> str | None:
@@ -158,7 +158,7 @@ def _api_error(settings: Settings, operation: Operation, response: HttpResponse,
 
 def _error_content(body: bytes) -> dict[str, Any]:
     try:
-        content = codec().load(body)
+        content = codec().load_json(body)
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -144,7 +144,7 @@ def _with_session(row: JournalRow, outcome: Outcome, at: int) -> JournalRow:
         had_unknown_attempt=0,
         attempts=outcome.attempts,
         session_id=replace_surrogates(session.session_id),
-        session=_json(codec().to_plain(session)),
+        session=_json(codec().unstructure(session)),
         info=_json(info),
         error=None,
         at=at,
@@ -161,14 +161,14 @@ def replace_surrogates(text: str) -> str:
 
 def _json(value: Any) -> str:
     try:
-        return codec().write(value).decode()
+        return codec().dump_json(value).decode()
     except (TypeError, ValueError):  # a lone surrogate, or a number that this encoder does not support
         return replace_surrogates(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _load_session(row: JournalRow) -> Session:
     try:
-        session = codec().decode((row.session or "").encode(), Session)
+        session = codec().decode_response((row.session or "").encode(), Session)
         return attrs.evolve(session, info=CallInfo(**json.loads(row.info or "{}")))
     except (ValueError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"

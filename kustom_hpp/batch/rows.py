@@ -12,11 +12,11 @@ from kustom_hpp.batch.journal import Claimed
 from kustom_hpp.batch.outcomes import BatchItem, Outcome
 from kustom_hpp.errors import ConfigError, HPPError, InvalidRequestError
 from kustom_hpp.models import CreateSessionRequest
+from kustom_hpp.models.urls import canonical_order_url
 
 Items = Iterable[CreateSessionRequest | BatchItem] | AsyncIterable[CreateSessionRequest | BatchItem]
 RECENT = 10_000
 """A run remembers at least this many of its newest keys, and of its newest session ids."""
-_KCO_PATH = "/checkout/v3/orders/"
 _END = object()
 
 
@@ -79,16 +79,15 @@ def digest_of(request: CreateSessionRequest) -> bytes:
 
     """
     try:
-        return hashlib.sha256(codec().encode(request)).digest()
+        return hashlib.sha256(codec().encode_request(request)).digest()
     except (TypeError, ValueError, AttributeError, RecursionError):
         problems = request.problems() or (("$", "cannot be encoded as JSON"),)
     raise InvalidRequestError(problems=problems)
 
 
 def order_of(request: CreateSessionRequest) -> str | None:
-    """Return the URL of the KCO order, which may have one session only; None for another payment session."""
-    url = request.payment_session_url
-    return url if isinstance(url, str) and _KCO_PATH in url else None
+    """Return the KCO order, which may have one session only, in its canonical spelling; None for another payment session."""
+    return canonical_order_url(request.payment_session_url)
 
 
 class RecentKeys:

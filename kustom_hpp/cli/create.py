@@ -53,7 +53,7 @@ def create(
     given(sys.stdout)  # or nobody would hear of the session
     session = asyncio.run(_create(client, request, on_unknown, deadline))
     try:
-        write_line(codec().dumps(session))
+        write_line(codec().encode_model(session))
     except OSError as error:
         drop(sys.stdout)
         # Silence here would make a script run it again, and that would be a second session.
@@ -80,4 +80,4 @@ def read_request(file: str) -> CreateSessionRequest:
         InvalidRequestError: the JSON is no request that the API takes.
 
     """
-    return codec().request_from(load_document(file))
+    return codec().structure_request(load_document(file))

@@ -99,7 +99,7 @@ async def run_demo(console: Console, faults: Iterable[str] = ()) -> int:
 def _items(client: HPPClient, orders: Iterable[dict[str, Any]]) -> Iterable[BatchItem]:
     for order in orders:
         fields = {"payment_session_url": client.order_url(order["order_id"]), **order["request"]}
-        yield BatchItem(order["name"], codec().request_from(fields))
+        yield BatchItem(order["name"], codec().structure_request(fields))
 
 
 class _Sessions:

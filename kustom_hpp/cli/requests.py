@@ -61,7 +61,7 @@ def load_document(file: str) -> Any:
         msg = f"{file} cannot be read: {error.strerror}. Give a file with a request as JSON, or - for stdin."
         raise CommandError(msg, Exit.USAGE) from None
     try:
-        return codec().load(body)
+        return codec().load_json(body)
     except ValueError as error:
         msg = (
             f"{file} is {_where(body) or error}. Nothing was sent: it must hold one request as a JSON object, in UTF-8."

@@ -281,8 +281,8 @@ _WAYS_OUT: tuple[tuple[type[HPPError] | tuple[type[HPPError], ...], str], ...] =
 
 def _write(details: SessionDetails, *, whole: bool) -> None:
     """The details on stdout; without --all, what is left out is named on stderr."""
-    plain: dict[str, Any] = codec().to_plain(details)
+    plain: dict[str, Any] = codec().unstructure(details)
     hidden = [] if whole else [name for name in plain if name not in _PLAIN]
-    write_line(codec().dumps({name: value for name, value in plain.items() if name not in hidden}))
+    write_line(codec().encode_model({name: value for name, value in plain.items() if name not in hidden}))
     if hidden:
         note("left out", f"{', '.join(hidden)}; --all writes everything.", "dim")

@@ -81,7 +81,7 @@ def is_loopback(host: str | None) -> bool:
 def canonical_order_url(url: object) -> str | None:
     """Return the one spelling of a KCO order's URL, to compare orders by; None if it is not such a URL.
 
-    Scheme, host and path are in lower case, as is an id that is a UUID. There is no query, no fragment and no slash at the end.
+    Scheme, host and path are in lower case, as is an id that is a UUID. Query, fragment and slashes at the end are left out.
     """
     match = re.fullmatch(_CANONICAL, url) if isinstance(url, str) else None
     if match is None:

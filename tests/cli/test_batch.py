@@ -129,7 +129,7 @@ def test_csv_with_a_template_from_stdin_to_stdout(at_sandbox: ThreadedSandbox, t
     )  # fmt: skip
     assert done.code == 0
     assert [json.loads(text)["key"] for text in done.out.splitlines()] == [f"n{number}" for number in range(5)]
-    bodies = [codec().load(seen.body) for seen in at_sandbox.record.requests]
+    bodies = [codec().load_json(seen.body) for seen in at_sandbox.record.requests]
     assert {body["merchant_urls"]["success"] for body in bodies} == {"https://shop.example/ø?hpp={{session_id}}"}
 
 

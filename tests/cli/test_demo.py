@@ -19,7 +19,7 @@ def test_the_example_orders_are_requests_without_a_flaw() -> None:
     assert len({order["order_id"] for order in orders}) == len(orders)
     for order in orders:
         url = f"https://api.kustom.co/checkout/v3/orders/{order['order_id']}"
-        request = codec().request_from({"payment_session_url": url, **order["request"]})
+        request = codec().structure_request({"payment_session_url": url, **order["request"]})
         assert (request.problems(), request.warnings()) == ((), ())
 
 

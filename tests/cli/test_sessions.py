@@ -26,7 +26,7 @@ by_command = pytest.mark.parametrize("name", COMMANDS)
 
 
 def new_session(sandbox: ThreadedSandbox, url: str = ORDER) -> str:
-    request = codec().request_from({"payment_session_url": url})
+    request = codec().structure_request({"payment_session_url": url})
 
     def create(running):
         stored = running.state.create(request)

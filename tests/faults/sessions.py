@@ -253,7 +253,7 @@ async def play(operation: str, row: Row, variant: Variant) -> Facts:
 
 def _stored(sandbox: Sandbox) -> StoredSession:
     """A session that nobody had to create over the wire."""
-    request = codec().request_from({"payment_session_url": "https://orders.example/checkout/v3/orders/1"})
+    request = codec().structure_request({"payment_session_url": "https://orders.example/checkout/v3/orders/1"})
     stored = sandbox.state.create(request)
     assert stored is not None
     return stored

@@ -16,7 +16,7 @@ ORDER = "https://api.kustom.co/checkout/v3/orders/92d97f60-7a78-46a5-8f68-c56fe5
 
 def looks_good(request: CreateSessionRequest) -> bool:
     try:
-        body = codec().encode(request)
+        body = codec().encode_request(request)
     except (TypeError, ValueError, AttributeError):
         return False
     return is_surely_valid(body)

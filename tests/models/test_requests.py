@@ -499,13 +499,13 @@ def test_all_problems_at_once_each_with_its_path():
 
 
 def of_size(size: int) -> hpp.CreateSessionRequest:
-    empty = codec().encode(with_option(page_title=""))
+    empty = codec().encode_request(with_option(page_title=""))
     return with_option(page_title="x" * (size - len(empty)))
 
 
 @pytest.mark.parametrize("size", [MAX_BODY - 1, MAX_BODY])
 def test_a_body_that_just_fits(size):
-    assert len(codec().encode(of_size(size))) == size
+    assert len(codec().encode_request(of_size(size))) == size
     assert of_size(size).problems() == ()
 
 

@@ -50,7 +50,7 @@ async def test_a_create_is_answered_with_every_field_of_the_card(sandbox: Sandbo
     assert "{{profile_id}}" in module["standalone_url"]
     assert "{{view_id}}" in module["standalone_url"]
     # And our own model finds nothing in it that it does not know.
-    session = codec().decode(reply.body, models.Session)
+    session = codec().decode_response(reply.body, models.Session)
     assert session.extra == {}
     assert session.distribution_module is not None
     assert session.distribution_module.extra == {}

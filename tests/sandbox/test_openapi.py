@@ -133,7 +133,7 @@ def test_an_operation_s_answer_is_that_of_its_row(operation: Any) -> None:
     if status == "204":
         assert "content" not in answer
     else:
-        name = operation.answer.__name__
+        name = operation.response_model.__name__
         assert answer["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{name}"}
 
 

@@ -60,13 +60,13 @@ async def test_a_read_tells_how_the_session_stands(sandbox: Sandbox) -> None:
     assert reply.status_line == b"HTTP/1.1 200 OK"
     assert reply.header("content-type") == "application/json"
     assert reply.header("klarna-correlation-id")
-    details = codec().decode(reply.body, models.SessionDetails)
+    details = codec().decode_response(reply.body, models.SessionDetails)
     assert (details.session_id, details.status, details.extra) == (session_id, models.SessionStatus.WAITING, {})
     assert reply.json == sandbox.state.sessions[session_id].details()
 
     sandbox.act(session_id, "pay")
     reply = await do(sandbox, "read_session", session_id)
-    details = codec().decode(reply.body, models.SessionDetails)
+    details = codec().decode_response(reply.body, models.SessionDetails)
     assert (details.status, details.order_id) == ("COMPLETED", ORDER.rpartition("/")[2])
     assert details.extra == {}
     assert sandbox.record.requests[-1].operation == "read_session"
@@ -239,7 +239,7 @@ async def test_an_identity_check_is_begun(sandbox: Sandbox) -> None:
     session_id = await created(sandbox)
     reply = await do(sandbox, "check_identity", session_id)
     assert reply.status == 200
-    details = codec().decode(reply.body, models.SessionDetails)
+    details = codec().decode_response(reply.body, models.SessionDetails)
     assert details.status is models.SessionStatus.MANUAL_ID_CHECK
     assert details.manual_identification is not None
     assert (details.manual_identification.challenge, details.manual_identification.extra) == ("A78", {})

@@ -259,7 +259,7 @@ def test_what_it_answers_is_read_by_our_own_model_without_a_rest(state: State) -
     }  # fmt: skip
     assert re.fullmatch(r"[A-Z0-9]{8}", texts["klarna_reference"])
     assert all(re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{3}Z", texts[name]) for name in ("expires_at", "updated_at"))
-    assert codec().dumps(texts)
+    assert codec().encode_model(texts)
 
 
 # Disabling, and identity checks.

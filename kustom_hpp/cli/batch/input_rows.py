@@ -69,7 +69,7 @@ def read_template(file: str | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        value = codec().load(Path(file).read_bytes())
+        value = codec().load_json(Path(file).read_bytes())
     except OSError as error:
         msg = f"the template {file} cannot be read: {error.strerror}."
         raise CommandError(msg, Exit.USAGE) from None
@@ -111,7 +111,7 @@ class JsonLines:
     def _row(self, line: bytes) -> Row:
         number = self._source.line
         try:
-            value = codec().load(line)
+            value = codec().load_json(line)
         except ValueError as error:
             return Row(number, None, None, ((LINE, f"is {error}"),))
         if not isinstance(value, dict):
@@ -290,7 +290,7 @@ def _row(line: int, key: Any, request: Any, problems: Problems = ()) -> Row:
         found.append(("request", "is required"))
     checked = None
     try:
-        checked = codec().request_from(request) if request is not None else None
+        checked = codec().structure_request(request) if request is not None else None
     except InvalidRequestError as error:
         found += [("request" if path == LINE else path, sentence) for path, sentence in error.problems]
     # A key that is none cannot be told either.

@@ -21,7 +21,7 @@ def out_line(outcome: Outcome) -> bytes:
     return _line(
         key=outcome.key,
         state=outcome.state,
-        session=None if session is None else codec().to_plain(session),
+        session=None if session is None else codec().unstructure(session),
         error=None if error is None else _error(error),
         attempts=outcome.attempts,
         correlation_id=correlation_id,
@@ -44,7 +44,7 @@ def bad_row_line(row: Row) -> bytes:
 
 
 def _line(**fields: Any) -> bytes:
-    return codec().dumps(fields)
+    return codec().encode_model(fields)
 
 
 def _error(error: HPPError) -> dict[str, Any]:
