@@ -11,10 +11,10 @@ from kustom_hpp.batch.journal import Journal
 from kustom_hpp.batch.row_processor import Create, ResumePolicy, RowProcessor
 from kustom_hpp.batch.rows import Items, RowSource
 from kustom_hpp.batch.stop_signal import StopSignal
+from kustom_hpp.config.options import check_positive, check_positive_int
 from kustom_hpp.errors import ConfigError
 
 OnDoubt = Literal["report", "resend"]
-_MAX_NUMBER = 1e9
 
 
 def run(
@@ -123,24 +123,16 @@ class BatchOptions:
             raise ConfigError(msg)
         for name in ("concurrency", "max_doubts", "max_failures"):
             value = getattr(self, name)
-            if (type(value) is not int or value < 1) and (name, value) != ("max_failures", None):
-                msg = f"{name} must be a whole number from 1, got {value!r}"
-                raise ConfigError(msg)
-        _check_number("patience", self.patience, "seconds")
+            if (name, value) != ("max_failures", None):
+                check_positive_int(name, value)
+        check_positive("patience", self.patience)
         if self.rate is not None:
-            _check_number("rate", self.rate, "rows per second")
+            check_positive("rate", self.rate, "rows per second")
 
     @property
     def interval(self) -> float:
         """Seconds between two rows; 0 if the run has no rate of its own."""
         return 1 / self.rate if self.rate else 0.0
-
-
-def _check_number(name: str, value: object, unit: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value <= _MAX_NUMBER:  # type: ignore[operator]
-        msg = f"{name} must be a number above 0, in {unit}, got {value!r}"
-        raise ConfigError(msg)
 
 
 def _check_shared(create: Create, on_doubt: OnDoubt) -> None:
