@@ -113,8 +113,8 @@ def test_the_shops_test_passes_as_it_stands(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout
 
 
-def test_at_most_200_lines() -> None:
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+def test_at_most_250_lines() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 250
 
 
 def test_the_first_two_blocks_are_the_two_commands() -> None:
