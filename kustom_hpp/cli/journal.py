@@ -13,9 +13,11 @@ from rich.text import Text
 
 from kustom_hpp.batch import JournalEntry, Outcome, OutcomeState, Scope, SqliteJournal, Verdict
 from kustom_hpp.batch.journal_rules import is_refusal
+from kustom_hpp.batch.report import summarize
 from kustom_hpp.batch.sqlite.journal import read_scope
 from kustom_hpp.cli.batch.output_lines import out_line
 from kustom_hpp.cli.console import CommandError, Exit, note, stdout, write_line
+from kustom_hpp.cli.journal_report import print_report, write_html
 from kustom_hpp.errors import HPPError, JournalError
 from kustom_hpp.models import Session
 from kustom_hpp.models.urls import check_url
@@ -29,8 +31,9 @@ def build_journal_app() -> App:
     """The sub-commands."""
     app = App(name="journal", help="Show a batch's journal, export its rows, and end doubts by hand.", sort_key=4)
     app.command(show, sort_key=1)
-    app.command(export, sort_key=2)
-    app.command(resolve, sort_key=3)
+    app.command(report, sort_key=2)
+    app.command(export, sort_key=3)
+    app.command(resolve, sort_key=4)
     return app
 
 
@@ -42,6 +45,17 @@ def show(journal: str, /) -> int:
 
     """
     return asyncio.run(_show(journal))
+
+
+def report(journal: str, /, *, html: str | None = None) -> int:
+    """Summarize a journal: totals, sessions per second, response times, failures with their next step, rows in doubt.
+
+    Args:
+        journal: The journal's file.
+        html: Write the report to this HTML file instead.
+
+    """
+    return asyncio.run(_report(journal, html))
 
 
 def export(journal: str, /) -> int:
@@ -166,6 +180,16 @@ def _doubts(doubts: list[JournalEntry], *, plain: bool) -> Table:
         why = "the run ended before its outcome was kept" if record.unsettled else str(record.outcome.error)
         table.add_row(Text(record.key), Text(f"{record.changed_at:%Y-%m-%d %H:%M:%S}"), Text(why))
     return table
+
+
+async def _report(path: str, html: str | None) -> int:
+    async with _existing(path) as journal:
+        summary = await summarize(journal.rows())
+    if html is None:
+        print_report(stdout(), summary)
+    else:
+        write_html(html, summary, journal=path, scope=read_scope(path))
+    return Exit.OK
 
 
 async def _export(path: str) -> int:

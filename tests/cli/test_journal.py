@@ -53,6 +53,34 @@ def test_what_the_next_run_sends_is_told_apart_from_what_was_refused(
     assert cli("journal", "show", journal).out.split() == ["created", "29", "failed", "1", "in", "doubt", "0"]
 
 
+def test_report_as_tables_and_as_a_page(cli: Cli, doubtful: list[str], tmp_path: Path) -> None:
+    done = cli("journal", "report", doubtful[-1])
+    assert (done.code, done.err) == (0, "")
+    words = [text.split() for text in done.out.splitlines()]
+    for line in (["all", "6"], ["created", "2"], ["failed", "1"], ["in", "doubt", "3"], ["to", "send", "0"]):
+        assert line in words
+    assert "Create a new order" in done.out
+    page = tmp_path / "report.html"
+    for _ in range(2):  # a report is replaced by the next one
+        done = cli("journal", "report", doubtful[-1], "--html", str(page))
+        assert (done.code, done.out, done.err) == (0, "", "")
+    text = page.read_text()
+    assert text.startswith("<!doctype html>")
+    assert "<b>3 rows are in doubt.</b>" in text
+    assert "<code>j.db</code>" in text
+
+
+def test_a_report_replaces_no_other_file(cli: Cli, doubtful: list[str], tmp_path: Path) -> None:
+    before = Path(doubtful[-1]).read_bytes()
+    done = cli("journal", "report", doubtful[-1], "--html", doubtful[-1])
+    assert (done.code, done.out) == (2, "")
+    assert "is not a report" in done.err
+    assert Path(doubtful[-1]).read_bytes() == before
+    done = cli("journal", "report", doubtful[-1], "--html", str(tmp_path / "none" / "x.html"))
+    assert (done.code, done.out) == (2, "")
+    assert "cannot be written: No such file or directory" in done.err
+
+
 def test_export_gives_the_lines_of_the_batch(cli: Cli, doubtful: list[str], tmp_path: Path) -> None:
     done = cli("journal", "export", doubtful[-1])
     assert (done.code, done.err) == (0, "")
