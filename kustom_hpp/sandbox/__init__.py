@@ -109,6 +109,7 @@ class Sandbox:
         )
         self._server.open_sink = self.sink
         self._updates = Updates(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
+        self._server.repeat_callback = self._updates.repeat
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
         self._sink = ""

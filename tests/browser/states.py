@@ -5,11 +5,13 @@
 
 import asyncio
 import base64
+import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kustom_hpp.models import BackgroundImage, CreateSessionRequest, MerchantUrls, Options, PaymentMethodCategory
 from kustom_hpp.sandbox import Action, Bucket, OrderLine, Quota, Sandbox
@@ -165,10 +167,11 @@ async def empty_console(sandbox: Sandbox, shop: Shop) -> str:
 
 
 async def console(sandbox: Sandbox, shop: Shop) -> str:
-    """The console with many sessions, with faults and refusals."""
+    """The console with many sessions, with faults, refusals and callbacks that fail."""
     ways: list[list[str]] = [[], ["open"], ["pay"], ["decline"], ["decline", "pay"], ["error"], ["cancel"], ["back"]]
     for number in range(40):
-        made = session(sandbox, f"9a3f{number:04}-7a78-46a5-8f68-c56fe52dc4af", success=shop.url("/thanks"))
+        titled = Options(page_title=f"Order {1001 + number}") if number % 3 == 0 else None
+        made = session(sandbox, f"9a3f{number:04}-7a78-46a5-8f68-c56fe52dc4af", titled, success=shop.url("/thanks"))
         for action in ways[number * 5 % 8]:
             sandbox.act(made, action)
     sandbox.expire(f"{_HOST}9a3f0010-7a78-46a5-8f68-c56fe52dc4af")
@@ -176,6 +179,22 @@ async def console(sandbox: Sandbox, shop: Shop) -> str:
     sandbox.fault("hang~seconds=5", probability=0.0)
     await ask(sandbox)
     await ask(sandbox, request(sandbox, authorization="Basic nonsense"))
+    sandbox.state.note(made, "callback", f"500, attempt 1 of 4: BACK to {shop.url('/a' * 100)}", failed=True)
+    return sandbox.base_url + "/"
+
+
+REFUSED = {
+    "payment_session_url": "http://api.playground.kustom.co/checkout/v3/orders/92d97f60?token=secret",
+    "merchant_urls": {"success": "shop.example/thanks", "back": "https://shop.example/cart?sid={{session}}"},
+    "options": {"purchase_type": "buy", "background_images": [{"url": 5, "width": 1}]},
+}
+
+
+async def refused_console(sandbox: Sandbox, shop: Shop) -> str:
+    """The console with a request that was refused for several reasons, and one that a fault met."""
+    sandbox.fault("status_503~commit=1", nth=2)
+    await ask(sandbox, request(sandbox, body=json.dumps(REFUSED).encode()))
+    await ask(sandbox)
     return sandbox.base_url + "/"
 
 
@@ -197,8 +216,13 @@ async def open_console(sandbox: Sandbox, shop: Shop) -> str:
     made = session(sandbox, KP, success=shop.url("/thanks?token={{authorization_token}}"))
     for action in (Action.DECLINE, Action.PAY):
         sandbox.act(made, action)
-        sandbox.state.note(made, "callback", "answered 200, attempt 1 of 4")
+        sandbox.state.note(made, "callback", f"200, attempt 1 of 4: COMPLETED to {shop.url('/status')}")
     return f"{sandbox.base_url}/?q={made.session_id}"
+
+
+async def fault_list(sandbox: Sandbox, shop: Shop) -> str:
+    """The list of faults."""
+    return sandbox.base_url + "/faults"
 
 
 async def console_without(sandbox: Sandbox, shop: Shop) -> str:
@@ -221,9 +245,11 @@ STATES: dict[str, State] = {
     "large": large,
     "console-empty": empty_console,
     "console": console,
+    "console-refused": refused_console,
     "console-rules": ruled_console,
     "console-open": open_console,
     "console-without": console_without,
+    "faults": fault_list,
     "console-hostile": hostile_console,
 }
 
@@ -231,7 +257,7 @@ STATES: dict[str, State] = {
 async def visit(browser: Browser, url: str) -> None:
     """Open a page, and wait until a console is live."""
     await browser.open(url)
-    if "/eu/hpp/" not in url:
+    if urlsplit(url).path == "/":
         await browser.until("return document.getElementById('live').dataset.state === 'on'")
 
 
@@ -258,6 +284,10 @@ async def main(folder: Path, *names: str) -> None:
                     async with Sandbox() as sandbox, Shop() as shop:
                         await browser.look(screen, dark=dark)
                         await visit(browser, await state(sandbox, shop))
+                        if name == "console-refused":
+                            await browser.script(
+                                "document.querySelectorAll('.row details').forEach(d => d.open = true)"
+                            )
                         await picture(browser, folder / f"{name}-{screen[0]}-{'dark' if dark else 'light'}.png")
                         await browser.open("about:blank")
         finally:

@@ -73,6 +73,8 @@ class Server:
         self.is_everywhere = False
         """True where it listens on every address of the machine."""
         self.open_sink: Callable[[], Awaitable[str]]
+        self.repeat_callback: Callable[[StoredSession], None]
+        """Sends the newest status callback of a session again."""
         self.handlers: set[asyncio.Task[Any]] = set()
         """Requests of the API that are being served."""
         self.guests: set[asyncio.Task[Any]] = set()

@@ -1,31 +1,30 @@
-"""The console at `/`: what the sandbox has seen, as it comes.
+"""The console at `/`: sessions and failed requests as they happen, why they failed, and what can be done about it.
 
-    GET /                          the page; `?q=` and `?status=` narrow it down
-    GET /_sandbox/console/stream   the same as server-sent events, for the page's script
+    GET  /                          the page; `?q=` and `?status=` filter its rows
+    GET  /faults                    the list of all faults
+    GET  /_sandbox/console/stream   changes of the page as server-sent events, for its script
+    POST /_sandbox/console/...      actions; see `console_actions`
 
-Whoever reaches the sandbox may look at the console, and act on the payment pages that it links to, as whoever has their
-links. It shows no secret: queries of URLs are masked, tokens left out. The API key stands in its first steps only for a
-browser on this machine, so that a sandbox that listens on the network does not hand it out.
-
-Implementation note: the page works without its script, as a list that shows what was there when it was loaded. The script
-gets pieces of the same templates, a few times a second at most and only what has changed, however much happens.
+Implementation note: the page works without its script; it then shows what had happened when it was loaded. The script
+receives parts of the same templates, only those that changed, at most a few times a second.
 """
 
 import datetime as dt
-import ipaddress
 import json
-import re
-import shlex
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from kustom_hpp.sandbox.faults import FAULTS, GROUPS
+from kustom_hpp.sandbox.faults.rules import ANY, OPERATIONS
 from kustom_hpp.sandbox.http.server import Server
-from kustom_hpp.sandbox.pages import console_views as log
+from kustom_hpp.sandbox.pages import console_views as views
+from kustom_hpp.sandbox.pages.access import is_trusted
+from kustom_hpp.sandbox.pages.failed_requests import RequestView, is_failed, request_view
 from kustom_hpp.sandbox.pages.security_headers import headers
 from kustom_hpp.sandbox.pages.site import Site
+from kustom_hpp.sandbox.pages.snippets import curl_snippet, python_snippet
 from kustom_hpp.sandbox.pages.templates import NoTemplatesError, Renderer
 from kustom_hpp.sandbox.stored_session import Moment, StoredSession
 
@@ -33,16 +32,14 @@ if TYPE_CHECKING:
     from kustom_hpp.sandbox.http.connection import Link
 
 STREAM_PATH = "/_sandbox/console/stream"
-_PACE = 0.25
-"""Seconds between two looks at what has changed."""
-_PING = 60
-"""Quiet looks after which a comment says that the stream is alive."""
-_ORDER = "92d97f60-7a78-46a5-8f68-c56fe52dc4af"
-_LOOPBACK_NAME = r"localhost|.+\.localhost"
+_INTERVAL = 0.25
+"""Seconds between two looks for changes."""
+_KEEPALIVE = 60
+"""Looks without a change after which a comment keeps the stream alive."""
 
 
 class Console:
-    """Its handlers."""
+    """Handlers of the console's page and of its stream."""
 
     def __init__(self, server: Server, site: Site) -> None:
         self._server = server
@@ -50,26 +47,47 @@ class Console:
         self._site = site
 
     def add_routes(self, app: web.Application) -> None:
-        """Register them."""
-        app.router.add_get("/", self._index)
+        """Register the handlers."""
+        app.router.add_get("/", self.index)
+        app.router.add_get("/faults", self._faults)
         app.router.add_get(STREAM_PATH, self._stream)
 
-    async def _index(self, request: web.Request) -> web.Response:
-        wanted = log.Filter.of(request.query)
+    async def index(self, request: web.Request) -> web.Response:
+        """Serve the page."""
+        return await self.page(request, views.Filter.of(request.query))
+
+    async def page(
+        self, request: web.Request, wanted: views.Filter, *, notice: str = "", status: int = 200
+    ) -> web.Response:
+        """Return the page, with a notice if an action failed."""
         now = self._state.clock.now()
-        sessions = log.newest_matching(self._newest_first(), wanted, now)
+        rows = list(self._rows())
+        credentials = self._server.credentials
+        key = credentials.api_key if is_trusted(request, credentials) else None
+        address = f"{request.scheme}://{request.host}"
         return await self._site.page(
             "console.html",
             headers(),
-            address=f"{request.scheme}://{request.host}",
+            status=status,
+            notice=notice,
+            address=address,
+            username=credentials.username,
+            key=key,
+            curl=curl_snippet(address, key),
+            python=python_snippet(address, key),
             stream=STREAM_PATH,
             wanted=wanted,
-            status_counts=log.status_counts(self._newest_first(), wanted, now),
-            sessions=[log.session_view(session, now) for session in sessions],
-            most=log.MAX_SHOWN,
-            curl=_curl(request, self._server.credentials.api_key),
-            **self._summary(),
+            counts=views.status_counts(rows, wanted, now),
+            rows=[self._view(row, now) for row in views.newest_matching(rows, wanted, now)],
+            total=len(rows),
+            max_rows=views.MAX_ROWS,
+            fault_names=list(FAULTS),
+            operations=[*OPERATIONS, ANY],
+            **self._settings(),
         )
+
+    async def _faults(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        return await self._site.page("faults.html", headers(), groups=GROUPS)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -77,93 +95,81 @@ class Console:
         except NoTemplatesError as missing:
             return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
         response = web.StreamResponse(headers={**dict(headers()), "Content-Type": "text/event-stream"})
-        changed: set[str] = set()
-
-        def heard(session: StoredSession, moment: Moment) -> None:  # noqa: ARG001 - a listener's shape
-            changed.add(session.session_id)
-
         link: Link = request.protocol.link  # type: ignore[attr-defined]
-        remove = self._state.listen(heard)
+        events = 0
+
+        def on_event(session: StoredSession, moment: Moment) -> None:  # noqa: ARG001 - a listener's signature
+            nonlocal events
+            events += 1
+
+        def signature() -> tuple[object, ...]:
+            ahead = self._state.clock.now() - dt.datetime.now(dt.UTC)
+            requests = self._server.record.counts.requests, len(self._server.handlers)
+            return events, requests, round(ahead.total_seconds())
+
+        remove = self._state.listen(on_event)
         try:
             await response.prepare(request)
-            for event in self._events(request, renderer, changed):
+            for event in self._events(renderer, views.Filter.of(request.query), signature):
                 if event:
                     await response.write(event)
-                await link.pause(_PACE)
+                await link.pause(_INTERVAL)
         except ConnectionError:
             pass  # the browser has gone, or the sandbox closes
         finally:
             remove()
         return response
 
-    def _events(self, request: web.Request, renderer: Renderer, changed: set[str]) -> Iterator[bytes]:
-        """What to send at each look, without end; nothing where nothing has changed. It empties `changed`."""
-        wanted, curl = log.Filter.of(request.query), _curl(request, self._server.credentials.api_key)
-        sent, known, quiet = None, set[str](), 0
+    def _events(
+        self, renderer: Renderer, wanted: views.Filter, signature: Callable[[], tuple[object, ...]]
+    ) -> Iterator[bytes]:
+        """Yield the event to send after each look, without end; nothing if nothing has changed.
+
+        Args:
+            renderer: the templates.
+            wanted: which rows the page shows.
+            signature: returns another value if a row may have changed.
+
+        """
+        seen, rules, quiet = None, "", 0
+        sent: dict[str, tuple[object, ...]] = {}
         while True:
-            summary = renderer.page("_summary.html", **self._summary()).decode()
+            settings = self._settings()
+            current = signature(), renderer.page("_rules.html", **settings).decode(), settings["limits"]
             quiet += 1
-            if summary == sent and not changed:
-                yield b": still here\n\n" if quiet % _PING == 0 else b""
+            if current == seen:
+                yield b": still here\n\n" if quiet % _KEEPALIVE == 0 else b""
                 continue
-            now, seen = self._state.clock.now(), changed.copy()
-            changed.clear()
-            sessions = log.newest_matching(self._newest_first(), wanted, now)
-            order = [session.session_id for session in sessions]
-            items = {
-                session.session_id: renderer.page(
-                    "_session.html", session=log.session_view(session, now), wanted=wanted
-                ).decode()
-                for session in sessions
-                if session.session_id in seen or session.session_id not in known
+            seen, quiet = current, 0
+            now, rows = self._state.clock.now(), list(self._rows())
+            shown = {views.key_of(row): row for row in views.newest_matching(rows, wanted, now)}
+            versions = {key: views.version_of(row, now) for key, row in shown.items()}
+            event: dict[str, Any] = {
+                "order": list(shown),
+                "items": {
+                    key: renderer.page("_row.html", row=self._view(row, now), wanted=wanted).decode()
+                    for key, row in shown.items()
+                    if sent.get(key) != versions[key]
+                },
+                "counts": {count.group: count.count for count in views.status_counts(rows, wanted, now)},
+                "limits": settings["limits"],
             }
-            sent, known, quiet = summary, set(order), 0
-            counts = {tile.group: tile.count for tile in log.status_counts(self._newest_first(), wanted, now)}
-            yield _event({"order": order, "items": items, "counts": counts, "summary": summary, "curl": curl})
+            if current[1] != rules:
+                event["rules"] = rules = current[1]
+            sent = versions
+            yield b"data: " + json.dumps(event).encode() + b"\n\n"
 
-    def _newest_first(self) -> Iterator[StoredSession]:
-        return reversed(self._state.sessions.values())
+    def _rows(self) -> Iterator[views.Row]:
+        """Yield sessions and failed requests, newest first."""
+        yield from reversed(self._state.sessions.values())
+        yield from (seen for seen in reversed(self._server.record.requests) if is_failed(seen))
 
-    def _summary(self) -> dict[str, Any]:
-        ahead = self._state.clock.now() - dt.timedelta(seconds=time.monotonic())
-        requests = reversed(self._server.record.requests)
-        return {
-            "rules": log.rule_views(self._server.script.rules, self._server.quota),
-            "failed_requests": log.failed_requests(requests, lambda at: ahead + dt.timedelta(seconds=at)),
-        }
+    def _view(self, row: views.Row, now: dt.datetime) -> views.SessionView | RequestView:
+        if isinstance(row, StoredSession):
+            return views.session_view(row, now)
+        return request_view(row, self._state.sessions.get(row.created or ""))
 
-
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=True).encode() + b"\n\n"
-
-
-def _curl(request: web.Request, api_key: str) -> str:
-    """A line that creates a session, with the key where the browser is on this machine."""
-    here = f"{request.scheme}://{request.host}"
-    body = {
-        "payment_session_url": f"{here}/checkout/v3/orders/{_ORDER}",
-        "merchant_urls": {"success": "https://shop.example/thanks?sid={{session_id}}"},
-    }
-    authorization = shlex.quote(f"Authorization: Basic {api_key}")
-    if not _is_local(request):
-        authorization = '"Authorization: Basic $KUSTOM_HPP_API_KEY"'
-    return " \\\n  ".join(
-        [
-            f"curl -sS {shlex.quote(here + '/hpp/v1/sessions')}",
-            f"-H {authorization}",
-            "-H 'Content-Type: application/json'",
-            f"-d {shlex.quote(json.dumps(body))}",
-        ]
-    )
-
-
-def _is_local(request: web.Request) -> bool:
-    """True for a browser on this machine that knows where it is: not one whose name server was talked into it."""
-    return _is_loopback(request.remote or "") and _is_loopback(request.url.host or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return re.fullmatch(_LOOPBACK_NAME, host) is not None
+    def _settings(self) -> dict[str, Any]:
+        """Return the faults, the rate limit and the latency."""
+        limits = views.limits_text(self._server.quota, self._server.latency)
+        return {"rules": views.rule_views(self._server.script.rules), "limits": limits}

@@ -1,15 +1,12 @@
-"""What the console shows, as plain frozen values that the templates write down. No I/O.
+"""The contents of the console, as frozen values for the templates. No I/O.
 
-Nothing here holds a secret: of a request's URLs the query is masked, as in its repr, and of fields newer than this release
-the value. The API key is in no value of this module.
+No value here holds a secret: queries of URLs, credentials, tokens and undocumented fields are masked.
 """
 
 import datetime as dt
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Any
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 import attrs
@@ -18,25 +15,23 @@ from attrs import frozen
 from kustom_hpp._redaction import masked_url
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox.faults.rules import Rule
+from kustom_hpp.sandbox.latency import Latency
 from kustom_hpp.sandbox.limits import Bucket
-from kustom_hpp.sandbox.pages.payment_views import path_of
+from kustom_hpp.sandbox.pages.failed_requests import EPOCH, REFUSED, Time, id_of
+from kustom_hpp.sandbox.pages.http_text import error_code_of, json_text, problems_of
+from kustom_hpp.sandbox.pages.payment_views import LabeledValue, path_of
 from kustom_hpp.sandbox.recorded import RequestSeen
-from kustom_hpp.sandbox.stored_session import Moment, StoredSession
+from kustom_hpp.sandbox.stored_session import Action, Moment, StoredSession
 
-MAX_SHOWN = 100
-"""Sessions on the console, the newest that fit its filter."""
-MAX_FAILED_REQUESTS = 6
-"""Refused requests on the console, the newest."""
-MAX_RULES = 8
-_MAX_EXAMINED = 500
-_MAX_REQUEST_TEXT = 20_000
+Row: TypeAlias = StoredSession | RequestSeen
+"""What has a row on the console: a session, or a request that was refused or met a fault."""
+MAX_ROWS = 100
+"""Rows on the console: the newest that match its filter."""
+MAX_RULES = 20
 _MAX_DETAIL = 500
 _MAX_QUERY = 200
-_MAX_RULE_FAULTS = 200
-_BAD_REQUEST = 400
+_MAX_FAULTS_TEXT = 200
 
-# Characters that turn the direction of what follows them: shown as what they are.
-_BIDI_CONTROLS = r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 _GROUPS: Mapping[SessionStatus, str] = {
     SessionStatus.WAITING: "open",
     SessionStatus.IN_PROGRESS: "open",
@@ -48,49 +43,56 @@ _GROUPS: Mapping[SessionStatus, str] = {
     SessionStatus.CANCELLED: "closed",
     SessionStatus.DISABLED: "closed",
 }
-_LABELS = {"open": "Open", "paid": "Paid", "failed": "Failed", "closed": "Closed"}
+_LABELS = {"": "All", "open": "Open", "paid": "Paid", "failed": "Failed", "closed": "Closed", REFUSED: "Refused"}
+_ACTIONS = {
+    Action.PAY: "Pay",
+    Action.DECLINE: "Decline",
+    Action.ERROR: "Technical error",
+    Action.BACK: "Back",
+    Action.CANCEL: "Cancel",
+}
 
 
 @frozen(kw_only=True)
 class TimelineView:
     """One line of a timeline."""
 
-    at: str
-    """ISO 8601, UTC."""
-    time: str
+    time: Time
     what: str
     detail: str
     group: str
-    """Of the status that it brought: `open`, `paid`, `failed`, `closed`; empty where it brought none."""
+    """Of the status that it brought, or `failed` for a callback that failed; empty if it changed nothing."""
 
 
 @frozen(kw_only=True)
 class SessionView:
-    """One session."""
+    """The row of a session."""
 
+    key: str
+    """Id of its element."""
     session_id: str
     group: str
-    status: str
-    """As the API spells it, or EXPIRED."""
+    badge: str
+    """Its status as the API spells it, or EXPIRED."""
     title: str
-    """The id of its payment session."""
-    kind: str
-    """KCO or KP."""
+    """Its page title, or the id of its payment session."""
+    subtitle: str
     last: TimelineView
-    created: TimelineView
-    moments: tuple[TimelineView, ...]
+    timeline: tuple[TimelineView, ...]
     request: str
     """The request as JSON, masked."""
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[LabeledValue, ...]
     page: str
-    """The path of its page."""
+    """Path of its page."""
     qr: str
-    """The path of its QR code; empty where it has none any more."""
+    """Path of its QR code; empty if it has none any more."""
+    actions: tuple[LabeledValue, ...]
+    """What can be done with it: the action's name on the button, and in the path."""
 
 
 @frozen(kw_only=True)
 class StatusCount:
-    """A number, and the link that shows what it counts."""
+    """A filter with the number of its rows."""
 
     group: str
     label: str
@@ -101,163 +103,161 @@ class StatusCount:
 
 @frozen(kw_only=True)
 class RuleView:
-    """A rule, or the quota."""
+    """A rule by which requests meet faults."""
 
+    number: int
     what: str
     when: str
     """To which requests it applies."""
-    met: str
-    spent: bool = False
-    """True where it has bitten as often as it may."""
-
-
-@frozen(kw_only=True)
-class FailedRequest:
-    """A request that was refused, or met a fault."""
-
-    at: str
-    time: str
-    request: str
-    outcome: str
+    triggered: str
+    exhausted: bool
 
 
 @frozen(kw_only=True)
 class Filter:
-    """Which sessions the console shows."""
+    """Which rows the console shows."""
 
     query: str = ""
-    """Part of an id, of the payment session's URL, of the title, or of a status; upper and lower case are one."""
+    """Part of an id, a URL, a title, a status or a problem, in upper or lower case."""
     group: str = ""
-    """`open`, `paid`, `failed`, `closed`; empty for all."""
+    """A key of the filters; empty for all."""
 
     @classmethod
-    def of(cls, given: Mapping[str, str]) -> "Filter":
-        """As the console's own address tells it; what it cannot mean is left out."""
-        group = given.get("status", "")
-        return cls(query=given.get("q", "").strip()[:_MAX_QUERY], group=group if group in _LABELS else "")
+    def of(cls, query: Mapping[str, str]) -> "Filter":
+        """Return the filter in the console's URL; unknown values are ignored."""
+        group = query.get("status", "")
+        return cls(query=query.get("q", "").strip()[:_MAX_QUERY], group=group if group in _LABELS else "")
 
     def address(self, **other: str) -> str:
-        """The console's address with this filter, or a changed one."""
-        asked = {"q": self.query, "status": self.group} | other
-        query = urlencode({name: value for name, value in asked.items() if value})
+        """Return the console's URL with this filter, or with a changed one."""
+        values = {"q": self.query, "status": self.group} | other
+        query = urlencode({name: value for name, value in values.items() if value})
         return f"/?{query}" if query else "/"
 
-    def matches(self, session: StoredSession, now: dt.datetime) -> bool:
-        """True for a session that the console shall show."""
-        if self.group and group_of(session, now) != self.group:
+    def matches(self, row: Row, now: dt.datetime) -> bool:
+        """Return True if the console shows this session or request."""
+        if self.group and group_of(row, now) != self.group:
             return False
-        return not self.query or self.query.casefold() in _searched(session, now)
+        return not self.query or self.query.casefold() in "\n".join(_searched(row, now)).casefold()
 
 
-def group_of(session: StoredSession, now: dt.datetime) -> str:
-    """`open`, `paid`, `failed` or `closed`. What is expired and unpaid is closed."""
-    group = _GROUPS[session.status]
-    return "closed" if group != "paid" and session.is_expired(now) else group
+def group_of(row: Row, now: dt.datetime) -> str:
+    """Return the filter to which a row belongs. An expired session that is not paid is closed."""
+    if isinstance(row, RequestSeen):
+        return REFUSED
+    group = _GROUPS[row.status]
+    return "closed" if group != "paid" and row.is_expired(now) else group
 
 
-def newest_matching(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) -> list[StoredSession]:
-    """The newest sessions that fit.
-
-    Args:
-        sessions: newest first.
-        wanted: the filter.
-        now: by the sandbox's clock.
-
-    """
-    return list(islice((session for session in sessions if wanted.matches(session, now)), MAX_SHOWN))
+def newest_matching(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> list[Row]:
+    """Return the rows with the newest events that match a filter, newest first."""
+    return heapq.nlargest(MAX_ROWS, (row for row in rows if wanted.matches(row, now)), key=_last_event)
 
 
-def status_counts(sessions: Iterable[StoredSession], wanted: Filter, now: dt.datetime) -> tuple[StatusCount, ...]:
-    """The numbers at the top: how many sessions there are, and how they stand."""
+def _last_event(row: Row) -> tuple[dt.datetime, int]:
+    if isinstance(row, RequestSeen):
+        return row.received_at or EPOCH, row.number
+    return row.timeline[-1].at, 0
+
+
+def version_of(row: Row, now: dt.datetime) -> tuple[object, ...]:
+    """Return a value that differs if the row has changed."""
+    if isinstance(row, RequestSeen):
+        return row.correlation_id, row.status, row.done
+    return row.timeline[-1], len(row.timeline), row.is_expired(now)
+
+
+def key_of(row: Row) -> str:
+    """Return the id of a row's element."""
+    return f"r-{row.number}" if isinstance(row, RequestSeen) else f"s-{row.session_id}"
+
+
+def status_counts(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> tuple[StatusCount, ...]:
+    """Return the filters, and how many rows each has."""
     counts = dict.fromkeys(_LABELS, 0)
-    for session in sessions:
-        counts[group_of(session, now)] += 1
-    rows = [("", "Created", sum(counts.values())), *((group, _LABELS[group], counts[group]) for group in _LABELS)]
+    for row in rows:
+        counts[group_of(row, now)] += 1
+    counts[""] = sum(counts.values())
     return tuple(
         StatusCount(
-            group=group or "created",
+            group=group or "all",
             label=label,
-            count=count,
+            count=counts[group],
             href=wanted.address(status=group),
             chosen=group == wanted.group,
         )
-        for group, label, count in rows
+        for group, label in _LABELS.items()
     )
 
 
 def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
-    """One session."""
-    moments = tuple(_timeline_view(moment) for moment in session.timeline)
+    """Return the row of a session."""
+    timeline = tuple(_timeline_view(moment) for moment in session.timeline)
+    payment_id = id_of(session.payment_session_url)
+    kind = "KP session" if session.is_kp else "KCO order"
+    title = (session.request.options.page_title if session.request.options else None) or ""
     return SessionView(
+        key=key_of(session),
         session_id=session.session_id,
         group=group_of(session, now),
-        status=_status(session, now),
-        title=_id_of(session.request.payment_session_url),
-        kind="KP" if session.is_kp else "KCO",
-        created=moments[0],
-        last=moments[-1],
-        moments=moments,
-        request=_json(session),
+        badge=_status(session, now),
+        title=title or payment_id or kind,
+        subtitle=f"{kind} {payment_id}" if title else kind,
+        last=timeline[-1],
+        timeline=timeline,
+        request=json_text(_plain(session.request)),
         facts=tuple(_facts(session)),
         page=path_of(session),
         qr="" if session.is_expired(now) else f"/eu/hpp/payments/{session.session_id}/qr",
+        actions=tuple(_actions(session, now)),
     )
 
 
-def rule_views(rules: Iterable[Rule], quota: Bucket | None) -> tuple[RuleView, ...]:
-    """The quota and the faults in force, in a few words each; those that are spent come last."""
+def _actions(session: StoredSession, now: dt.datetime) -> Iterator[LabeledValue]:
+    if not session.status.is_final and not session.is_expired(now):
+        for action in (Action.PAY, Action.DECLINE, Action.ERROR, session.way_out):
+            yield LabeledValue(_ACTIONS[action], str(action))
+        yield LabeledValue("Expire", "expire")
+    if any(moment.what == "callback" for moment in session.timeline):
+        yield LabeledValue("Repeat callback", "repeat_callback")
+
+
+def rule_views(rules: Iterable[Rule]) -> tuple[RuleView, ...]:
+    """Return the rules; exhausted ones come last."""
     ordered = sorted(rules, key=lambda rule: rule.spent)
-    told = [_rule(rule) for rule in ordered[:MAX_RULES]]
-    more = len(ordered) - len(told)
-    if quota is not None:
-        size = f"{quota.quota.rate:g} creates a second, {quota.quota.size:,} at once"
-        told.insert(0, RuleView(what="quota", when=size, met=""))
-    return (*told, RuleView(what=f"and {more} more", when="", met="")) if more else tuple(told)
+    return tuple(_rule(rule) for rule in ordered[:MAX_RULES])
 
 
 def _rule(rule: Rule) -> RuleView:
-    names = ["none" if fault is None else str(fault) for fault in rule.faults[:_MAX_RULE_FAULTS]]
+    names = ["none" if fault is None else str(fault) for fault in rule.faults[:_MAX_FAULTS_TEXT]]
     what = (", then " if rule.in_order else " or ").join(names)
     return RuleView(
-        what=what if len(what) <= _MAX_RULE_FAULTS else what[:_MAX_RULE_FAULTS] + "…",
+        number=rule.number,
+        what=what if len(what) <= _MAX_FAULTS_TEXT else what[:_MAX_FAULTS_TEXT] + "…",
         when=rule.when,
-        met=f"met {rule.bitten:,} of {rule.seen:,}",
-        spent=rule.spent,
+        triggered=f"{rule.bitten:,} of {rule.seen:,}",
+        exhausted=rule.spent,
     )
 
 
-def failed_requests(requests: Iterable[RequestSeen], when: Callable[[float], dt.datetime]) -> tuple[FailedRequest, ...]:
-    """The newest requests that were refused or met a fault, newest first.
-
-    Args:
-        requests: newest first.
-        when: turns a monotonic time into one of a clock.
-
-    """
-    looked_at = islice(requests, _MAX_EXAMINED)
-    found = (seen for seen in looked_at if seen.fault is not None or (seen.status or 0) >= _BAD_REQUEST)
-    return tuple(_failed_request(seen, when(seen.at)) for seen in islice(found, MAX_FAILED_REQUESTS))
-
-
-def _failed_request(seen: RequestSeen, at: dt.datetime) -> FailedRequest:
-    told = [] if seen.fault is None else [f"met {seen.fault}"]
-    if seen.status is not None:
-        told.append(f"answered {seen.status}")
-    elif seen.fault is None or not seen.done:
-        told.append("not answered yet")
-    return FailedRequest(
-        at=at.isoformat(), time=f"{at:%H:%M:%S}", request=f"{seen.method} {seen.path}", outcome=", ".join(told)
-    )
+def limits_text(bucket: Bucket | None, latency: Latency | None) -> str:
+    """Return the rate limit and the latency in words."""
+    limit, delay = "No rate limit", "no latency"
+    if bucket is not None:
+        limit = f"Rate limit {bucket.quota.rate:g} creates a second, {bucket.quota.size:,} at once"
+    if latency is not None:
+        seconds = f"{latency.low:g} s" if latency.high is None else f"{latency.low:g} to {latency.high:g} s"
+        delay = f"latency {seconds}"
+    return f"{limit}; {delay}."
 
 
 def _timeline_view(moment: Moment) -> TimelineView:
-    at = moment.at.astimezone(dt.UTC)
+    group = "" if moment.status is None else _GROUPS[moment.status]
     return TimelineView(
-        at=at.isoformat(),
-        time=f"{at:%H:%M:%S}",
+        time=Time.of(moment.at),
         what=moment.what,
         detail=moment.detail[:_MAX_DETAIL],
-        group="" if moment.status is None else _GROUPS[moment.status],
+        group="failed" if moment.failed else group,
     )
 
 
@@ -265,43 +265,35 @@ def _status(session: StoredSession, now: dt.datetime) -> str:
     return "EXPIRED" if session.is_expired(now) and not session.status.is_final else str(session.status)
 
 
-def _id_of(payment_session_url: str) -> str:
-    """The id of a payment session: how people call it."""
-    path = masked_url(payment_session_url).partition("?")[0].partition("#")[0]
-    return path.rstrip("/").rpartition("/")[2][:_MAX_QUERY]
-
-
-def _facts(session: StoredSession) -> Iterator[tuple[str, str]]:
-    yield "Session", session.session_id
-    yield "Expires", f"{session.expires_at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _facts(session: StoredSession) -> Iterator[LabeledValue]:
+    yield LabeledValue("Session", session.session_id)
+    yield LabeledValue("Expires", Time.of(session.expires_at).text)
     if session.order_id is not None:
-        yield "Order", session.order_id
+        yield LabeledValue("Order", session.order_id)
     if session.klarna_reference is not None:
-        yield "Reference", session.klarna_reference
+        yield LabeledValue("Reference", session.klarna_reference)
 
 
-def _searched(session: StoredSession, now: dt.datetime) -> str:
-    options = session.request.options
-    title = "" if options is None else options.page_title or ""
-    url = masked_url(session.request.payment_session_url)
-    texts = (session.session_id, session.page_id, url, title, session.order_id, session.klarna_reference)
-    return "\n".join([*(text for text in texts if text), _status(session, now)]).casefold()
+def _searched(row: Row, now: dt.datetime) -> Iterator[str]:
+    """Yield the texts of a row in which the search looks."""
+    if isinstance(row, RequestSeen):
+        yield from (row.path, row.correlation_id, row.operation or "", str(row.status), str(row.fault or ""))
+        yield masked_url(row.payment_session_url or "") if row.is_create else ""
+        yield error_code_of(row)
+        yield from (f"{problem.path}: {problem.sentence}" for problem in problems_of(row))
+        return
+    options = row.request.options
+    yield from (row.session_id, row.page_id, masked_url(row.payment_session_url), _status(row, now))
+    yield from (row.order_id or "", row.klarna_reference or "", (options.page_title if options else None) or "")
 
 
-def _json(session: StoredSession) -> str:
-    text = json.dumps(_shown(session.request), indent=2, ensure_ascii=False)
-    text = re.sub(_BIDI_CONTROLS, lambda found: f"\\u{ord(found[0]):04x}", text)
-    return text if len(text) <= _MAX_REQUEST_TEXT else text[:_MAX_REQUEST_TEXT] + "\n… (cut)"
-
-
-def _shown(value: Any) -> Any:
-    """A part of a request as plain JSON values, with its secrets masked."""
+def _plain(value: Any) -> Any:
+    """Return a part of a request as JSON values; what it does not document is masked."""
     if attrs.has(type(value)):
-        fields = {
-            field.name: getattr(value, field.name) for field in attrs.fields(type(value)) if field.name != "extra"
-        }
-        shown = {name: _shown(item) for name, item in fields.items() if item is not None}
-        return shown | dict.fromkeys(value.extra, "***")
+        fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+        extra = fields.pop("extra", {})
+        shown = {name: _plain(item) for name, item in fields.items() if item is not None}
+        return shown | dict.fromkeys(extra, "***")
     if isinstance(value, tuple):
-        return [_shown(item) for item in value]
-    return masked_url(value) if isinstance(value, str) and "://" in value else value
+        return [_plain(item) for item in value]
+    return value

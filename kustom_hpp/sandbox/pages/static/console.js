@@ -1,19 +1,18 @@
-/* Keeps the console up to date: pieces of it come as server-sent events, and each takes the place of the old one. */
+/* Keeps the console up to date, sends its forms without a reload, and copies. Each part of the page comes as HTML. */
 
 "use strict";
 
 (() => {
   const byId = (id) => document.getElementById(id);
   const main = byId("main");
-  const list = byId("sessions");
+  const list = byId("rows");
   const search = byId("q");
-  const most = Number(main.dataset.most);
+  const max = Number(main.dataset.max);
   let source = null;
-  let again = 0;
+  let retry = 0;
   let first = true;
-  let shown = "";
 
-  function say(state, text) {
+  function setLive(state, text) {
     const live = byId("live");
     if (live.dataset.state !== state) {
       live.dataset.state = state;
@@ -21,133 +20,188 @@
     }
   }
 
-  /* Times are sent in UTC; people live somewhere. */
-  function localise(root) {
-    for (const time of root.querySelectorAll("time[datetime]")) {
-      const at = new Date(time.dateTime);
-      time.textContent = at.toLocaleTimeString("sv");
-      time.title = at.toLocaleString();
-    }
-  }
+  /* Times arrive in UTC and are shown in the browser's time zone, in the notation of ISO 8601. */
+  const format = new Intl.DateTimeFormat("sv", {
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    timeZoneName: "short",
+  });
 
-  function parsed(html) {
+  function parse(html) {
     const template = document.createElement("template");
     template.innerHTML = html;
-    localise(template.content);
+    prepare(template.content);
     return template.content;
   }
 
-  /* Part by part, so that what is open stays open and what has the focus keeps it. */
+  function prepare(root) {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      time.textContent = format.format(new Date(time.dateTime));
+    }
+  }
+
+  /* Replaces a part; a button that has the focus gets it back. */
+  function replacePart(old, fresh) {
+    const focused = old.contains(document.activeElement) ? document.activeElement.form?.action : null;
+    old.replaceWith(fresh);
+    if (focused) {
+      [...fresh.querySelectorAll("form")].find((form) => form.action === focused)?.querySelector("button")?.focus();
+    }
+  }
+
+  /* Part by part, so that an open row stays open. */
   function refresh(old, fresh) {
     old.dataset.group = fresh.dataset.group;
     for (const part of fresh.querySelectorAll("[data-part]")) {
       const there = old.querySelector(`[data-part="${part.dataset.part}"]`);
       if (there && there.outerHTML !== part.outerHTML) {
-        there.replaceWith(part);
+        replacePart(there, part);
       }
     }
   }
 
-  function update({ order, items, counts, summary, curl }) {
+  function update({ order, items, counts, rules, limits }) {
     for (const [group, count] of Object.entries(counts)) {
       byId(`count-${group}`).textContent = count;
     }
-    if (summary !== shown) {
-      shown = summary;
-      byId("summary").replaceChildren(parsed(summary));
+    byId("limits-now").textContent = limits;
+    if (rules !== undefined) {
+      const fresh = byId("rules").cloneNode(false);
+      fresh.append(parse(rules));
+      replacePart(byId("rules"), fresh);
     }
-    byId("curl").textContent = curl;
 
-    const kept = new Set(order.map((id) => `s-${id}`));
+    const shown = new Set(order);
     for (const item of [...list.children]) {
-      if (!kept.has(item.id)) {
+      if (!shown.has(item.id)) {
         item.remove();
       }
     }
     let place = list.firstElementChild;
     for (const id of order) {
-      let item = byId(`s-${id}`);
+      let item = byId(id);
       const html = items[id];
-      if (!item && !html) {
-        continue;
-      }
-      if (!item) {
-        item = parsed(html).firstElementChild;
+      if (!item && html) {
+        item = parse(html).querySelector("li");
         item.classList.toggle("fresh", !first);
-        list.insertBefore(item, place);
-        continue;
-      }
-      if (html) {
-        refresh(item, parsed(html).firstElementChild);
+      } else if (item && html) {
+        refresh(item, parse(html).querySelector("li"));
       }
       if (item === place) {
-        place = place.nextElementSibling;
-      } else {
+        place = place?.nextElementSibling;
+      } else if (item) {
+        const focused = item.contains(document.activeElement) ? document.activeElement : null;
         list.insertBefore(item, place);
+        focused?.focus({ preventScroll: true });
       }
     }
     first = false;
 
-    const asked = new URLSearchParams(location.search);
-    const blank = order.length === 0 && !asked.get("q") && !asked.get("status");
-    byId("start").hidden = !blank;
-    byId("found").hidden = blank;
+    const blank = counts.all === 0;
+    if (!blank && main.classList.contains("blank")) {
+      byId("connect").querySelectorAll("details").forEach((snippet) => { snippet.open = false; });
+    }
+    main.classList.toggle("blank", blank);
+    byId("activity").hidden = blank;
     byId("nothing").hidden = order.length > 0;
-    byId("more").hidden = order.length < most;
+    byId("more").hidden = order.length < max;
   }
 
   function connect() {
-    if (source) {
-      source.close();
-    }
-    clearTimeout(again);
+    source?.close();
+    clearTimeout(retry);
     source = new EventSource(main.dataset.stream + location.search);
-    source.onopen = () => say("on", "Live");
+    source.onopen = () => setLive("on", "Live");
     source.onmessage = (event) => update(JSON.parse(event.data));
     source.onerror = () => {
-      say("lost", "Connection lost, trying again");
-      // A browser tries again by itself, but not after an answer that is no stream.
+      setLive("lost", "Connection lost, trying again");
+      // A browser retries on its own, but not after a response that is not a stream.
       if (source.readyState === EventSource.CLOSED) {
-        again = setTimeout(connect, 2000);
+        retry = setTimeout(connect, 2000);
       }
     };
   }
 
-  function narrow() {
-    const asked = new URLSearchParams(location.search);
+  function applySearch() {
     const query = search.value.trim();
-    if (query) {
-      asked.set("q", query);
-    } else {
-      asked.delete("q");
-    }
-    const text = asked.toString();
-    history.replaceState(null, "", text ? `/?${text}` : "/");
-    for (const link of document.querySelectorAll(".tile")) {
-      const url = new URL(link.href);
+    const withQuery = (url) => {
       if (query) {
         url.searchParams.set("q", query);
       } else {
         url.searchParams.delete("q");
       }
-      link.href = url.pathname + url.search;
+      return url.pathname + url.search;
+    };
+    history.replaceState(null, "", withQuery(new URL(location.href)));
+    for (const link of document.querySelectorAll(".filter")) {
+      link.href = withQuery(new URL(link.href));
     }
     first = true;
     connect();
   }
 
-  let waiting = 0;
+  let typing = 0;
   search.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(narrow, 200);
+    clearTimeout(typing);
+    typing = setTimeout(applySearch, 200);
   });
   search.form.addEventListener("submit", (event) => {
     event.preventDefault();
-    clearTimeout(waiting);
-    narrow();
+    clearTimeout(typing);
+    applySearch();
   });
   search.form.querySelector("button").hidden = true;
 
-  localise(document);
+  function notify(text) {
+    const notice = byId("notice");
+    notice.replaceChildren();
+    if (text) {
+      notice.append(Object.assign(document.createElement("p"), { className: "notice", textContent: text }));
+      notice.scrollIntoView({ block: "nearest" });
+    }
+  }
+
+  /* An action redirects; a failure is this page with a notice. */
+  async function send(form) {
+    try {
+      const body = new URLSearchParams(new FormData(form));
+      const response = await fetch(form.action, { method: "POST", body, redirect: "manual" });
+      if (response.type === "opaqueredirect") {
+        notify("");
+        form.reset();
+        return;
+      }
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      notify(page.getElementById("notice")?.textContent.trim() || `The sandbox responded with ${response.status}.`);
+    } catch {
+      notify("The sandbox does not respond.");
+    }
+  }
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.method === "post") {
+      event.preventDefault();
+      send(event.target);
+    }
+  });
+
+  async function copy(button) {
+    const source = byId(button.dataset.copy);
+    if (navigator.clipboard) {
+      await navigator.clipboard.writeText(source.textContent);
+    } else {
+      getSelection().selectAllChildren(source);
+      document.execCommand("copy"); // the only way on a page without TLS on another machine
+    }
+    const label = button.firstChild;
+    label.textContent = "Copied";
+    setTimeout(() => { label.textContent = "Copy"; }, 2000);
+  }
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => copy(button));
+  }
+
+  prepare(document);
   connect();
 })();
