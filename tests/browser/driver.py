@@ -106,6 +106,16 @@ class Browser:
         """Click the button or link whose first line is this text, and wait for the next page."""
         await self.leave(lambda: self._named(text).click())
 
+    async def click(self, text: str) -> None:
+        """Click the button with this text, which leaves the page where it is."""
+        await self.do(lambda: self._named(text).click())
+
+    async def fill(self, label: str, text: str) -> None:
+        """Type a text into the field with this label."""
+        label_xpath = f"//label[span[text()='{label}']]//input"
+        await self.do(lambda: self.driver.find_element(By.XPATH, label_xpath).clear())
+        await self.do(lambda: self.driver.find_element(By.XPATH, label_xpath).send_keys(text))
+
     async def leave(self, step: Callable[..., Any], *args: Any) -> None:
         """Do what leads to another page, and wait until that is loaded: a click may be over before it has begun."""
         await self.script("window.leaving = true")

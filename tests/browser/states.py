@@ -191,11 +191,16 @@ REFUSED = {
 
 
 async def refused_console(sandbox: Sandbox, shop: Shop) -> str:
-    """The console with a request that was refused for several reasons, and one that a fault met."""
-    sandbox.fault("status_503~commit=1", nth=2)
-    await ask(sandbox, request(sandbox, body=json.dumps(REFUSED).encode()))
-    await ask(sandbox)
-    return sandbox.base_url + "/"
+    """The console with a request that was refused for several reasons, open."""
+    reply = await ask(sandbox, request(sandbox, body=json.dumps(REFUSED).encode()))
+    return f"{sandbox.base_url}/?q={reply.json['correlation_id']}"
+
+
+async def faulted_console(sandbox: Sandbox, shop: Shop) -> str:
+    """The console with a request that a fault met after a session was created, open."""
+    sandbox.fault("status_503~commit=1", nth=1)
+    reply = await ask(sandbox)
+    return f"{sandbox.base_url}/?q={reply.json['correlation_id']}"
 
 
 async def ruled_console(sandbox: Sandbox, shop: Shop) -> str:
@@ -246,6 +251,7 @@ STATES: dict[str, State] = {
     "console-empty": empty_console,
     "console": console,
     "console-refused": refused_console,
+    "console-faulted": faulted_console,
     "console-rules": ruled_console,
     "console-open": open_console,
     "console-without": console_without,
@@ -284,10 +290,6 @@ async def main(folder: Path, *names: str) -> None:
                     async with Sandbox() as sandbox, Shop() as shop:
                         await browser.look(screen, dark=dark)
                         await visit(browser, await state(sandbox, shop))
-                        if name == "console-refused":
-                            await browser.script(
-                                "document.querySelectorAll('.row details').forEach(d => d.open = true)"
-                            )
                         await picture(browser, folder / f"{name}-{screen[0]}-{'dark' if dark else 'light'}.png")
                         await browser.open("about:blank")
         finally:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow  # tests/browser/test_shops.py is the one that alw
 
 EVERY = pytest.mark.parametrize("state", STATES)
 SMALL = """
-return [...document.querySelectorAll("button, .button, summary, input[type=search], .tile, .methods label")]
+return [...document.querySelectorAll("button, .button, summary, input:not([type=radio]), select, .filter, .methods label")]
   .filter((target) => target.checkVisibility() && target.getBoundingClientRect().height < 44)
   .map((target) => target.outerHTML);
 """
@@ -34,8 +34,8 @@ const lines = (part) => {
 };
 return [...document.querySelectorAll(".amount, .quantity")].filter((part) => lines(part) !== 1).map((part) => part.innerText);
 """
-TILES = """
-return [...document.querySelectorAll(".tile")].map((tile) => tile.getBoundingClientRect())
+FILTERS = """
+return [...document.querySelectorAll(".filter")].map((filter) => filter.getBoundingClientRect())
   .map((box) => [Math.round(box.top), Math.round(box.width)]);
 """
 
@@ -99,15 +99,15 @@ async def test_a_link_is_not_broken(sandbox: Sandbox, shop: Shop, browser: Brows
         assert await browser.script("return document.querySelector('.sandbox a').getBoundingClientRect().height") < 30
 
 
-async def test_the_numbers_of_the_console_are_even(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
-    """On a phone the sum above its parts, two and two; on a desk all in one row."""
+async def test_the_filters_of_the_console_are_even(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+    """On a phone three in a row and equally wide, on a desk all in one row."""
     url = await STATES["console"](sandbox, shop)
-    for screen, rows in ((PHONE, [1, 2, 2]), (DESK, [5])):
+    for screen, rows in ((PHONE, [3, 3]), (DESK, [6])):
         await browser.look(screen)
         await visit(browser, url)
-        places = await browser.script(TILES)
+        places = await browser.script(FILTERS)
         assert [[top for top, _ in places].count(top) for top in sorted({top for top, _ in places})] == rows
-        assert len({width for top, width in places if rows == [5] or top != places[0][0]}) == 1
+        assert rows == [6] or len({width for _, width in places}) == 1
 
 
 @pytest.mark.parametrize("screen", [PHONE, DESK], ids=["phone", "desk"])

@@ -46,6 +46,7 @@ class RequestView:
     summary: str
     """Why, in one line."""
     time: Time
+    correlation_id: str
     problems: tuple[Problem, ...]
     error_code: str
     fault: str
@@ -88,6 +89,7 @@ def request_view(seen: RequestSeen, session: StoredSession | None) -> RequestVie
         subtitle=f"{seen.method} {seen.path}",
         summary=f"met {fault}" if fault is not None else first + more,
         time=Time.of(seen.received_at or EPOCH),
+        correlation_id=seen.correlation_id,
         problems=problems,
         error_code=error_code_of(seen),
         fault="" if fault is None else str(fault),
