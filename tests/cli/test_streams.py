@@ -24,7 +24,7 @@ def settings_of(sandbox: ThreadedSandbox) -> dict[str, str]:
 def redirected(redirection: str, *arguments: str, **settings: str) -> Done:
     """Run a command as a shell does with this redirection."""
     done = subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "kustom_hpp", *arguments],
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "kustom_hpp.cli", *arguments],
         env=variables(**settings), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=50,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -106,7 +106,16 @@ def test_a_terminal_that_is_closed_drains_the_batch(sandbox: ThreadedSandbox, tm
 
 def test_under_nohup_a_closed_terminal_ends_nothing(sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]) -> None:
     sandbox.fault("slow_head~seconds=0.2")
-    command = [sys.executable, "-m", "kustom_hpp", "batch", write(tmp_path / "in", 16), *paths, "--concurrency", "8"]
+    command = [
+        sys.executable,
+        "-m",
+        "kustom_hpp.cli",
+        "batch",
+        write(tmp_path / "in", 16),
+        *paths,
+        "--concurrency",
+        "8",
+    ]
     with subprocess.Popen(
         ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command], env=variables(**settings_of(sandbox)),
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
