@@ -12,7 +12,7 @@ from kustom_hpp._version import __version__
 from kustom_hpp.cli.batch.command import batch
 from kustom_hpp.cli.batch.input_file import STDIN
 from kustom_hpp.cli.check import check
-from kustom_hpp.cli.console import CommandError, Exit, drop, note, tell
+from kustom_hpp.cli.console import CommandError, Exit, print_note, redirect_to_devnull, report_error
 from kustom_hpp.cli.create import create
 from kustom_hpp.cli.demo import demo
 from kustom_hpp.cli.journal import build_journal_app
@@ -86,19 +86,19 @@ def run(arguments: list[str]) -> int:
         words = [STDIN if argument == "-" else argument for argument in arguments]
         return build_app()(words) or Exit.OK  # --help and --version return None
     except CycloptsError as error:
-        note("error", _usage(error), "bold red")
+        print_note("error", _usage(error), "bold red")
         return Exit.USAGE
     except HPPError as error:
-        return tell(error)
+        return report_error(error)
     except CommandError as error:
-        note("error", error.message, "bold red")
+        print_note("error", error.message, "bold red")
         return error.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except OSError as error:
         if error.errno not in _FULL or error.filename is not None:
             raise
-        drop(sys.stdout)
+        redirect_to_devnull(sys.stdout)
         if not isinstance(error, BrokenPipeError):  # else whoever read us has read enough
-            note("error", f"stdout did not take the result ({error.strerror}).", "bold red")
+            print_note("error", f"stdout did not take the result ({error.strerror}).", "bold red")
         return Exit.FAILED

@@ -19,8 +19,8 @@ from kustom_hpp._protocol.operations import READ_SESSION
 from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, build_request, session_ref
 from kustom_hpp._protocol.response_reader import read_response
 from kustom_hpp._version import __version__
-from kustom_hpp.cli.connection_options import Target
-from kustom_hpp.cli.console import CommandError, Exit, note, stdout
+from kustom_hpp.cli.connection_options import ConnectionOptions
+from kustom_hpp.cli.console import CommandError, Exit, print_note, stdout
 from kustom_hpp.errors import ApiError, AuthenticationError, HPPError, NotFoundError, PermissionDeniedError
 from kustom_hpp.transport import HTTPSessionManager
 
@@ -35,25 +35,27 @@ _EXTENSIONS = (
     ("propcache", "propcache._helpers_c"),
 )
 """The modules in C; each library does without, more slowly, where it was built or told to."""
-_NOBODY = "00000000-0000-0000-0000-000000000000"
+UNUSED_SESSION_ID = "00000000-0000-0000-0000-000000000000"
 _KEY_PREFIX = re.compile(r"(?:kco|klarna)_(?:live|test)_")
 _SHORT = 8
 """Characters of a credential of which two would be a good part."""
 
 
-def check(*, target: Target | None = None, online: Annotated[bool, Parameter(negative="")] = False) -> int:
+def check(
+    *, connection: ConnectionOptions | None = None, online: Annotated[bool, Parameter(negative="")] = False
+) -> int:
     """Show versions, settings and what is amiss; no secret is shown whole.
 
     Args:
-        target: Where to call and as whom.
+        connection: Where to call and as whom.
         online: Also ask the API for a session that cannot exist: creates nothing, and tells whether host and key answer.
 
     """
-    target = target or Target()
+    connection = connection or ConnectionOptions()
     versions, missing = _versions()
     _show("Versions", versions)
     found = config.from_environment()
-    given = found | {name: value for name, value in target.settings().items() if value is not None}
+    configured = found | {name: value for name, value in connection.settings().items() if value is not None}
     _show(
         "Variables", [(variable, "set" if name in found else "not set") for name, variable in config.ENV_VARS.items()]
     )
@@ -62,9 +64,9 @@ def check(*, target: Target | None = None, online: Annotated[bool, Parameter(neg
             f"{', '.join(missing)}: running without C extensions, so each call costs 1.3 to 2.9 times the CPU. Reinstall "
             "from wheels (pip install --only-binary :all:), and unset variables like AIOHTTP_NO_EXTENSIONS."
         )
-        note("warning", text, "yellow")
-    settings = target.client().settings
-    _show("Configuration", _configuration(settings, given))
+        print_note("warning", text, "yellow")
+    settings = connection.client().settings
+    _show("Configuration", _configuration(settings, configured))
     return asyncio.run(_ask(settings)) if online else Exit.OK
 
 
@@ -104,13 +106,13 @@ def _version_or_none(name: str) -> str | None:
         return None
 
 
-def _configuration(settings: config.Settings, given: dict[str, Any]) -> list[tuple[str, str]]:
+def _configuration(settings: config.Settings, configured: dict[str, Any]) -> list[tuple[str, str]]:
     where = "not judged, as base_url is given" if settings.environment is None else str(settings.environment)
     return [
         ("environment", where),
         ("base URL", str(settings.base_url)),
         ("User-Agent", settings.user_agent),
-        *((name, mask(given[name])) for name in ("username", "api_key", "password") if name in given),
+        *((name, mask(configured[name])) for name in ("username", "api_key", "password") if name in configured),
         ("proxy", "none" if settings.proxy is None else str(URL(settings.proxy).origin())),
     ]
 
@@ -125,7 +127,7 @@ def mask(credential: str) -> str:
 
 async def _ask(settings: config.Settings) -> int:
     """One request that creates nothing, sent as all others are, and what its answer says."""
-    call = CallInput(READ_SESSION, session_ref(READ_SESSION, _NOBODY))
+    call = CallInput(READ_SESSION, session_ref(READ_SESSION, UNUSED_SESSION_ID))
     request = build_request(RequestDefaults(settings), call)
     transport = HTTPSessionManager(pool=config.Pool(connections=1), ssl=settings.ssl, proxy=settings.proxy)
     began = time.perf_counter()
@@ -138,14 +140,14 @@ async def _ask(settings: config.Settings) -> int:
         _show("Online", [(str(settings.base_url), f"host and key answer ({elapsed:.0f} ms); nothing was created")])
         return Exit.OK
     except HPPError as error:
-        raise _not_good(error, settings) from None
+        raise _failure(error, settings) from None
     finally:
         await transport.aclose()
     msg = f"{settings.base_url} is not the API: it answers {answer.status} for no such session. Check the base URL."
     raise CommandError(msg, Exit.FAILED)
 
 
-def _not_good(error: HPPError, settings: config.Settings) -> CommandError:
+def _failure(error: HPPError, settings: config.Settings) -> CommandError:
     """In words for this request: it creates nothing, so nothing can be in doubt."""
     host = settings.base_url.host
     if isinstance(error, AuthenticationError):
@@ -156,13 +158,13 @@ def _not_good(error: HPPError, settings: config.Settings) -> CommandError:
         msg = f"{host} answers and knows the key, but does not allow it here (403). Ask Kustom to enable HPP for it."
         return CommandError(msg, Exit.CONFIG)
     if isinstance(error, ApiError):
-        msg = f"{host} answers with {error.status} to a harmless request{_told(error)}. Try again later."
+        msg = f"{host} answers with {error.status} to a harmless request{_api_message(error)}. Try again later."
         return CommandError(msg, Exit.FAILED)
     msg = f"{host} does not answer ({error.cause}). Check the base URL, the network and a proxy."
     return CommandError(msg, Exit.FAILED)
 
 
-def _told(error: ApiError) -> str:
+def _api_message(error: ApiError) -> str:
     """What the API said about it, where it did."""
     parts = [*error.messages[:1], *([f"correlation id {error.correlation_id}"] if error.correlation_id else [])]
     return f" ({'; '.join(parts)})" if parts else ""

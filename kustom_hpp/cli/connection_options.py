@@ -12,7 +12,7 @@ from kustom_hpp.events import Hook
 
 @Parameter(name="*")  # its fields are options of the command itself
 @frozen(kw_only=True)
-class Target:
+class ConnectionOptions:
     """Options that say where to call and as whom; each wins over its variable."""
 
     base_url: Annotated[

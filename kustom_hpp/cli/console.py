@@ -63,7 +63,7 @@ def stderr() -> Console:
     return _console(stderr=True)
 
 
-class _NeverInTheWay:
+class BestEffortStream:
     """stderr, for those who have something better to do than to be heard: what it does not take is lost, and no error.
 
     A reader that went away (Ctrl-C ends `tee` first), a full disk or a closed terminal must end no batch and change no exit
@@ -74,19 +74,21 @@ class _NeverInTheWay:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write the text, or lose it."""
         with contextlib.suppress(ValueError):  # closed
             try:
                 return self._stream.write(text)
             except OSError:
-                drop(self._stream)
+                redirect_to_devnull(self._stream)
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream if it works."""
         with contextlib.suppress(ValueError):
             try:
                 self._stream.flush()
             except OSError:
-                drop(self._stream)
+                redirect_to_devnull(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -94,7 +96,7 @@ class _NeverInTheWay:
 
 def _console(*, stderr: bool) -> Console:
     # Where stderr is closed from the start there is none, and rich writes nowhere by itself.
-    file = cast("IO[str]", _NeverInTheWay(sys.stderr)) if stderr and sys.stderr is not None else None
+    file = cast("IO[str]", BestEffortStream(sys.stderr)) if stderr and sys.stderr is not None else None
     settings: dict[str, Any] = {
         "file": file, "stderr": stderr, "highlight": False, "markup": False, "emoji": False,
     }  # fmt: skip
@@ -109,13 +111,13 @@ def write_line(line: bytes) -> None:
         OSError: stdout does not take it.
 
     """
-    stream = given(sys.stdout)
+    stream = require_stream(sys.stdout)
     stream.flush()
     stream.buffer.write(line + b"\n")
     stream.buffer.flush()
 
 
-def given(stream: TextIO | None) -> TextIO:
+def require_stream(stream: TextIO | None) -> TextIO:
     """A standard stream, which is None where the process was started with it closed.
 
     Raises:
@@ -127,7 +129,7 @@ def given(stream: TextIO | None) -> TextIO:
     return stream
 
 
-def drop(stream: IO[str] | None) -> None:
+def redirect_to_devnull(stream: IO[str] | None) -> None:
     """After stdout or stderr has failed: Python would try, fail and complain once more when it flushes at its end."""
     with contextlib.suppress(OSError, ValueError):
         if stream is not None:
@@ -136,7 +138,7 @@ def drop(stream: IO[str] | None) -> None:
             os.close(nowhere)
 
 
-def note(label: str, text: str, style: str, console: Console | None = None) -> None:
+def print_note(label: str, text: str, style: str, console: Console | None = None) -> None:
     """One paragraph on stderr: `label: text`.
 
     Args:
@@ -151,20 +153,20 @@ def note(label: str, text: str, style: str, console: Console | None = None) -> N
     console.print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=not console.is_terminal)
 
 
-def tell(error: HPPError, way_out: str | None = None) -> Exit:
+def report_error(error: HPPError, next_step: str | None = None) -> Exit:
     """Say on stderr what happened and what to do next; the exit code that goes with it.
 
     Args:
         error: what happened.
-        way_out: what to do next, where the error's own text does not say it; None for what goes for a create.
+        next_step: what to do next, where the error's own text does not say it; None for what goes for a create.
 
     """
-    if way_out is None:
-        way_out = _way_out(error)
+    if next_step is None:
+        next_step = _next_step(error)
     text = str(error).rstrip(".\n")
     if not isinstance(error, InvalidRequestError):  # its text is a list, one line for each problem
         text += "."
-    note("error", f"{text} {way_out}".rstrip(), "bold red")
+    print_note("error", f"{text} {next_step}".rstrip(), "bold red")
     return exit_code(error)
 
 
@@ -177,7 +179,7 @@ def exit_code(error: HPPError) -> Exit:
     return Exit.USAGE if isinstance(error, InvalidRequestError) else Exit.FAILED
 
 
-def _way_out(error: HPPError) -> str:
+def _next_step(error: HPPError) -> str:
     """What to do next, where the error's own text does not say it."""
     if isinstance(error, OutcomeUnknownError):
         told = (
@@ -188,10 +190,10 @@ def _way_out(error: HPPError) -> str:
         session_id = getattr(error, "session_id", None)
         found = f"The session's id is {session_id}. " if session_id else ""
         return f"{told}{found}The lost session's link was shown to nobody and dies within 48 hours."
-    return next((words for kinds, words in _WAYS_OUT if isinstance(error, kinds)), "")
+    return next((words for kinds, words in NEXT_STEPS if isinstance(error, kinds)), "")
 
 
-_WAYS_OUT: tuple[tuple[type[HPPError], str], ...] = (
+NEXT_STEPS: tuple[tuple[type[HPPError], str], ...] = (
     (ConfigError, "'kustom-hpp check' shows what is set."),
     (AuthenticationError, "Nothing was created. 'kustom-hpp check' shows what is set."),
     (PermissionDeniedError, "Nothing was created. Ask Kustom whether this key may use the Hosted Payment Page."),

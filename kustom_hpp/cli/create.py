@@ -5,9 +5,9 @@ import sys
 from typing import Annotated
 
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.cli.connection_options import Target
-from kustom_hpp.cli.console import CommandError, Exit, drop, given, note, write_line
-from kustom_hpp.cli.requests import SECONDS, load_document, telling
+from kustom_hpp.cli.connection_options import ConnectionOptions
+from kustom_hpp.cli.console import CommandError, Exit, print_note, redirect_to_devnull, require_stream, write_line
+from kustom_hpp.cli.requests import SECONDS, load_json_file, retry_notice_hook
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
 from kustom_hpp.models import CreateSessionRequest, Session
@@ -17,7 +17,7 @@ def create(
     file: str,
     /,
     *,
-    target: Target | None = None,
+    connection: ConnectionOptions | None = None,
     on_unknown: OnUnknown = "raise",
     deadline: Annotated[float | None, SECONDS] = None,
 ) -> int:
@@ -36,26 +36,26 @@ def create(
 
     Args:
         file: The request's file, or - for stdin.
-        target: Where to call and as whom.
+        connection: Where to call and as whom.
         on_unknown: "resend" sends again what may have been processed, at the risk of a second session.
         deadline: Seconds for the whole call, all attempts and waits. Without it, four attempts within 30 seconds, each
             as long as the API may take (35 seconds).
 
     """
-    hook = telling(
+    hook = retry_notice_hook(
         "the request was on its way and the session may exist: do not send it again, make a new order.",
         "nothing was created.",
     )
-    client = (target or Target()).client(hooks=[hook])
+    client = (connection or ConnectionOptions()).client(hooks=[hook])
     request = read_request(file)
     for path, sentence in request.warnings():
-        note("warning", f"{path}: {sentence}", "yellow")
-    given(sys.stdout)  # or nobody would hear of the session
+        print_note("warning", f"{path}: {sentence}", "yellow")
+    require_stream(sys.stdout)  # or nobody would hear of the session
     session = asyncio.run(_create(client, request, on_unknown, deadline))
     try:
         write_line(codec().encode_model(session))
     except OSError as error:
-        drop(sys.stdout)
+        redirect_to_devnull(sys.stdout)
         # Silence here would make a script run it again, and that would be a second session.
         msg = (
             f"session {session.session_id} was created, but stdout did not take it ({error.strerror}). Do not send this "
@@ -80,4 +80,4 @@ def read_request(file: str) -> CreateSessionRequest:
         InvalidRequestError: the JSON is no request that the API takes.
 
     """
-    return codec().structure_request(load_document(file))
+    return codec().structure_request(load_json_file(file))

@@ -17,7 +17,7 @@ from rich.text import Text
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.batch import BatchItem, Outcome
 from kustom_hpp.batch import run as run_batch
-from kustom_hpp.cli.batch.progress import Progress, Tally
+from kustom_hpp.cli.batch.progress import BatchCounts, Progress
 from kustom_hpp.cli.console import Exit, stdout
 from kustom_hpp.client import HPPClient
 from kustom_hpp.errors import BatchStoppedError
@@ -70,30 +70,30 @@ async def run_demo(console: Console, faults: Iterable[str] = ()) -> int:
 
     """
     table = _Sessions(console)
-    tally = Tally()
+    counts = BatchCounts()
     began = time.perf_counter()
     orders = example_batch()
     async with (
         Sandbox(faults=faults) as sandbox,
         HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client,
-        Progress(console, tally, len(orders)),
+        Progress(console, counts, len(orders)),
         run_batch(client.create_session, _items(client, orders), concurrency=_AT_ONCE, ordered=True) as outcomes,
     ):
         with contextlib.suppress(BatchStoppedError):  # the table and the count tell it
             async for outcome in outcomes:
-                tally.add(outcome)
+                counts.add(outcome)
                 table.add(outcome)
     console.print(table.table)
-    all_well = tally.created == len(orders)
+    all_well = counts.created == len(orders)
     console.print(
         Text.assemble(
-            (f"{tally.created} of {len(orders)} sessions created", "bold green" if all_well else "bold red"),
+            (f"{counts.created} of {len(orders)} sessions created", "bold green" if all_well else "bold red"),
             f" in {time.perf_counter() - began:.2f} s by a sandbox inside this command.",
         ),
         soft_wrap=True,
     )
     # An unknown outcome wins over a failure.
-    return Exit.OK if all_well else Exit.UNKNOWN if tally.in_doubt else Exit.FAILED
+    return Exit.OK if all_well else Exit.UNKNOWN if counts.in_doubt else Exit.FAILED
 
 
 def _items(client: HPPClient, orders: Iterable[dict[str, Any]]) -> Iterable[BatchItem]:

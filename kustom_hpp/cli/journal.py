@@ -15,8 +15,8 @@ from kustom_hpp.batch import JournalEntry, Outcome, OutcomeState, Scope, SqliteJ
 from kustom_hpp.batch.journal_rules import is_refusal
 from kustom_hpp.batch.report import summarize
 from kustom_hpp.batch.sqlite.journal import read_scope
-from kustom_hpp.cli.batch.output_lines import out_line
-from kustom_hpp.cli.console import CommandError, Exit, note, stdout, write_line
+from kustom_hpp.cli.batch.output_lines import outcome_line
+from kustom_hpp.cli.console import CommandError, Exit, print_note, stdout, write_line
 from kustom_hpp.cli.journal_report import print_report, write_html
 from kustom_hpp.errors import HPPError, JournalError
 from kustom_hpp.models import Session
@@ -195,7 +195,7 @@ async def _report(path: str, html: str | None) -> int:
 async def _export(path: str) -> int:
     async with _existing(path) as journal:
         async for record in journal.rows():
-            write_line(out_line(record.outcome))
+            write_line(outcome_line(record.outcome))
     return Exit.OK
 
 
@@ -205,8 +205,8 @@ async def _resolve(path: str, key: str, verdict: Verdict, session: Session | Non
             outcome: Outcome = await journal.resolve(key, verdict, session=session, note=words)
         except HPPError as error:
             raise CommandError(f"{str(error).rstrip('.')}. Nothing was changed.", Exit.USAGE) from None
-    write_line(out_line(outcome))
-    note("resolved", _MEANING[verdict], "bold green")
+    write_line(outcome_line(outcome))
+    print_note("resolved", _MEANING[verdict], "bold green")
     return Exit.OK
 
 

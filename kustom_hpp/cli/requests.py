@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.cli.batch.input_file import STDIN
-from kustom_hpp.cli.console import CommandError, Exit, given, note
+from kustom_hpp.cli.console import CommandError, Exit, print_note, require_stream
 from kustom_hpp.config.options import MAX_SECONDS
 from kustom_hpp.events import Event, Finished, Hook, Retrying
 
@@ -29,7 +29,7 @@ SECONDS = Parameter(validator=check_seconds)
 """What makes an option a time."""
 
 
-def telling(in_doubt: str, otherwise: str) -> Hook:
+def retry_notice_hook(in_doubt: str, otherwise: str) -> Hook:
     """A hook for a person who waits: that it is tried again, and what an interruption left behind.
 
     Args:
@@ -40,15 +40,17 @@ def telling(in_doubt: str, otherwise: str) -> Hook:
 
     def tell_event(event: Event) -> None:
         if isinstance(event, Retrying):
-            note("retrying", f"attempt {event.attempt} failed ({event.error}), next in {event.wait:.1f} s.", "yellow")
+            print_note(
+                "retrying", f"attempt {event.attempt} failed ({event.error}), next in {event.wait:.1f} s.", "yellow"
+            )
         elif isinstance(event, Finished) and event.cancelled:
             unknown = event.delivery is not None and event.delivery.may_have_taken_effect
-            note("interrupted", in_doubt if unknown else otherwise, "bold yellow")
+            print_note("interrupted", in_doubt if unknown else otherwise, "bold yellow")
 
     return tell_event
 
 
-def load_document(file: str) -> Any:
+def load_json_file(file: str) -> Any:
     """The JSON in a file, or on stdin for `STDIN`.
 
     Raises:
@@ -63,20 +65,19 @@ def load_document(file: str) -> Any:
     try:
         return codec().load_json(body)
     except ValueError as error:
-        msg = (
-            f"{file} is {_where(body) or error}. Nothing was sent: it must hold one request as a JSON object, in UTF-8."
-        )
+        reason = _json_error_position(body) or error
+        msg = f"{file} is {reason}. Nothing was sent: it must hold one request as a JSON object, in UTF-8."
         raise CommandError(msg, Exit.USAGE) from None
 
 
 def _read_stdin() -> bytes:
-    stream = given(sys.stdin)
+    stream = require_stream(sys.stdin)
     if stream.isatty():
-        note("reading", "a request as JSON from the keyboard; end it with Ctrl-D.", "dim")
+        print_note("reading", "a request as JSON from the keyboard; end it with Ctrl-D.", "dim")
     return stream.buffer.read()
 
 
-def _where(body: bytes) -> str | None:
+def _json_error_position(body: bytes) -> str | None:
     """What is wrong with JSON text by line and column: the codec counts characters only, as an answer has one line."""
     try:
         json.loads(body.decode("utf-8-sig"))

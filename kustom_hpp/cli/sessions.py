@@ -9,9 +9,9 @@ from cyclopts import Parameter
 
 from kustom_hpp._polling import MIN_POLL_INTERVAL, check_poll_interval
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.cli.connection_options import Target
-from kustom_hpp.cli.console import CommandError, Exit, note, tell, write_line
-from kustom_hpp.cli.requests import SECONDS, load_document, telling
+from kustom_hpp.cli.connection_options import ConnectionOptions
+from kustom_hpp.cli.console import CommandError, Exit, print_note, report_error, write_line
+from kustom_hpp.cli.requests import SECONDS, load_json_file, retry_notice_hook
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
 from kustom_hpp.errors import (
@@ -55,7 +55,7 @@ def read(
     session: str,
     /,
     *,
-    target: Target | None = None,
+    connection: ConnectionOptions | None = None,
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
     deadline: Annotated[float | None, SECONDS] = None,
 ) -> int:
@@ -69,13 +69,13 @@ def read(
 
     Args:
         session: The session's id.
-        target: Where to call and as whom.
+        connection: Where to call and as whom.
         all: Everything that the API answers, personal data too.
         deadline: Seconds for the whole call, all attempts and waits.
 
     """
-    client = _client(target, _READING)
-    details = _run(client, client.read_session(session, deadline=deadline), _READING)
+    client = _client(connection, READ_MESSAGES)
+    details = _run(client, client.read_session(session, deadline=deadline), READ_MESSAGES)
     if isinstance(details, Exit):
         return details
     _write(details, whole=all)
@@ -87,7 +87,7 @@ def wait(
     /,
     *,
     deadline: Annotated[float, SECONDS],
-    target: Target | None = None,
+    connection: ConnectionOptions | None = None,
     poll: Annotated[float, Parameter(validator=_check_poll)] = 2.0,
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
 ) -> int:
@@ -101,7 +101,7 @@ def wait(
     Args:
         session: The session's id.
         deadline: Seconds to wait at most.
-        target: Where to call and as whom.
+        connection: Where to call and as whom.
         poll: Seconds between two reads, from 0.5.
         all: Everything that the API answers, personal data too.
 
@@ -111,17 +111,17 @@ def wait(
     def on_read(details: SessionDetails) -> None:
         if not told or told[-1] != details.status:
             told.append(details.status)
-            note("status", clean_text(details.status or "none"), "dim")
+            print_note("status", clean_text(details.status or "none"), "dim")
 
-    client = _client(target, _READING)
+    client = _client(connection, READ_MESSAGES)
     waiting = client.wait_for_session(session, deadline=deadline, poll=poll, on_read=on_read)
-    details = _run(client, waiting, _READING)
+    details = _run(client, waiting, READ_MESSAGES)
     if isinstance(details, Exit):
         return details
     _write(details, whole=all)
     if details.status == SessionStatus.COMPLETED:
         return Exit.OK
-    note("not paid", f"the session is {clean_text(details.status or '')}.", "bold yellow")
+    print_note("not paid", f"the session is {clean_text(details.status or '')}.", "bold yellow")
     return Exit.FAILED
 
 
@@ -129,7 +129,7 @@ def disable(
     session: str,
     /,
     *,
-    target: Target | None = None,
+    connection: ConnectionOptions | None = None,
     deadline: Annotated[float | None, SECONDS] = None,
 ) -> int:
     """Disable a session for good: the consumer's page shows an error from then on.
@@ -139,15 +139,15 @@ def disable(
 
     Args:
         session: The session's id.
-        target: Where to call and as whom.
+        connection: Where to call and as whom.
         deadline: Seconds for the whole call, all attempts and waits.
 
     """
-    client = _client(target, _DISABLING)
-    failed = _run(client, client.disable_session(session, deadline=deadline), _DISABLING)
+    client = _client(connection, DISABLE_MESSAGES)
+    failed = _run(client, client.disable_session(session, deadline=deadline), DISABLE_MESSAGES)
     if failed is not None:
         return failed
-    note("disabled", "the session's page is closed for good.", "green")
+    print_note("disabled", "the session's page is closed for good.", "green")
     return Exit.OK
 
 
@@ -156,7 +156,7 @@ def distribute(
     file: str | None = None,
     /,
     *,
-    target: Target | None = None,
+    connection: ConnectionOptions | None = None,
     email: str | None = None,
     phone: str | None = None,
     phone_country: str | None = None,
@@ -178,7 +178,7 @@ def distribute(
     Args:
         session: The session's id.
         file: The request's file, or - for stdin.
-        target: Where to call and as whom.
+        connection: Where to call and as whom.
         email: The address to send an e-mail to.
         phone: The number to send an SMS to.
         phone_country: The number's country, two capital letters (ISO 3166-1 alpha-2).
@@ -187,15 +187,15 @@ def distribute(
         deadline: Seconds for the whole call, all attempts and waits.
 
     """
-    client = _client(target, _SENDING)
+    client = _client(connection, DISTRIBUTE_MESSAGES)
     request = _request(file, email=email, phone=phone, phone_country=phone_country, access_id=access_id)
     for path, sentence in request.warnings():
-        note("warning", f"{path}: {sentence}", "yellow")
+        print_note("warning", f"{path}: {sentence}", "yellow")
     sending = client.distribute_session(session, request, deadline=deadline, on_unknown=on_unknown)
-    failed = _run(client, sending, _SENDING)
+    failed = _run(client, sending, DISTRIBUTE_MESSAGES)
     if failed is not None:
         return failed
-    note("sent", f"the API has taken the message ({request.method}); it may be on its way for minutes.", "green")
+    print_note("sent", f"the API has taken the message ({request.method}); it may be on its way for minutes.", "green")
     return Exit.OK
 
 
@@ -213,7 +213,7 @@ def _request(file: str | None, **given: str | None) -> Distribution:
         msg = "Give one of FILE (or - for stdin), --email, --phone with --phone-country, --access-id."
         raise CommandError(msg, Exit.USAGE)
     if file is not None:
-        return distribution_from_json(load_document(file))
+        return distribution_from_json(load_json_file(file))
     if email is not None:
         return EmailDistribution(email=email)
     if phone is not None and country is not None:
@@ -222,7 +222,7 @@ def _request(file: str | None, **given: str | None) -> Distribution:
 
 
 @frozen(kw_only=True)
-class _Words:
+class CallMessages:
     """What is said of one kind of call."""
 
     in_doubt: str
@@ -233,22 +233,22 @@ class _Words:
     """An unknown outcome is no more than a failure."""
 
 
-_READING = _Words(in_doubt="it is safe to run it again.", interrupted="nothing was changed.")
-_DISABLING = _Words(
+READ_MESSAGES = CallMessages(in_doubt="it is safe to run it again.", interrupted="nothing was changed.")
+DISABLE_MESSAGES = CallMessages(
     in_doubt="it may be disabled already, and it is safe to run it again.", interrupted="nothing was changed."
 )
-_SENDING = _Words(
+DISTRIBUTE_MESSAGES = CallMessages(
     in_doubt="the message may have been sent, and running it again may send it twice.",
     interrupted="nothing was sent.",
     repeatable=False,
 )
 
 
-def _client(target: Target | None, words: _Words) -> HPPClient:
-    return (target or Target()).client(hooks=[telling(words.in_doubt, words.interrupted)])
+def _client(connection: ConnectionOptions | None, words: CallMessages) -> HPPClient:
+    return (connection or ConnectionOptions()).client(hooks=[retry_notice_hook(words.in_doubt, words.interrupted)])
 
 
-def _run(client: HPPClient, call: Coroutine[Any, Any, T], words: _Words) -> T | Exit:
+def _run(client: HPPClient, call: Coroutine[Any, Any, T], words: CallMessages) -> T | Exit:
     """What a call gives, or the exit code of its failure."""
 
     async def run() -> T:
@@ -258,18 +258,18 @@ def _run(client: HPPClient, call: Coroutine[Any, Any, T], words: _Words) -> T | 
     try:
         return asyncio.run(run())
     except HPPError as error:
-        code = tell(error, _way_out(error, words))
+        code = report_error(error, _next_step(error, words))
         return Exit.FAILED if words.repeatable and code is Exit.UNKNOWN else code
 
 
-def _way_out(error: HPPError, words: _Words) -> str:
+def _next_step(error: HPPError, words: CallMessages) -> str:
     """What to do next, where the error's own text does not say it."""
     if isinstance(error, OutcomeUnknownError):
         return words.in_doubt.capitalize() if isinstance(error, ApiError) else ""
-    return next((text for kinds, text in _WAYS_OUT if isinstance(error, kinds)), "")
+    return next((text for kinds, text in NEXT_STEPS if isinstance(error, kinds)), "")
 
 
-_WAYS_OUT: tuple[tuple[type[HPPError] | tuple[type[HPPError], ...], str], ...] = (
+NEXT_STEPS: tuple[tuple[type[HPPError] | tuple[type[HPPError], ...], str], ...] = (
     ((ConfigError, AuthenticationError), "'kustom-hpp check' shows what is set."),
     (PermissionDeniedError, "Ask Kustom whether this key may use the Hosted Payment Page."),
     (RateLimitError, "It is safe to run it again, more slowly."),
@@ -285,4 +285,4 @@ def _write(details: SessionDetails, *, whole: bool) -> None:
     hidden = [] if whole else [name for name in plain if name not in _PLAIN]
     write_line(codec().encode_model({name: value for name, value in plain.items() if name not in hidden}))
     if hidden:
-        note("left out", f"{', '.join(hidden)}; --all writes everything.", "dim")
+        print_note("left out", f"{', '.join(hidden)}; --all writes everything.", "dim")

@@ -9,8 +9,8 @@ import pytest
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.cli.batch import progress
 from kustom_hpp.cli.batch import run as batch_run
-from kustom_hpp.cli.batch.run import Job, open_client
-from kustom_hpp.cli.connection_options import Target
+from kustom_hpp.cli.batch.run import BatchJob, open_client
+from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.batches import line, made, order, read, states, write
 from tests.cli.conftest import Cli, run
@@ -293,9 +293,9 @@ async def test_the_pace_is_that_of_the_environment(
 ) -> None:
     for name, value in settings.items():
         environment.setenv(name, value)
-    job = Job(
+    job = BatchJob(
         input="in", form="jsonl", template={}, output="out", journal="j", concurrency=300, rate=rate, on_doubt="report",
-        retry_failed=False, ordered=False, quiet=False, target=Target(),
+        retry_failed=False, ordered=False, quiet=False, connection=ConnectionOptions(),
     )  # fmt: skip
     client = open_client(job)
     assert client._creates.pace.rate == due

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp.cli.batch.input_file import Source
-from kustom_hpp.cli.batch.input_rows import Row, open_rows
+from kustom_hpp.cli.batch.input_file import InputFile
+from kustom_hpp.cli.batch.input_rows import InputRow, open_rows
 from tests.cli.batches import order
 from tests.cli.conftest import Cli
 
 
-def csv_rows(tmp_path: Path, text: str) -> list[Row]:
+def csv_rows(tmp_path: Path, text: str) -> list[InputRow]:
     path = tmp_path / "in.csv"
     path.write_bytes(text.encode(errors="surrogateescape"))
-    with Source(str(path)) as opened:
+    with InputFile(str(path)) as opened:
         return list(open_rows(opened, "csv", {}))
 
 
@@ -38,12 +38,12 @@ def test_a_quote_that_is_not_closed_ends_the_rows_and_all_that_is_lost_is_told( 
     path = tmp_path / "in.csv"
     path.write_text("\n".join([HEAD, *table]) + "\n")
     lines = len(path.read_text().splitlines())
-    with Source(str(path)) as opened:
+    with InputFile(str(path)) as opened:
         rows = open_rows(opened, "csv", {})
         found = iter(rows)
         good = [next(found) for _ in range(number - 1)]
         bad = next(found)
-        assert (opened.line, opened.waiting) == (last, False)
+        assert (opened.line, opened.has_buffered_line) == (last, False)
         assert (list(found), rows.unread) == ([], (first, lines))
     assert not any(row.problems for row in good)
     [(_, sentence)] = bad.problems

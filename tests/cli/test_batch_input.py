@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from kustom_hpp.cli.batch import input_file as source
-from kustom_hpp.cli.batch.csv_columns import filled, merged, read_header
-from kustom_hpp.cli.batch.input_file import STDIN, Source, count_rows
-from kustom_hpp.cli.batch.input_rows import Row, open_rows
+from kustom_hpp.cli.batch.csv_columns import fill_template, merge, read_header
+from kustom_hpp.cli.batch.input_file import STDIN, InputFile, count_rows
+from kustom_hpp.cli.batch.input_rows import InputRow, open_rows
 from kustom_hpp.models import BackgroundImage, PurchaseType
 from tests.cli.batches import line, order, write
 from tests.cli.conftest import Cli, variables
 
 
-def rows_of(path: Path, form: str = "jsonl", template: dict[str, object] | None = None) -> list[Row]:
-    with Source(str(path)) as opened:
+def rows_of(path: Path, form: str = "jsonl", template: dict[str, object] | None = None) -> list[InputRow]:
+    with InputFile(str(path)) as opened:
         return list(open_rows(opened, form, template or {}))
 
 
-def problems(rows: list[Row]) -> list[tuple[int, str]]:
+def problems(rows: list[InputRow]) -> list[tuple[int, str]]:
     return [(row.line, path) for row in rows for path, _ in row.problems]
 
 
@@ -110,7 +110,7 @@ def test_gzip_that_breaks_off_is_an_error_after_the_rows_before_it(cli: Cli, tmp
 # CSV and templates
 
 
-def csv_rows(tmp_path: Path, text: str, template: dict[str, object] | None = None) -> list[Row]:
+def csv_rows(tmp_path: Path, text: str, template: dict[str, object] | None = None) -> list[InputRow]:
     (tmp_path / "in.csv").write_bytes(text.encode())
     return rows_of(tmp_path / "in.csv", "csv", template)
 
@@ -227,8 +227,8 @@ def test_a_template_lies_under_each_row(tmp_path: Path) -> None:
 
 def test_a_cell_wins_over_a_template_of_another_shape() -> None:
     [column] = read_header("x", ["options.background_images[2].url"])
-    assert filled({"options": "text"}, [(column, "u")]) == {"options": {"background_images": [{"url": "u"}]}}
-    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": None}, "d": 3}) == {"a": {"b": None, "c": 2}, "d": 3}
+    assert fill_template({"options": "text"}, [(column, "u")]) == {"options": {"background_images": [{"url": "u"}]}}
+    assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": None}, "d": 3}) == {"a": {"b": None, "c": 2}, "d": 3}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rich.console import Console
 from kustom_hpp._messages import Delivery
 from kustom_hpp.batch import Outcome, OutcomeState
 from kustom_hpp.cli.batch import progress
-from kustom_hpp.cli.batch.progress import Progress, Tally, Trouble, duration
+from kustom_hpp.cli.batch.progress import BatchCounts, LastFailure, Progress, duration
 from kustom_hpp.cli.batch.summary import summary
 from kustom_hpp.errors import (
     AuthenticationError,
@@ -40,8 +40,8 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-class Clock(Tally):
-    """A tally whose time is told."""
+class Clock(BatchCounts):
+    """A counts whose time is told."""
 
     now = 0.0
 
@@ -51,54 +51,54 @@ class Clock(Tally):
 
 
 def tally_of(created: int, failed: int, in_doubt: int, earlier: int = 0) -> Clock:
-    tally = Clock()
-    tally.created, tally.failed, tally.in_doubt, tally.earlier = created, failed, in_doubt, earlier
-    return tally
+    counts = Clock()
+    counts.created, counts.failed, counts.in_doubt, counts.earlier = created, failed, in_doubt, earlier
+    return counts
 
 
 def test_an_outcome_is_counted_where_it_belongs() -> None:
-    tally = Tally()
+    counts = BatchCounts()
     for state in OutcomeState:
-        tally.add(Outcome(key="a", state=state))
-    tally.add(Outcome(key="a", state=OutcomeState.CREATED, earlier_run=True))
-    tally.add(Outcome(key="a", state=OutcomeState.CREATED, recorded=False))
-    assert (tally.created, tally.earlier, tally.failed, tally.in_doubt, tally.elsewhere) == (3, 1, 1, 1, 1)
-    assert (tally.done, tally.sent, tally.unrecorded) == (6, 4, 1)
+        counts.add(Outcome(key="a", state=state))
+    counts.add(Outcome(key="a", state=OutcomeState.CREATED, earlier_run=True))
+    counts.add(Outcome(key="a", state=OutcomeState.CREATED, recorded=False))
+    assert (counts.created, counts.earlier, counts.failed, counts.in_doubt, counts.elsewhere) == (3, 1, 1, 1, 1)
+    assert (counts.done, counts.sent, counts.unrecorded) == (6, 4, 1)
 
 
 @pytest.mark.parametrize(("done", "total"), [(0, 10), (987_654, 1_000_000), (1_000_000, 1_000_000), (12, None)])
 def test_the_bar_is_two_lines_in_80_columns(environment: pytest.MonkeyPatch, done: int, total: int | None) -> None:
-    tally = tally_of(done, 12_345, 123)
-    tally.now = 100.0
+    counts = tally_of(done, 12_345, 123)
+    counts.now = 100.0
     console = terminal()
-    console.print(Progress(console, tally, total))
+    console.print(Progress(console, counts, total))
     lines = plain(shown(console)).splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)
-    assert f"{tally.done:,}" in lines[0]
+    assert f"{counts.done:,}" in lines[0]
     assert lines[1].split("   ") == [f"{done:,} created", "12,345 failed", "123 in doubt"]
     assert (" left" in lines[0]) is (total is not None)
 
 
 def test_rate_and_time_left_are_those_of_late(environment: pytest.MonkeyPatch) -> None:
-    tally = tally_of(0, 0, 0)
-    bar = Progress(terminal(), tally, 10_000)
+    counts = tally_of(0, 0, 0)
+    bar = Progress(terminal(), counts, 10_000)
     # An earlier run's 5,000 rows come at once, the others at 40 a second.
     for second in range(31):
-        tally.now, tally.created = float(second), 5_000 + 40 * second
+        counts.now, counts.created = float(second), 5_000 + 40 * second
         bar._sample()
     assert bar.rate() == pytest.approx(40)
-    assert bar._left() == f"{duration((10_000 - tally.created) / 40)} left"
+    assert bar._left() == f"{duration((10_000 - counts.created) / 40)} left"
 
 
 async def test_a_terminal_gets_a_bar_that_goes_away(environment: pytest.MonkeyPatch) -> None:
     environment.setattr(progress, "_FRAME", 0.001)
-    console, tally = terminal(), tally_of(7, 0, 0)
-    async with Progress(console, tally, 10):
+    console, counts = terminal(), tally_of(7, 0, 0)
+    async with Progress(console, counts, 10):
         while "7 created" not in plain(shown(console)):
             await asyncio.sleep(0)
-        tally.created = 9
+        counts.created = 9
         while "9 created" not in plain(shown(console)):
             await asyncio.sleep(0.001)
     assert "\x1b[?25h" in shown(console)  # the cursor is back
@@ -108,11 +108,11 @@ async def test_a_terminal_gets_a_bar_that_goes_away(environment: pytest.MonkeyPa
 @pytest.mark.parametrize("settings", [{"quiet": True}, {"plain": True}])
 async def test_no_bar_where_none_is_wanted(environment: pytest.MonkeyPatch, settings: dict[str, bool]) -> None:
     environment.setattr(progress, "PLAIN_EVERY", 0.001)
-    console, tally = terminal(), tally_of(7, 1, 0)
-    tally.now = 1.0
-    async with Progress(console, tally, 10, **settings) as shower:
+    console, counts = terminal(), tally_of(7, 1, 0)
+    counts.now = 1.0
+    async with Progress(console, counts, 10, **settings) as shower:
         while len(shower._samples) < 4:  # it has had its turn more than once
-            tally.now += 0.1
+            counts.now += 0.1
             await asyncio.sleep(0.001)
     lines = shown(console).splitlines()
     assert bool(lines) is ("plain" in settings)
@@ -121,9 +121,9 @@ async def test_no_bar_where_none_is_wanted(environment: pytest.MonkeyPatch, sett
 
 @pytest.mark.parametrize("width", [80, 400])
 def test_in_times_of_trouble_it_says_what_is_awaited(environment: pytest.MonkeyPatch, width: int) -> None:
-    trouble, console = Trouble(), terminal(width)
-    tally = tally_of(1, 0, 0)
-    bar = Progress(console, tally, 10, trouble=trouble)
+    trouble, console = LastFailure(), terminal(width)
+    counts = tally_of(1, 0, 0)
+    bar = Progress(console, counts, 10, last_failure=trouble)
     lost = ConnectError("no connection to hpp.example (refused), and so on until the line is full: nothing was sent")
     trouble(Retrying(call_id="c", operation="create_session", attempt=1, wait=0.5, error=lost))
     console.print(bar)
@@ -156,9 +156,9 @@ async def test_no_color_is_respected(environment: pytest.MonkeyPatch) -> None:
 
 def test_the_summary_says_what_to_do(environment: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), width=400)
-    tally = tally_of(20, 3, 2, earlier=5)
-    tally.bad, tally.refused, tally.conflicts, tally.unrecorded, tally.sent, tally.now = 1, 1, 1, 1, 20, 10.0
-    summary(console, tally, journal="j.db", interrupted=True)
+    counts = tally_of(20, 3, 2, earlier=5)
+    counts.bad, counts.refused, counts.conflicts, counts.unrecorded, counts.sent, counts.now = 1, 1, 1, 1, 20, 10.0
+    summary(console, counts, journal="j.db", interrupted=True)
     text = shown(console)
     assert re.search(r"created +20  5 of them by earlier runs", text)
     assert re.search(r"time +0:00:10  20 sent, 2\.0/s", text)
@@ -186,8 +186,8 @@ def test_the_summary_says_what_to_do(environment: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_option_that_sends_again_is_named_where_it_does(error: HPPError, refused: int) -> None:
-    console, tally = Console(file=io.StringIO(), width=400), Tally()
-    tally.add(Outcome(key="a", state=OutcomeState.FAILED, error=error))
-    assert (tally.failed, tally.refused) == (1, refused)
-    summary(console, tally, journal="j.db", interrupted=False)
+    console, counts = Console(file=io.StringIO(), width=400), BatchCounts()
+    counts.add(Outcome(key="a", state=OutcomeState.FAILED, error=error))
+    assert (counts.failed, counts.refused) == (1, refused)
+    summary(console, counts, journal="j.db", interrupted=False)
     assert ("--retry-failed" in shown(console)) is bool(refused)

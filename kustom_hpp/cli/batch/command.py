@@ -11,11 +11,11 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from kustom_hpp.cli.batch.dry_run import dry_run as check_rows
-from kustom_hpp.cli.batch.input_file import STDIN, Source
+from kustom_hpp.cli.batch.input_file import STDIN, InputFile
 from kustom_hpp.cli.batch.input_rows import Format, open_rows, read_template
 from kustom_hpp.cli.batch.output_lines import STDOUT
-from kustom_hpp.cli.batch.run import Job, run_job
-from kustom_hpp.cli.connection_options import Target
+from kustom_hpp.cli.batch.run import BatchJob, run_job
+from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.cli.console import CommandError, Exit
 
 _FLAG = Parameter(negative="")
@@ -43,7 +43,7 @@ def batch(
     retry_failed: Annotated[bool, _FLAG] = False,
     ordered: Annotated[bool, _FLAG] = False,
     quiet: Annotated[bool, _FLAG] = False,
-    target: Target | None = None,
+    connection: ConnectionOptions | None = None,
 ) -> int:
     """Create a session for each row of a file: none lost, none created twice, and resumed by running it again.
 
@@ -74,13 +74,13 @@ def batch(
         retry_failed: Send rows again that the API refused in an earlier run.
         ordered: Write the outcomes in the order of the rows.
         quiet: No progress and no summary on stderr.
-        target: Where to call and as whom.
+        connection: Where to call and as whom.
 
     """
     shared = read_template(template)
     form = format or _format_of(input)
     if dry_run:
-        with Source(input) as source:
+        with InputFile(input) as source:
             return check_rows(input, open_rows(source, form, shared))
     if output is None or journal is None:
         msg = "batch needs --output and --journal, or --dry-run. 'kustom-hpp batch --help' tells how to use it."
@@ -88,7 +88,7 @@ def batch(
     _check_files(INPUT=input, **{"--output": output, "--journal": journal, "--template": template})
     if output == STDIN:
         output = STDOUT
-    job = Job(
+    job = BatchJob(
         input=input,
         form=form,
         template=shared,
@@ -100,7 +100,7 @@ def batch(
         retry_failed=retry_failed,
         ordered=ordered,
         quiet=quiet,
-        target=target or Target(),
+        connection=connection or ConnectionOptions(),
     )
     return asyncio.run(run_job(job))
 

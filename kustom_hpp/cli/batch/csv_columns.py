@@ -14,7 +14,7 @@ from kustom_hpp.models import CreateSessionRequest
 KEY = "key"
 """The column that is no field: the row's key."""
 
-Path = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 
 
 @attrs.frozen
@@ -22,7 +22,7 @@ class Column:
     """One column: where its cells go, and whether they are whole numbers."""
 
     name: str
-    path: Path
+    path: FieldPath
     whole_number: bool = False
 
     def value(self, cell: str) -> str | int:
@@ -53,7 +53,7 @@ def _column(name: str) -> Column | None:
     """The column of that name; None where there is no such field."""
     if not re.fullmatch(r"\w+(\[\d{1,3}\])?(\.\w+(\[\d{1,3}\])?)*", name, re.ASCII):
         return None
-    path: Path = tuple(int(step) if step.isdigit() else step for step in re.findall(r"\w+", name))
+    path: FieldPath = tuple(int(step) if step.isdigit() else step for step in re.findall(r"\w+", name))
     kind: Any = CreateSessionRequest
     for step in path:
         kind = _item_of(kind) if isinstance(step, int) else _fields(kind).get(step)
@@ -101,21 +101,21 @@ def _unknown(name: str) -> str:
 # ----------------------------------------------------------------------------------------------------- a row's request
 
 
-def copied(value: Any) -> Any:
+def deep_copy(value: Any) -> Any:
     """A copy of plain JSON values, which may be changed."""
     if isinstance(value, dict):
-        return {name: copied(item) for name, item in value.items()}
-    return [copied(item) for item in value] if isinstance(value, list) else value
+        return {name: deep_copy(item) for name, item in value.items()}
+    return [deep_copy(item) for item in value] if isinstance(value, list) else value
 
 
-def merged(below: Any, above: Any) -> Any:
+def merge(below: Any, above: Any) -> Any:
     """Two JSON values, one laid over the other: objects field by field, everything else as the upper one has it."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
-    return below | {name: merged(below.get(name), item) for name, item in above.items()}
+    return below | {name: merge(below.get(name), item) for name, item in above.items()}
 
 
-def filled(template: Mapping[str, Any], cells: Iterable[tuple[Column, str]]) -> dict[str, Any]:
+def fill_template(template: Mapping[str, Any], cells: Iterable[tuple[Column, str]]) -> dict[str, Any]:
     """The request of a CSV row: the template, and each cell laid over it where it belongs.
 
     Args:
@@ -123,7 +123,7 @@ def filled(template: Mapping[str, Any], cells: Iterable[tuple[Column, str]]) -> 
         cells: with their columns, in the order of the columns' paths.
 
     """
-    request: dict[str, Any] = copied(template)
+    request: dict[str, Any] = deep_copy(template)
     for column, cell in cells:
         node: Any = request
         *steps, last = column.path

@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from kustom_hpp.cli.batch.input_rows import LINE, LONGEST_PATH, Rows, unread_lines
-from kustom_hpp.cli.console import Exit, given, note
+from kustom_hpp.cli.batch.input_rows import LINE, LONGEST_PATH, RowReader, unread_lines
+from kustom_hpp.cli.console import Exit, print_note, require_stream
 from kustom_hpp.errors import clean_text
 
 
-def dry_run(name: str, rows: Rows) -> int:
+def dry_run(name: str, rows: RowReader) -> int:
     """List the problems and warnings of all rows on stdout, as `file:line: error|warning: field: sentence`.
 
     Args:
@@ -21,7 +21,7 @@ def dry_run(name: str, rows: Rows) -> int:
         The exit code: 2 where a row has a problem or there is no row.
 
     """
-    out, began = given(sys.stdout), time.monotonic()
+    out, began = require_stream(sys.stdout), time.monotonic()
     checked = broken = problems = warnings = 0
     for row in rows:
         checked += 1
@@ -36,16 +36,16 @@ def dry_run(name: str, rows: Rows) -> int:
     out.flush()
     took = f"{checked:,} rows checked in {time.monotonic() - began:.1f} s, nothing was sent"
     if not checked:
-        note("error", f"{name} has no rows.", "bold red")
+        print_note("error", f"{name} has no rows.", "bold red")
         return Exit.USAGE
     if problems:
         text = (
             f"{took}: {problems:,} problems in {broken:,} rows, {warnings:,} warnings. In a run those rows would fail."
             f"{unread_lines(rows)}"
         )
-        note("error", text, "bold red")
+        print_note("error", text, "bold red")
         return Exit.USAGE
-    note("good", f"{took}: no problems, {warnings:,} warnings.", "bold green")
+    print_note("good", f"{took}: no problems, {warnings:,} warnings.", "bold green")
     return Exit.OK
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from kustom_hpp.cli.console import CommandError, Exit, given, note
+from kustom_hpp.cli.console import CommandError, Exit, print_note, require_stream
 
 STDIN = "<stdin>"
 """How a command is told to read stdin: what its "-" becomes."""
@@ -19,7 +19,7 @@ _GZIP = b"\x1f\x8b"
 _PIECE = 1 << 16
 
 
-class Source:
+class InputFile:
     """The lines of an input, each without its end: `line` is the number of the latest, from 1.
 
     `waiting` tells whether the next one has been read already, so that asking for it waits for nobody: a pipe may give a
@@ -36,7 +36,7 @@ class Source:
     def __init__(self, name: str) -> None:
         self.name = name
         self.line = 0
-        self.waiting = False
+        self.has_buffered_line = False
         try:
             self._file = _open(name)
             # Told by its first two bytes, whatever its name.
@@ -58,14 +58,14 @@ class Source:
             *lines, rest = piece.split(b"\n")
             for index, line in enumerate(lines):
                 self.line += 1
-                self.waiting = index + 1 < len(lines)
+                self.has_buffered_line = index + 1 < len(lines)
                 whole, too_long = kept + line, dropping
                 kept, dropping = b"", False
                 yield None if too_long or len(whole) > LONGEST_LINE else whole
             kept += b"" if dropping else rest
             if len(kept) > LONGEST_LINE:
                 kept, dropping = b"", True
-        self.waiting = False
+        self.has_buffered_line = False
         if kept or dropping:
             self.line += 1
             yield None if dropping else kept
@@ -99,9 +99,9 @@ class Source:
 def _open(name: str) -> io.BufferedReader:
     if name != STDIN:
         return Path(name).open("rb")
-    stream = given(sys.stdin)
+    stream = require_stream(sys.stdin)
     if stream.isatty():
-        note("reading", "rows from the keyboard; end them with Ctrl-D.", "dim")
+        print_note("reading", "rows from the keyboard; end them with Ctrl-D.", "dim")
     try:
         # A buffer of our own: a thread that still waits in that of sys.stdin makes Python's own end a fatal error.
         raw = io.FileIO(stream.fileno(), closefd=False)
@@ -121,7 +121,7 @@ def count_rows(name: str, *, quoted: bool) -> int | None:
     if name == STDIN or not Path(name).is_file():
         return None
     rows, quotes = 0, 0
-    with Source(name) as source:
+    with InputFile(name) as source:
         for line in source:
             quotes += line.count(b'"') if quoted and line else 0
             rows += (line is None or bool(line.strip())) and quotes % 2 == 0

@@ -12,8 +12,8 @@ from attrs import frozen
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp._redaction import describe_shape
-from kustom_hpp.cli.batch.csv_columns import KEY, filled, merged, read_header
-from kustom_hpp.cli.batch.input_file import LONGEST_LINE, Source
+from kustom_hpp.cli.batch.csv_columns import KEY, fill_template, merge, read_header
+from kustom_hpp.cli.batch.input_file import LONGEST_LINE, InputFile
 from kustom_hpp.cli.batch.seen_keys import Seen
 from kustom_hpp.cli.console import CommandError, Exit
 from kustom_hpp.errors import InvalidRequestError, clean_text
@@ -33,7 +33,7 @@ _LONGEST_KEY = 2_000
 
 
 @frozen
-class Row:
+class InputRow:
     """One row of the input."""
 
     line: int
@@ -48,13 +48,13 @@ class Row:
     """Its last line, where it goes over several."""
 
 
-class Rows(Protocol):
+class RowReader(Protocol):
     """Rows of one format; iterating gives each row, good or not."""
 
     unread: tuple[int, int] | None
     """The first and the last of the lines that could not be told apart as rows; None where all were."""
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[InputRow]:
         """Every row, in the input's order."""
         ...
 
@@ -82,7 +82,7 @@ def read_template(file: str | None) -> dict[str, Any]:
     return value
 
 
-def open_rows(source: Source, form: Format, template: Mapping[str, Any]) -> Rows:
+def open_rows(source: InputFile, form: Format, template: Mapping[str, Any]) -> RowReader:
     """The rows of a source. Of CSV the header is read here, before anybody begins.
 
     Raises:
@@ -97,28 +97,28 @@ class JsonLines:
 
     unread: tuple[int, int] | None = None
 
-    def __init__(self, source: Source, template: Mapping[str, Any]) -> None:
+    def __init__(self, source: InputFile, template: Mapping[str, Any]) -> None:
         self._source, self._template = source, template
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[InputRow]:
         with Seen() as seen:
             for line in self._source:
                 if line is None:
-                    yield Row(self._source.line, None, None, _TOO_LONG)
+                    yield InputRow(self._source.line, None, None, _TOO_LONG)
                 elif line.strip():
                     yield _unrepeated(self._row(line), seen)
 
-    def _row(self, line: bytes) -> Row:
+    def _row(self, line: bytes) -> InputRow:
         number = self._source.line
         try:
             value = codec().load_json(line)
         except ValueError as error:
-            return Row(number, None, None, ((LINE, f"is {error}"),))
+            return InputRow(number, None, None, ((LINE, f"is {error}"),))
         if not isinstance(value, dict):
             sentence = f'must be {{"key": ..., "request": {{...}}}}, got {describe_shape(value)}'
-            return Row(number, None, None, ((LINE, sentence),))
+            return InputRow(number, None, None, ((LINE, sentence),))
         unknown = tuple((name, _UNKNOWN) for name in value if name not in (KEY, "request"))
-        return _row(number, value.get(KEY), merged(dict(self._template), value.get("request")), unknown)
+        return _row(number, value.get(KEY), merge(dict(self._template), value.get("request")), unknown)
 
 
 _UNKNOWN = 'is not a field of a line: a request stands in "request", beside "key"'
@@ -131,7 +131,7 @@ class CsvTable:
     rows end there: what follows is read, counted in `unread`, and never taken for rows.
     """
 
-    def __init__(self, source: Source, template: Mapping[str, Any]) -> None:
+    def __init__(self, source: InputFile, template: Mapping[str, Any]) -> None:
         self._source, self._template = source, template
         self.unread: tuple[int, int] | None = None
         self._text = _Text(source)
@@ -157,7 +157,7 @@ class CsvTable:
         )
         self._reader = csv.reader(self._text, delimiter=self._parting, strict=True)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[InputRow]:
         with Seen() as seen:
             while self.unread is None:
                 self._text.begin()
@@ -175,29 +175,31 @@ class CsvTable:
         self._text.drop()
         self.unread = (self.unread[0], self._source.line)
 
-    def _broken(self, first: int, error: Exception) -> Row:
+    def _broken(self, first: int, error: Exception) -> InputRow:
         """The row of lines that are none. The last one there is, unless it can be told where it ends."""
         last, opened = self._source.line, first + self._text.opened(self._parting)
         sentence = f"is no row of a CSV table: {_why(error)}"
         # What is wrong within one line ends with it.
         if opened < last:
             self.unread = (first, last)
-            self._source.waiting = False  # the row is told now, and the rest read when the next one is asked for
+            self._source.has_buffered_line = (
+                False  # the row is told now, and the rest read when the next one is asked for
+            )
             sentence = (
                 f"is no row of a CSV table: a quote opened on line {opened} {_how(error, last)}; lines {first} to {last} "
                 "were read as one row. Close the quote, or double it where it is meant"
             )
-        return Row(first, None, None, ((LINE, sentence),))
+        return InputRow(first, None, None, ((LINE, sentence),))
 
-    def _row(self, line: int, cells: list[str]) -> Row:
+    def _row(self, line: int, cells: list[str]) -> InputRow:
         if self._text.fault:
-            return Row(line, None, None, ((LINE, f"is no row of a CSV table: {self._text.fault}"),))
+            return InputRow(line, None, None, ((LINE, f"is no row of a CSV table: {self._text.fault}"),))
         if len(cells) != len(self._columns):
-            return Row(line, None, None, ((LINE, f"has {len(cells)} cells, and the header {len(self._columns)}"),))
+            return InputRow(line, None, None, ((LINE, f"has {len(cells)} cells, and the header {len(self._columns)}"),))
         given = [(self._columns[index], cells[index]) for index in self._order if cells[index]]
         key = next((cell for column, cell in given if column.name == KEY), None)
         fields = [(column, cell) for column, cell in given if column.name != KEY]
-        return _row(line, key, filled(self._template, fields))
+        return _row(line, key, fill_template(self._template, fields))
 
 
 _LONE_CR = "it has a CR that ends no line: lines must end with LF or with CR and LF"
@@ -233,7 +235,7 @@ class _Text:
     Implementation note: a class and no generator, because a generator is at its end once it has raised.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: InputFile) -> None:
         self._source, self._lines = source, iter(source)
         self.begin()
 
@@ -276,7 +278,7 @@ class _Text:
         deque(self._lines, maxlen=0)
 
 
-def _row(line: int, key: Any, request: Any, problems: Problems = ()) -> Row:
+def _row(line: int, key: Any, request: Any, problems: Problems = ()) -> InputRow:
     """A row from plain JSON values."""
     url = request.get("payment_session_url") if isinstance(request, dict) else None
     if key is None and isinstance(url, str):
@@ -295,10 +297,10 @@ def _row(line: int, key: Any, request: Any, problems: Problems = ()) -> Row:
         found += [("request" if path == LINE else path, sentence) for path, sentence in error.problems]
     # A key that is none cannot be told either.
     name = None if any(path == KEY for path, _ in found) else key
-    return Row(line, name, None, tuple(found)) if found else Row(line, name, checked)
+    return InputRow(line, name, None, tuple(found)) if found else InputRow(line, name, checked)
 
 
-def _unrepeated(row: Row, seen: Seen) -> Row:
+def _unrepeated(row: InputRow, seen: Seen) -> InputRow:
     """The row itself, or with the problem that an earlier line has its key, or its order: one order, one session."""
     found = list(row.problems)
     order = canonical_order_url(row.request.payment_session_url) if row.request is not None else None
@@ -309,12 +311,12 @@ def _unrepeated(row: Row, seen: Seen) -> Row:
     return attrs.evolve(row, request=None, problems=tuple(found)) if len(found) > len(row.problems) else row
 
 
-def told(row: Row) -> str:
+def problems_text(row: InputRow) -> str:
     """A row's problems in one sentence, for an error text."""
     return "; ".join(f"{clean_text(path, LONGEST_PATH)}: {sentence}" for path, sentence in row.problems)
 
 
-def unread_lines(rows: Rows) -> str:
+def unread_lines(rows: RowReader) -> str:
     """A sentence on the lines that were not read as rows, to stand behind another one; empty where all were."""
     if rows.unread is None:
         return ""

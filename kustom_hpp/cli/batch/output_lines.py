@@ -7,14 +7,14 @@ from typing import Any, BinaryIO, Self
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.batch import Outcome, OutcomeState
-from kustom_hpp.cli.batch.input_rows import Row, told
-from kustom_hpp.cli.console import CommandError, Exit, drop, given
+from kustom_hpp.cli.batch.input_rows import InputRow, problems_text
+from kustom_hpp.cli.console import CommandError, Exit, redirect_to_devnull, require_stream
 from kustom_hpp.errors import HPPError
 
 STDOUT = "-"
 
 
-def out_line(outcome: Outcome) -> bytes:
+def outcome_line(outcome: Outcome) -> bytes:
     """An outcome as JSON, without the line's end: the session as the API answered it, nothing of the request."""
     session, error = outcome.session, outcome.error
     correlation_id = error.correlation_id if error is not None else session.info.correlation_id if session else None
@@ -29,9 +29,9 @@ def out_line(outcome: Outcome) -> bytes:
     )
 
 
-def bad_row_line(row: Row) -> bytes:
+def invalid_row_line(row: InputRow) -> bytes:
     """The line of a row that could not be sent; without a key where the row is too broken to have one."""
-    error = {"type": "InvalidRequestError", "message": told(row), "delivery": None, "line": row.line}
+    error = {"type": "InvalidRequestError", "message": problems_text(row), "delivery": None, "line": row.line}
     return _line(
         key=row.key,
         state=OutcomeState.FAILED,
@@ -56,7 +56,7 @@ def _error(error: HPPError) -> dict[str, Any]:
     return fields
 
 
-class Output:
+class OutputFile:
     """Where the lines go: a file that is written anew, or stdout. Each line is there when `write` returns.
 
     Raises:
@@ -70,7 +70,7 @@ class Output:
         self._broken = False
         try:
             if name == STDOUT:
-                stream = given(sys.stdout)
+                stream = require_stream(sys.stdout)
                 stream.flush()
                 self._file = stream.buffer
             else:
@@ -90,7 +90,7 @@ class Output:
     def _full(self, error: OSError) -> CommandError:
         self._broken = True
         if self.name == "stdout":
-            drop(sys.stdout)
+            redirect_to_devnull(sys.stdout)
         msg = (
             f"{self.name} does not take more lines ({error.strerror}), so the batch stopped. The journal holds every "
             "outcome: run the same command again, and they are all written."

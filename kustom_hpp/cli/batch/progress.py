@@ -27,7 +27,7 @@ _SPAN = 10.0
 """Seconds over which the rate is measured: what an earlier run had done comes in a rush, and says nothing of the rest."""
 
 
-class Tally:
+class BatchCounts:
     """Counts of a run."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Tally:
         )
 
 
-class Trouble:
+class LastFailure:
     """A hook for the client, which keeps the latest reason why rows wait instead of being sent."""
 
     def __init__(self) -> None:
@@ -104,11 +104,11 @@ class Trouble:
 
 
 class Progress:
-    """Shows a run while it lasts: `async with Progress(console, tally, total): ...`.
+    """Shows a run while it lasts: `async with Progress(console, counts, total): ...`.
 
     Args:
         console: where to.
-        tally: what is shown.
+        counts: what is shown.
         total: rows of the input; None where that is not known.
         plain: lines even where the console is a terminal, because something else is written to it.
         quiet: show nothing.
@@ -119,15 +119,15 @@ class Progress:
     def __init__(
         self,
         console: Console,
-        tally: Tally,
+        counts: BatchCounts,
         total: int | None,
         *,
         plain: bool = False,
         quiet: bool = False,
-        trouble: Trouble | None = None,
+        last_failure: LastFailure | None = None,
     ) -> None:
-        self._console, self._tally, self._total = console, tally, total
-        self._trouble = trouble or Trouble()
+        self._console, self._counts, self._total = console, counts, total
+        self._last_failure = last_failure or LastFailure()
         self._live: Live | None = None
         if console.is_terminal and not plain and not quiet:
             # Frames are drawn by our own task: rich's thread would read the counts while they change.
@@ -138,43 +138,42 @@ class Progress:
 
     def rate(self) -> float:
         """Rows per second, of late."""
-        now, done = self._tally.elapsed, self._tally.done
+        now, done = self._counts.elapsed, self._counts.done
         since, before = self._samples[0]
         return (done - before) / (now - since) if now > since else 0.0
 
     def __rich__(self) -> RenderableType:
         """The bar and the counts: two lines that fit 80 columns up to a million rows; a third one in times of trouble."""
-        tally = self._tally
         line = Table.grid(padding=(0, 2, 0, 0), expand=True)
         line.add_column(ratio=1)
-        bar = ProgressBar(total=self._total, completed=tally.done, pulse=self._total is None)
+        bar = ProgressBar(total=self._total, completed=self._counts.done, pulse=self._total is None)
         cells = [Text(text, no_wrap=True) for text in (self._rows(), f"{self.rate():,.1f}/s", self._left())]
         for _ in cells:
             line.add_column(justify="right", no_wrap=True)
         line.add_row(bar, *cells)
-        counts = Text("   ").join(Text(text, style) for text, style in tally.texts)
-        if not self._trouble.text:
-            return Group(line, counts)
-        why = Text(f"waiting: {self._trouble.text}", "yellow", no_wrap=True, overflow="ellipsis")
+        totals = Text("   ").join(Text(text, style) for text, style in self._counts.texts)
+        if not self._last_failure.text:
+            return Group(line, totals)
+        why = Text(f"waiting: {self._last_failure.text}", "yellow", no_wrap=True, overflow="ellipsis")
         # Room for the "^C" that a terminal writes: a line that it folds would be left behind.
-        return Group(line, counts, Padding(why, (0, 3, 0, 0)))
+        return Group(line, totals, Padding(why, (0, 3, 0, 0)))
 
     def _rows(self) -> str:
-        return f"{self._tally.done:,}" + ("" if self._total is None else f" of {self._total:,}")
+        return f"{self._counts.done:,}" + ("" if self._total is None else f" of {self._total:,}")
 
     def _left(self) -> str:
         """How long it will take from now; nothing where that cannot be known."""
         rate = self.rate()
         if self._total is None or rate <= 0:
             return ""
-        return f"{duration(max(0, self._total - self._tally.done) / rate)} left"
+        return f"{duration(max(0, self._total - self._counts.done) / rate)} left"
 
     def _plain(self) -> str:
-        counts = ", ".join(text for text, _ in self._tally.texts)
+        counts = ", ".join(text for text, _ in self._counts.texts)
         line = f"{self._rows()} rows: {counts}; {self.rate():,.1f}/s"
         if left := self._left():
             line += f", {left}"
-        return f"{line}; waiting: {self._trouble.text}" if self._trouble.text else line
+        return f"{line}; waiting: {self._last_failure.text}" if self._last_failure.text else line
 
     async def _tick(self) -> None:
         while True:
@@ -186,8 +185,8 @@ class Progress:
                 self._console.print(Text(self._plain()), soft_wrap=True)
 
     def _sample(self) -> None:
-        now = self._tally.elapsed
-        self._samples.append((now, self._tally.done))
+        now = self._counts.elapsed
+        self._samples.append((now, self._counts.done))
         while len(self._samples) > 2 and now - self._samples[1][0] >= _SPAN:  # noqa: PLR2004 - the ends of the span
             self._samples.popleft()
 

@@ -6,14 +6,14 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 
-from kustom_hpp.cli.batch.input_file import Source
-from kustom_hpp.cli.batch.input_rows import Row
+from kustom_hpp.cli.batch.input_file import InputFile
+from kustom_hpp.cli.batch.input_rows import InputRow
 
 _CHUNK = 64
 """Rows that are read at once: what is handed over between threads costs more than a row."""
 
 
-class Reader:
+class RowThread:
     """Iterates over rows, one chunk ahead of nobody: nothing is read before it is asked for.
 
     Implementation note: a thread of its own and a daemon, because a thread that waits for stdin cannot be woken; an
@@ -25,10 +25,10 @@ class Reader:
 
     """
 
-    def __init__(self, rows: Iterable[Row], source: Source) -> None:
+    def __init__(self, rows: Iterable[InputRow], source: InputFile) -> None:
         self._rows, self._source = iter(rows), source
-        self._asked: queue.SimpleQueue[asyncio.Future[list[Row]] | None] = queue.SimpleQueue()
-        self._pending: asyncio.Future[list[Row]] | None = None
+        self._asked: queue.SimpleQueue[asyncio.Future[list[InputRow]] | None] = queue.SimpleQueue()
+        self._pending: asyncio.Future[list[InputRow]] | None = None
         self._thread = threading.Thread(target=self._serve, name="rows", daemon=True)
         self.stopped = False
 
@@ -39,7 +39,7 @@ class Reader:
         if self._pending is not None and not self._pending.done():
             self._pending.set_result([])
 
-    async def __aiter__(self) -> AsyncIterator[Row]:
+    async def __aiter__(self) -> AsyncIterator[InputRow]:
         """Every row, until the end or `stop`."""
         loop = asyncio.get_running_loop()
         self._thread.start()
@@ -57,7 +57,7 @@ class Reader:
     def _serve(self) -> None:
         """The thread: a chunk for each future."""
         while (future := self._asked.get()) is not None:
-            result: list[Row] | Exception
+            result: list[InputRow] | Exception
             try:
                 result = list(self._chunk())
             except Exception as error:  # noqa: BLE001 - told in the loop
@@ -68,15 +68,15 @@ class Reader:
             if not result or isinstance(result, Exception):
                 return
 
-    def _chunk(self) -> Iterator[Row]:
+    def _chunk(self) -> Iterator[InputRow]:
         """The rows that are there; at least one, unless it is the end."""
         for count, row in enumerate(self._rows, 1):
             yield row
-            if count == _CHUNK or not self._source.waiting:
+            if count == _CHUNK or not self._source.has_buffered_line:
                 return
 
 
-def _settle(future: asyncio.Future[list[Row]], result: list[Row] | Exception) -> None:
+def _settle(future: asyncio.Future[list[InputRow]], result: list[InputRow] | Exception) -> None:
     if future.done():
         return
     if isinstance(result, Exception):

@@ -12,14 +12,14 @@ import attrs
 from kustom_hpp import config
 from kustom_hpp.batch import BatchItem, BatchRun, Journal, Outcome, Scope
 from kustom_hpp.batch import run as run_batch
-from kustom_hpp.cli.batch.input_file import Source, count_rows
-from kustom_hpp.cli.batch.input_rows import Format, Row, Rows, open_rows, unread_lines
-from kustom_hpp.cli.batch.output_lines import STDOUT, Output, bad_row_line, out_line
-from kustom_hpp.cli.batch.progress import Progress, Tally, Trouble
-from kustom_hpp.cli.batch.row_thread import Reader
+from kustom_hpp.cli.batch.input_file import InputFile, count_rows
+from kustom_hpp.cli.batch.input_rows import Format, InputRow, RowReader, open_rows, unread_lines
+from kustom_hpp.cli.batch.output_lines import STDOUT, OutputFile, invalid_row_line, outcome_line
+from kustom_hpp.cli.batch.progress import BatchCounts, LastFailure, Progress
+from kustom_hpp.cli.batch.row_thread import RowThread
 from kustom_hpp.cli.batch.summary import summary
-from kustom_hpp.cli.connection_options import Target
-from kustom_hpp.cli.console import CommandError, Exit, exit_code, note, stderr, stdout
+from kustom_hpp.cli.connection_options import ConnectionOptions
+from kustom_hpp.cli.console import CommandError, Exit, exit_code, print_note, stderr, stdout
 from kustom_hpp.cli.journal import open_journal
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import Environment, Pool
@@ -27,14 +27,14 @@ from kustom_hpp.errors import HPPError, PermissionDeniedError
 from kustom_hpp.events import Hook
 from kustom_hpp.pace import Pace
 
-_RATES = {Environment.LIVE: 40.0, Environment.PLAYGROUND: 5.0}
+DEFAULT_RATES = {Environment.LIVE: 40.0, Environment.PLAYGROUND: 5.0}
 """Requests per second that Kustom's two worlds are asked for at most, where nobody says otherwise."""
 _MOST_WAITING = 1_000
 """Bad rows that may wait for their place in ordered mode."""
 
 
 @attrs.frozen(kw_only=True)
-class Job:
+class BatchJob:
     """What the command was told."""
 
     input: str
@@ -48,10 +48,10 @@ class Job:
     retry_failed: bool
     ordered: bool
     quiet: bool
-    target: Target
+    connection: ConnectionOptions
 
 
-async def run_job(job: Job) -> int:
+async def run_job(job: BatchJob) -> int:
     """Run a batch; its exit code.
 
     Raises:
@@ -59,17 +59,19 @@ async def run_job(job: Job) -> int:
         CommandError: likewise, or it could not begin.
 
     """
-    trouble = Trouble()
-    client = open_client(job, [] if job.quiet else [trouble])
-    with Source(job.input) as source:
+    last_failure = LastFailure()
+    client = open_client(job, [] if job.quiet else [last_failure])
+    with InputFile(job.input) as source:
         rows = open_rows(source, job.form, job.template)
         total = None if job.quiet else count_rows(job.input, quoted=job.form == "csv")
-        async with client, open_journal(job.journal, _scope_of(client, job.target)) as journal:
-            with Output(job.output) as output:
-                return await _Run(job, rows, Reader(rows, source), output, trouble).run(client, journal, total)
+        async with client, open_journal(job.journal, _scope_of(client, job.connection)) as journal:
+            with OutputFile(job.output) as output:
+                return await BatchCommand(job, rows, RowThread(rows, source), output, last_failure).run(
+                    client, journal, total
+                )
 
 
-def open_client(job: Job, hooks: Iterable[Hook] = ()) -> HPPClient:
+def open_client(job: BatchJob, hooks: Iterable[Hook] = ()) -> HPPClient:
     """The client, with the pace of its environment.
 
     Args:
@@ -81,29 +83,32 @@ def open_client(job: Job, hooks: Iterable[Hook] = ()) -> HPPClient:
 
     """
     # Where it goes is known when it has been made: made once to ask, as nothing is opened before the first call.
-    where = job.target.client().settings.environment
-    rate = job.rate if job.rate is not None else _RATES.get(where) if where is not None else None
+    where = job.connection.client().settings.environment
+    rate = job.rate if job.rate is not None else DEFAULT_RATES.get(where) if where is not None else None
     pool = Pool(connections=max(Pool().connections, job.concurrency))
-    return job.target.client(hooks, pace=Pace(rate), pool=pool)
+    return job.connection.client(hooks, pace=Pace(rate), pool=pool)
 
 
-def _scope_of(client: HPPClient, target: Target) -> Scope:
+def _scope_of(client: HPPClient, connection: ConnectionOptions) -> Scope:
     """Whose journal it is. The part of a user name before its suffix names the merchant."""
-    username = target.username or config.from_environment().get("username", "")
+    username = connection.username or config.from_environment().get("username", "")
     return Scope.of(client.settings, str(username).partition("_")[0])
 
 
-class _Run:
-    """The state of one run."""
+class BatchCommand:
+    """One run of the command."""
 
-    def __init__(self, job: Job, rows: Rows, reader: Reader, output: Output, trouble: Trouble) -> None:
-        self._job, self._rows, self._reader, self._trouble = job, rows, reader, trouble
-        self._tally = Tally()
+    def __init__(
+        self, job: BatchJob, rows: RowReader, reader: RowThread, output: OutputFile, last_failure: LastFailure
+    ) -> None:
+        self._job, self._rows, self._reader, self._last_failure = job, rows, reader, last_failure
+        self._counts = BatchCounts()
         self._console = stderr()
-        self._lines = _Lines(output, self._tally, ordered=job.ordered)
+        self._lines = LineWriter(output, self._counts, ordered=job.ordered)
         self._interrupted = False
 
     async def run(self, client: HPPClient, journal: Journal, total: int | None) -> int:
+        """Run the batch and return its exit code."""
         job = self._job
         outcomes = run_batch(
             client.create_session,
@@ -119,7 +124,9 @@ class _Run:
         error: HPPError | CommandError | None = None
         try:
             async with (
-                Progress(self._console, self._tally, total, plain=plain, quiet=job.quiet, trouble=self._trouble),
+                Progress(
+                    self._console, self._counts, total, plain=plain, quiet=job.quiet, last_failure=self._last_failure
+                ),
                 outcomes,
             ):
                 with self._signals(outcomes):
@@ -129,16 +136,16 @@ class _Run:
             error = caught
         finally:
             self._reader.stop()
-        error = await self._rest(outcomes, error)
-        nothing = error is None and not self._interrupted and not self._tally.done
+        error = await self._drain(outcomes, error)
+        nothing = error is None and not self._interrupted and not self._counts.done
         if not job.quiet and not nothing:
-            summary(self._console, self._tally, journal=job.journal, interrupted=self._interrupted)
-        return self._verdict(error)
+            summary(self._console, self._counts, journal=job.journal, interrupted=self._interrupted)
+        return self._exit_code(error)
 
-    async def _rest(self, outcomes: BatchRun, error: HPPError | CommandError | None) -> HPPError | CommandError | None:
+    async def _drain(self, outcomes: BatchRun, error: HPPError | CommandError | None) -> HPPError | CommandError | None:
         """What nobody waits for any more: counted, and written where the output takes it; the error, this one's or that."""
         async for outcome in outcomes:  # none, unless the output failed
-            self._tally.add(outcome)
+            self._counts.add(outcome)
         try:
             self._lines.flush()
         except CommandError as failed:
@@ -168,14 +175,14 @@ class _Run:
                 outcomes.drain()
                 flying = outcomes.counts.in_flight
                 text = f"no more rows; {flying} on their way may end. Once more cuts them off."
-                note("stopping", text, "yellow", self._console)
+                print_note("stopping", text, "yellow", self._console)
             elif not closing:
                 closing.append(loop.create_task(outcomes.aclose(grace=0)))
 
         caught = []
         # Windows has no signal handlers in its loop: there Ctrl-C ends the run at once.
         with contextlib.suppress(NotImplementedError):
-            for number in _endings():
+            for number in _stop_signals():
                 loop.add_signal_handler(number, stop)
                 caught.append(number)
         try:
@@ -184,9 +191,9 @@ class _Run:
             for number in caught:
                 loop.remove_signal_handler(number)
 
-    def _verdict(self, error: HPPError | CommandError | None) -> int:
+    def _exit_code(self, error: HPPError | CommandError | None) -> int:
         """The exit code: of an interruption, else of what stopped the run, else of the rows."""
-        tally = self._tally
+        counts = self._counts
         code = Exit.OK
         if error is not None:
             reason = getattr(error, "last_error", None) or error
@@ -194,45 +201,45 @@ class _Run:
             if isinstance(reason, PermissionDeniedError):  # of all rows: it is about the credentials
                 code = Exit.CONFIG
             text = error.message if isinstance(error, CommandError) else f"{str(error).rstrip('.')}."
-            way_out = " 'kustom-hpp check' shows what is set." if code is Exit.CONFIG else ""
-            note("error", text + way_out, "bold red")
+            next_step = " 'kustom-hpp check' shows what is set." if code is Exit.CONFIG else ""
+            print_note("error", text + next_step, "bold red")
         if self._rows.unread is not None:
             text = f"{self._job.input} has a row that does not end.{unread_lines(self._rows)} Mend it and run it again."
-            note("error", text, "bold red")
+            print_note("error", text, "bold red")
         if self._interrupted:
             return Exit.INTERRUPTED
-        if error is None and not tally.done:  # an input that holds nothing is no success of whoever wrote it
-            note("error", f"{self._job.input} has no rows.", "bold red")
+        if error is None and not counts.done:  # an input that holds nothing is no success of whoever wrote it
+            print_note("error", f"{self._job.input} has no rows.", "bold red")
             return Exit.USAGE
         if code in (Exit.CONFIG, Exit.USAGE):
             return code
-        if tally.in_doubt or code is Exit.UNKNOWN:
+        if counts.in_doubt or code is Exit.UNKNOWN:
             return Exit.UNKNOWN
-        lacking = tally.failed or tally.conflicts or self._rows.unread is not None or error is not None
+        lacking = counts.failed or counts.conflicts or self._rows.unread is not None or error is not None
         return Exit.FAILED if lacking else Exit.OK
 
 
-def _endings() -> Iterator[signal.Signals]:
+def _stop_signals() -> Iterator[signal.Signals]:
     yield from (signal.SIGINT, signal.SIGTERM)
     # Windows has none; and under nohup a closed terminal is meant to end nothing.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         yield signal.SIGHUP
 
 
-class _Lines:
+class LineWriter:
     """The output's lines, counted; in ordered mode bad rows wait for the good ones before them."""
 
-    def __init__(self, output: Output, tally: Tally, *, ordered: bool) -> None:
-        self._output, self._tally, self._ordered = output, tally, ordered
+    def __init__(self, output: OutputFile, counts: BatchCounts, *, ordered: bool) -> None:
+        self._output, self._counts, self._ordered = output, counts, ordered
         self.given = 0
         """Rows given to the engine; `_taken` are those whose outcomes came."""
         self._taken = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._room = asyncio.Event()
 
-    async def bad_row(self, row: Row) -> None:
+    async def bad_row(self, row: InputRow) -> None:
         """A row that cannot be sent."""
-        line = bad_row_line(row)
+        line = invalid_row_line(row)
         if self._ordered and self.given > self._taken:
             self._waiting.append((self.given, line))
             while len(self._waiting) >= _MOST_WAITING:
@@ -243,8 +250,8 @@ class _Lines:
 
     def outcome(self, outcome: Outcome) -> None:
         """A row that has ended."""
-        self._tally.add(outcome)
-        self._output.write(out_line(outcome))
+        self._counts.add(outcome)
+        self._output.write(outcome_line(outcome))
         self._taken += 1
         self.flush(self._taken)
 
@@ -256,11 +263,11 @@ class _Lines:
 
     def drop(self) -> None:
         """Count the bad rows whose lines no output takes."""
-        self._tally.failed += len(self._waiting)
-        self._tally.bad += len(self._waiting)
+        self._counts.failed += len(self._waiting)
+        self._counts.bad += len(self._waiting)
         self._waiting.clear()
 
     def _bad(self, line: bytes) -> None:
-        self._tally.failed += 1
-        self._tally.bad += 1
+        self._counts.failed += 1
+        self._counts.bad += 1
         self._output.write(line)

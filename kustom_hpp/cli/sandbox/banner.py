@@ -10,7 +10,7 @@ from types import MappingProxyType
 from rich.text import Text
 from yarl import URL
 
-from kustom_hpp.cli.console import note, stderr, stdout
+from kustom_hpp.cli.console import print_note, stderr, stdout
 from kustom_hpp.config import ENV_VARS, is_loopback
 from kustom_hpp.models.urls import KCO_ORDER_PATH
 from kustom_hpp.sandbox import Sandbox
@@ -76,7 +76,7 @@ def warn_of_exposure(sandbox: Sandbox) -> None:
     console = stderr()
     if console.is_terminal:
         console.print()
-    note(
+    print_note(
         "warning",
         f"other machines can reach this sandbox, at {outside}. Everybody there can read the sessions in its console, open "
         "their payment pages and pay; who has the key can do everything. It speaks plain http, so a client on another "

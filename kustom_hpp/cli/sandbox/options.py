@@ -105,5 +105,5 @@ def add_faults(sandbox: Sandbox, spelled: Iterable[str]) -> None:
         raise _usage("\n".join(problems), "'kustom-hpp sandbox --list-faults' shows them all.")
 
 
-def _usage(problem: str, way_out: str = "'kustom-hpp sandbox --help' tells how to use it.") -> CommandError:
-    return CommandError(f"{problem}{'' if problem.endswith('?') else '.'} {way_out}", Exit.USAGE)
+def _usage(problem: str, next_step: str = "'kustom-hpp sandbox --help' tells how to use it.") -> CommandError:
+    return CommandError(f"{problem}{'' if problem.endswith('?') else '.'} {next_step}", Exit.USAGE)
