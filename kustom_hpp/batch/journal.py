@@ -22,7 +22,7 @@ class Claimed:
     """The row belongs to this run. Its intent is durable, and it may be sent."""
 
     may_send: Callable[[], bool] | None = field(default=None, eq=False, repr=False)
-    """Return False for good once the lease of this claim may have ended; None if the lease does not end.
+    """Return False from the moment that the lease of this claim may have ended; None if the lease does not end.
 
     Must be cheap and must not raise. After False the run settles the row as NOT_SENT and claims it again.
     """

@@ -105,8 +105,8 @@ class ClaimRow:
     def __call__(self, store: RowStore) -> Claim:
         """Claim the row."""
         new, row = self.new_row(), store.get(self.key)
-        if row is not None and (answer := self._decide_known(row, store)) is not None:
-            return answer
+        if row is not None and (claim := self._decide_known(row, store)) is not None:
+            return claim
         if self.unique_order and self.order is not None and (holder := store.order_holder(self.order, self.key)):
             sentence = f"has, or may have, a session already: the row {holder!r} is for the same KCO order"
             raise InvalidRequestError(problems=(("payment_session_url", sentence),))
