@@ -19,7 +19,9 @@ from kustom_hpp.batch import BatchItem, OutcomeState, SqliteJournal, run
 
 ABOUT = "a batch with 32 rows in flight; bare worker pool = 1 (raw aiohttp, the same bytes, its answer not parsed)"
 CONCURRENCY = 32
-TARGETS = {"batch": 1.6, "batch-journal": 2.1}
+TARGETS = {"batch": 1.7}
+MIN_ROWS_PER_SECOND = 1000
+"""With a journal. The API allows 40 creates a second."""
 """CPU per session over the bare pool; the aim is 1.35 without a journal and 1.7 with one."""
 GROWTH_MIB = 10.0
 """Target: what a million rows may take above ten thousand."""
@@ -168,9 +170,12 @@ def measure(url: str, *, rounds: int, requests: int, rows: tuple[int, ...] = ROW
                 value=ratio.median,
                 spread=(ratio.low, ratio.high),
                 at_most=TARGETS.get(name),
-                note=f"{ratio.micros:.0f} us a session" if name in TARGETS else "noise: 1.00 if there were none",
+                note="noise: 1.00 if there were none" if name == "raw-again" else f"{ratio.micros:.0f} us a session",
             )
         )
+    rate = 1e6 / ratios["batch-journal"].micros
+    what = "rows per CPU second with SqliteJournal"
+    section.figures.append(Figure(what=what, value=rate, unit="/s", at_least=MIN_ROWS_PER_SECOND))
     first = in_fresh_interpreter("batch-first", {"url": url, "rows": 100_000})
     section.figures.append(Figure(what="the first of 100,000 outcomes", value=first * 1000, unit="ms", at_most=500))
     section.figures.extend(_memory(rows))
