@@ -1,8 +1,7 @@
-"""Status updates: what Kustom posts to `MerchantUrls.status_update` when a session changes. Parses, checks, does no I/O.
+"""Status updates: Kustom posts one to `MerchantUrls.status_update` when a session changes. No I/O here.
 
-A callback is a hint and never the only signal: it is called at most four times and then no more, carries no signature,
-and may come twice, late or not at all. Read the session before you act on it, de-duplicate by `event_id`, and keep a poll
-as back-up.
+A callback is a hint and never the only signal: Kustom tries at most four times, it carries no signature, and it may come
+twice, late or not at all. Read the session before you act on it, de-duplicate by `event_id`, and poll as a back-up.
 
 Source: docs.kustom.co, "Status callbacks".
 """
@@ -19,60 +18,60 @@ from kustom_hpp.errors import CallbackError, ConfigError
 from kustom_hpp.models import SessionDetails, fields
 
 MAX_BODY = 65_536
-"""Bytes of a body that is read; a real one has less than two thousand."""
-_DEPTH = 32
-"""Levels of nesting; a real body has four. What is nested deeper could not be copied or pickled by everyone."""
+"""Bytes of a body at most; a real one has less than two thousand."""
+_MAX_NESTING = 32
+"""Levels of nesting; a real body has four. A deeper one may be too deep to copy or pickle."""
 
 
 @frozen(kw_only=True, slots=False)
 class StatusUpdate:
     """A status callback.
 
-    Wire shape: `{"event_id": "...", "session": {... as the answer to a read ...}}`.
+    Wire shape: `{"event_id": "...", "session": {... as the response to a read ...}}`.
     """
 
     event_id: str | None = None
-    """The event's id: a repeated call has the same one. None where there is none to de-duplicate by."""
+    """The event's id: a repeated call has the same one. None if there is none to de-duplicate by."""
     session: SessionDetails | None = None
-    """How the session stood; None says only that something changed: read the session."""
+    """The session at that time; None means only that something changed: read the session."""
     extra: dict[str, Any] = fields.response_extra()
-    """Fields newer than this release, and known fields that came with another JSON type."""
+    """Fields newer than this release, and known fields with another JSON type."""
 
 
 def parse(body: bytes, *, max_size: int = MAX_BODY) -> StatusUpdate:
-    """A status update from the body of a callback.
+    """Return the status update in the body of a callback.
 
-    No body, `{}` and `null` are one: something changed, read the session. So is a `session` that does not say which one it
-    is. Otherwise it is read as tolerantly as an answer of the API: what is not as expected stands in `extra`.
+    An empty body, `{}` and `null` are valid: something changed, read the session. So is a `session` without an id. Otherwise
+    the body is read as tolerantly as a response of the API: unexpected fields go into `extra`.
 
     Args:
-        body: as it came. Its content type is not documented and does not matter.
-        max_size: in bytes.
+        body: the bytes as received. The content type is not documented and does not matter.
+        max_size: the most bytes of a body.
 
     Raises:
-        CallbackError: it is no JSON object in UTF-8, too long, or nested too deep; the text shows nothing of it.
+        CallbackError: the body is not a JSON object in UTF-8, too long, or nested too deep; the text shows nothing of it.
 
     """
     try:
-        value = _object(body, max_size)
+        value = _load_object(body, max_size)
     except ValueError as error:
-        why = str(error)
+        reason = str(error)
     else:
-        return _update(value)
-    del body  # out of the traceback's locals: it may hold the consumer's data
-    msg = f"the callback's body {why}"
+        return _build_update(value)
+    del body  # the traceback's locals must not show the consumer's data
+    msg = f"the callback's body {reason}"
     raise CallbackError(msg)
 
 
-def _object(body: bytes, max_size: int) -> dict[str, Any]:
-    """The JSON object in a body, an empty one where there is none.
+def _load_object(body: bytes, max_size: int) -> dict[str, Any]:
+    """Return the JSON object in a body, an empty one if there is none.
 
     Raises:
-        ValueError: the text says what is wrong.
+        ValueError: the body is invalid; the text says why.
 
     """
     if not isinstance(body, (bytes, bytearray)):
-        raise ValueError(f"must be bytes, as they came; got a {type(body).__name__}")  # noqa: TRY004 - one kind for all
+        raise ValueError(f"must be bytes as received, got a {type(body).__name__}")  # noqa: TRY004 - one class for all
     if len(body) > max_size:
         raise ValueError(f"has {len(body)} bytes, more than {max_size}")
     if not body.strip():
@@ -85,27 +84,27 @@ def _object(body: bytes, max_size: int) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"is not a JSON object but a {type(value).__name__}")  # noqa: TRY004
-    # Two cheap looks at the bytes, so that the costly ones at the value are taken by few.
-    if body.count(b"{") + body.count(b"[") > _DEPTH and _is_deep(value):
-        raise ValueError(f"is nested deeper than {_DEPTH} levels")
-    if re.search(rb"\\u[dD]", body) and not _is_text(value):
+    # Two cheap checks of the bytes; few bodies need the expensive ones of the value.
+    if body.count(b"{") + body.count(b"[") > _MAX_NESTING and _is_deep(value):
+        raise ValueError(f"is nested deeper than {_MAX_NESTING} levels")
+    if re.search(rb"\\u[dD]", body) and not _is_valid_unicode(value):
         raise ValueError("is not Unicode: it holds half of a surrogate pair")
     return value
 
 
-def _update(value: dict[str, Any]) -> StatusUpdate:
+def _build_update(value: dict[str, Any]) -> StatusUpdate:
     event_id, session = value.pop("event_id", None), value.pop("session", None)
-    # What is empty or cannot be written to a database must not become the key of a unique index.
-    told = isinstance(event_id, str) and event_id != "" and event_id.isprintable()
-    details = _details(session)
-    if event_id is not None and not told:
+    # A text that is empty, or that a database cannot store, must not become the key of a unique index.
+    has_event_id = isinstance(event_id, str) and event_id != "" and event_id.isprintable()
+    details = _read_session(session)
+    if event_id is not None and not has_event_id:
         value["event_id"] = event_id
     if session is not None and details is None:
         value["session"] = session
-    return StatusUpdate(event_id=event_id if told else None, session=details, extra=value)
+    return StatusUpdate(event_id=event_id if has_event_id else None, session=details, extra=value)
 
 
-def _details(session: Any) -> SessionDetails | None:
+def _read_session(session: Any) -> SessionDetails | None:
     try:
         return codec().structure_response(session, SessionDetails)
     except ValueError:
@@ -114,7 +113,7 @@ def _details(session: Any) -> SessionDetails | None:
 
 def _is_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(_DEPTH):
+    for _ in range(_MAX_NESTING):
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -125,8 +124,8 @@ def _is_deep(value: Any) -> bool:
     return any(isinstance(item, (dict, list)) for item in level)
 
 
-def _is_text(value: Any) -> bool:
-    """Whether all texts can be written as UTF-8; the standard library's reader takes half a pair, orjson's does not."""
+def _is_valid_unicode(value: Any) -> bool:
+    """Return True if UTF-8 can encode all texts; the standard library accepts half a surrogate pair, orjson does not."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -135,22 +134,23 @@ def _is_text(value: Any) -> bool:
 
 
 def check_secret(given: object, expected: str | bytes) -> bool:
-    """Whether the secret of a callback's URL is the one that was put there; takes as long whatever is wrong with it.
+    """Return True if the secret in a callback's URL is the expected one, in a time that reveals nothing.
 
     Args:
-        given: as it came in the query; anything but text and bytes is wrong.
-        expected: as it was kept beside the order, see `with_secret`.
+        given: the secret in the query; anything but text and bytes is wrong.
+        expected: the secret that you stored with the order, see `with_secret`.
 
     Raises:
-        ConfigError: there is nothing to expect: every call without a secret would pass.
+        ConfigError: the expected secret is empty: every call without a secret would pass.
 
     """
-    wanted = _as_bytes(expected)
-    if not wanted:
-        msg = f"expected must be the session's secret, got {'an empty' if wanted == b'' else 'a'} {type(expected).__name__}"
+    expected_bytes = _as_bytes(expected)
+    if not expected_bytes:
+        shape = f"{'an empty' if expected_bytes == b'' else 'a'} {type(expected).__name__}"
+        msg = f"expected must be the session's secret, got {shape}"
         raise ConfigError(msg)
-    got = _as_bytes(given)
-    return got is not None and hmac.compare_digest(got, wanted)
+    given_bytes = _as_bytes(given)
+    return given_bytes is not None and hmac.compare_digest(given_bytes, expected_bytes)
 
 
 def _as_bytes(secret: object) -> bytes | None:

@@ -117,8 +117,8 @@ def test_what_is_an_update(codec, told, update):
             "is not Unicode: it holds half of a surrogate pair|is not JSON at character",
         ),
         (b" " * 65_537, "has 65537 bytes, more than 65536"),
-        ("{}", "must be bytes, as they came; got a str"),
-        (None, "must be bytes, as they came; got a NoneType"),
+        ("{}", "must be bytes as received, got a str"),
+        (None, "must be bytes as received, got a NoneType"),
     ],
 )
 def test_what_is_none(codec, told, why):

@@ -1,1 +1,1 @@
-"""One module for each framework, each importable alone and with an extra of its own where it needs a library."""
+"""One module for each framework. Each can be imported alone; it has an extra of its own if it needs a library."""

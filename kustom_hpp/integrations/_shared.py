@@ -1,68 +1,71 @@
-"""What every web framework needs: one client for an app, its work in the background, and the judging of status callbacks.
+"""What every web framework needs: one client for an app, its background work, and the checks of status callbacks.
 
-Knows no framework: each one's module hands in what a request is, and makes a response of what comes out.
+It knows no framework. The module of a framework describes its request, and makes a response of the result.
 """
 
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Generic, TypeVar
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from attrs import frozen
 
 from kustom_hpp import callbacks
 from kustom_hpp.client import HPPClient
-from kustom_hpp.errors import CallbackError, ConfigError
+from kustom_hpp.errors import CallbackError, ConfigError, clean_text
 
-Request = TypeVar("Request")
+RequestT = TypeVar("RequestT")
 
-OnUpdate = Callable[[Request, callbacks.StatusUpdate], Coroutine[Any, Any, None]]
-"""What takes a status update: the request that brought it, and the update. It is begun when the answer is made, which may be
-before the answer goes out, and holds it up only where it blocks the event loop."""
-Secret = str | Callable[[Request], str | Awaitable[str | None] | None]
-"""The secret that a callback must bring, or what finds it for a request: None where there is none, as for an order that
-nobody knows."""
-MakeClient = Callable[[], HPPClient]
+UpdateHandler = Callable[[RequestT, callbacks.StatusUpdate], Coroutine[Any, Any, None]]
+"""Processes a status update: an async function of the request that brought it, and the update."""
+SecretSource = str | Callable[[RequestT], str | Awaitable[str | None] | None]
+"""The secret that a callback must bring, or a function that finds it for a request; None if there is none."""
+ClientFactory = Callable[[], HPPClient]
+Acknowledge = Literal["before", "after"]
+"""When the endpoint responds: before the handler runs, or after it has finished."""
 
 GRACE = 5.0
-"""Seconds that updates which were taken have to be finished when the app stops."""
-_ANSWER_WITHIN = 2.5
-"""Seconds for finding the secret and reading the body: the API waits 3 for the answer, see docs.kustom.co, "Status
-callbacks"."""
+"""Seconds in which updates may finish when the app stops."""
+_RESPOND_WITHIN = 2.5
+"""Seconds for the response: the API waits 3, see docs.kustom.co, "Status callbacks"."""
+_MAX_CONTENT_TYPE = 100
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _log = logging.getLogger("kustom_hpp")
 
 
-class Running:
-    """One app's client, and what the app does in the background. Made and closed in the app's event loop."""
+class AppClient:
+    """One app's client, and the app's background work. The app's event loop creates and closes it."""
 
     def __init__(self, client: HPPClient, grace: float) -> None:
         self.client = client
         self._grace = grace
-        # The event loop itself keeps only weak references to tasks.
-        self._updates: set[asyncio.Task[None]] = set()
-        self._others: set[asyncio.Task[None]] = set()
+        # The event loop itself has only weak references to tasks.
+        self._updates: set[asyncio.Task[bool]] = set()
+        self._others: set[asyncio.Task[bool]] = set()
         self._closing = False
 
-    def take(self, update: Coroutine[Any, Any, None]) -> None:
-        """Work on a status update; when the app stops it has the grace to be finished."""
-        self._start(update, "work on a status update", self._updates)
+    def start_update(self, update: Coroutine[Any, Any, None]) -> asyncio.Task[bool]:
+        """Start to process a status update; it has the grace to finish when the app stops. True means without an error."""
+        return self._start(update, "work on a status update", self._updates)
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do anything else; it is cancelled when the app stops."""
+    def start_work(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start anything else; it is cancelled when the app stops."""
         self._start(work, "work in the background", self._others)
 
-    def _start(self, work: Coroutine[Any, Any, None], what: str, tasks: set[asyncio.Task[None]]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], name: str, tasks: set[asyncio.Task[bool]]) -> asyncio.Task[bool]:
         if self._closing:
             work.close()
-            msg = "the app is stopping: nothing is begun any more"
+            msg = "the app is stopping: it starts no more work"
             raise RuntimeError(msg)
-        task = asyncio.get_running_loop().create_task(_watched(work, what))
+        task = asyncio.get_running_loop().create_task(_log_failures(work, name))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        return task
 
     async def aclose(self) -> None:
-        """Let updates be finished within the grace, cancel all else, close the client."""
+        """Let updates finish within the grace, cancel everything else, and close the client."""
         self._closing = True
         try:
             for task in self._others:
@@ -70,121 +73,189 @@ class Running:
             if self._updates:
                 await asyncio.wait(self._updates, timeout=self._grace)
         finally:
-            # The grace is over, or the stop itself was cancelled within it: nothing outlives the client either way.
+            # The grace is over, or the stop itself was cancelled: in both cases nothing outlives the client.
             try:
-                await self._end()
+                await self._cancel_all()
             finally:
                 await self.client.aclose()
 
-    async def _end(self) -> None:
+    async def _cancel_all(self) -> None:
         for task in self._updates:
             if not task.done():
-                _log.warning("a status update was not worked off when the app stopped, with %g s of grace", self._grace)
+                _log.warning("a status update was not finished when the app stopped, with %g s of grace", self._grace)
                 task.cancel()
         await asyncio.gather(*self._updates, *self._others, return_exceptions=True)
 
 
-async def _watched(work: Coroutine[Any, Any, None], what: str) -> None:
+async def _log_failures(work: Coroutine[Any, Any, None], name: str) -> bool:
     try:
         await work
-    except Exception:  # noqa: BLE001 - nobody awaits it: told here or nowhere
-        _log.exception("%s failed", what)
+    except Exception:  # noqa: BLE001 - nothing awaits background work: its error is logged here or lost
+        _log.exception("%s failed", name)
+        return False
+    return True
 
 
 @frozen(kw_only=True)
-class Incoming:
-    """A request to the status endpoint, as far as it is judged here."""
+class CallbackRequest:
+    """A request to the status endpoint, as far as its checks need it."""
 
     method: str
     secrets: Sequence[str]
-    """All that the query has under the secret's name; more than one is none."""
+    """All values that the query has under the secret's name; the endpoint refuses more than one."""
     length: int | None
-    """As Content-Length tells it."""
+    """The Content-Length."""
+    content_type: str
     body: AsyncIterable[bytes]
-    """Raises ConnectionError where it breaks off."""
+    """The body, decompressed. Raises ConnectionError if it breaks off, and ValueError if it cannot be decompressed."""
 
 
 @frozen(kw_only=True)
-class Answer:
-    """What to answer: 204, or why not."""
+class CallbackResponse:
+    """The endpoint's response: 204, or the reason of a refusal."""
 
     status: int
     text: str = ""
 
 
 class _RefusedError(Exception):
-    """The request is no callback that may be taken."""
+    """The request is not a valid callback."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
-        self.answer = Answer(status=status, text=text)
+        self.response = CallbackResponse(status=status, text=text)
 
 
-class StatusEndpoint(Generic[Request]):
-    """Judges status callbacks and hands them on.
+class StatusEndpoint(Generic[RequestT]):
+    """Checks status callbacks and passes their updates to a handler.
 
     Raises:
-        ConfigError: the secret cannot be one, or `on_update` is no coroutine function.
+        ConfigError: the secret is invalid, `on_update` is not a coroutine function, or `acknowledge` is unknown.
 
     """
 
-    def __init__(self, on_update: OnUpdate[Request], secret: Secret[Request], max_size: int) -> None:
+    def __init__(
+        self,
+        on_update: UpdateHandler[RequestT],
+        secret: SecretSource[RequestT],
+        max_size: int,
+        acknowledge: Acknowledge = "before",
+    ) -> None:
         if not inspect.iscoroutinefunction(on_update) and not inspect.iscoroutinefunction(
             getattr(on_update, "__call__", None)  # noqa: B004 - an object whose call is a coroutine function is one too
         ):
             msg = "on_update must be an async function that takes the request and the update"
+            raise ConfigError(msg)
+        if acknowledge not in get_args(Acknowledge):
+            msg = f"acknowledge must be 'before' or 'after', got {acknowledge!r}"
             raise ConfigError(msg)
         if not callable(secret):
             callbacks.check_secret(None, secret)
         self._on_update = on_update
         self._secret = secret
         self._max_size = max_size
+        self._acknowledge = acknowledge
 
-    async def answer(self, running: Running, request: Request, incoming: Incoming) -> Answer:
-        """Judge a request, hand the update on, and say what to answer.
+    async def handle(self, app: AppClient, request: RequestT, incoming: CallbackRequest) -> CallbackResponse:
+        """Check a request, start the handler, and return the response.
 
-        Implementation note: the update is begun here, and not once the answer has gone out. What was judged good is then
-        worked off whatever becomes of its connection, and a stop that comes right now gives it the grace.
+        Implementation note: the handler is a task of the app, not of the connection. A valid update is processed even if the
+        connection breaks, and it has the grace if the app stops at this moment.
         """
+        deadline = asyncio.get_running_loop().time() + _RESPOND_WITHIN
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN):
-                update = await self._judge(request, incoming)
+            async with asyncio.timeout_at(deadline):
+                update = await self._check(request, incoming)
         except TimeoutError:
-            return Answer(status=503, text="not now, come again")
+            return CallbackResponse(status=503, text="no response in time, call again")
         except _RefusedError as refusal:
-            return refusal.answer
-        except CallbackError as error:
-            return Answer(status=400, text=str(error))
-        running.take(self._on_update(request, update))
-        return Answer(status=204)
+            return refusal.response
+        task = app.start_update(self._on_update(request, update))
+        if self._acknowledge == "before":
+            return CallbackResponse(status=204)
+        return await _result_of(task, deadline)
 
-    async def _judge(self, request: Request, incoming: Incoming) -> callbacks.StatusUpdate:
+    async def _check(self, request: RequestT, incoming: CallbackRequest) -> callbacks.StatusUpdate:
         if incoming.method != "POST":
             raise _RefusedError(405, "POST only")
-        if not await self._knows(request, incoming.secrets):
+        if not await self._secret_matches(request, incoming.secrets):
             _log.warning("a status callback without the right secret was refused")
             raise _RefusedError(403, "the secret is not the session's")
+        status, size = 400, incoming.length
         try:
-            body = await self._read(incoming)
+            body = await self._read_body(incoming)
+            size = len(body)
+            return callbacks.parse(body, max_size=self._max_size)
         except ConnectionError:
-            raise _RefusedError(400, "the body broke off") from None
-        return callbacks.parse(body, max_size=self._max_size)
+            reason = "the body broke off"
+        except CallbackError as error:
+            reason = str(error)
+        except _TooLongError:
+            status, reason = 413, f"the body has more than {self._max_size} bytes"
+        except ValueError as error:
+            reason = f"the body {error}"
+        # The caller knew the secret, so it is the API, or a proxy in between: somebody has to look at this.
+        kind = clean_text(incoming.content_type, _MAX_CONTENT_TYPE) or "none"
+        length = "unknown" if size is None else f"{size} bytes"
+        _log.warning("a status callback was refused: content type %s, length %s: %s", kind, length, reason)
+        raise _RefusedError(status, reason)
 
-    async def _knows(self, request: Request, given: Sequence[str]) -> bool:
-        """Whether the secret is right; asked before a byte of the body is read."""
+    async def _secret_matches(self, request: RequestT, secrets: Sequence[str]) -> bool:
+        """Return True if the secret is right; checked before the first byte of the body is read."""
         expected = self._secret(request) if callable(self._secret) else self._secret
         if isinstance(expected, Awaitable):
             expected = await expected
-        return expected is not None and callbacks.check_secret(given[0] if len(given) == 1 else None, expected)
+        return expected is not None and callbacks.check_secret(secrets[0] if len(secrets) == 1 else None, expected)
 
-    async def _read(self, incoming: Incoming) -> bytes:
-        """The body; of one that is too long, no more than tells so."""
-        body, told = bytearray(), incoming.length or 0
-        if told <= self._max_size:
-            async for chunk in incoming.body:
-                body += chunk
-                if len(body) > self._max_size:
-                    break
-        if max(len(body), told) > self._max_size:
-            raise _RefusedError(413, f"the body has more than {self._max_size} bytes")
+    async def _read_body(self, incoming: CallbackRequest) -> bytes:
+        if (incoming.length or 0) > self._max_size:
+            raise _TooLongError
+        body = bytearray()
+        async for chunk in incoming.body:
+            body += chunk
+            if len(body) > self._max_size:
+                raise _TooLongError
         return bytes(body)
+
+
+class _TooLongError(Exception):
+    """The body is longer than the endpoint reads."""
+
+
+async def _result_of(task: asyncio.Task[bool], deadline: float) -> CallbackResponse:
+    """Return 204 if the handler finishes without an error before the deadline; else 503, and the API calls again."""
+    await asyncio.wait([task], timeout=deadline - asyncio.get_running_loop().time())
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+        _log.warning("work on a status update took more than %g s and was cancelled", _RESPOND_WITHIN)
+        return CallbackResponse(status=503, text="no response in time, call again")
+    if task.cancelled() or not task.result():
+        return CallbackResponse(status=503, text="the update was not processed, call again")
+    return CallbackResponse(status=204)
+
+
+async def decompress(body: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Yield a body without its Content-Encoding, in pieces of limited size.
+
+    Raises:
+        ValueError: the encoding is unknown, or the body is not encoded so.
+
+    """
+    names = [name.strip().lower() for name in encoding.split(",") if name.strip().lower() not in ("", "identity")]
+    if names and names not in (["gzip"], ["x-gzip"], ["deflate"]):
+        raise ValueError("has an unknown Content-Encoding")
+    decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if names else None
+    async for chunk in body:
+        if decoder is None:
+            yield chunk
+            continue
+        rest = chunk
+        while rest:
+            try:
+                yield decoder.decompress(rest, callbacks.MAX_BODY)
+            except zlib.error:
+                raise ValueError("is not compressed as its Content-Encoding says") from None
+            rest = decoder.unconsumed_tail
+    if decoder is not None and not decoder.eof:
+        raise ValueError("is not compressed as its Content-Encoding says")

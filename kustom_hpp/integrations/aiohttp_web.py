@@ -1,4 +1,4 @@
-"""For an aiohttp.web app: one client for its life, and the route for status callbacks.
+"""For an aiohttp.web app: one client as long as it runs, and the route for status callbacks.
 
     from kustom_hpp import with_secret
     from kustom_hpp.integrations import aiohttp_web as hpp_web
@@ -15,8 +15,8 @@
     app.router.add_post("/pay", pay)
     app.router.add_post("/status/{order}", hpp_web.status_endpoint(on_update, secret=...))
 
-The secret stands in the URL, and aiohttp's access log writes URLs with their queries: give `run_app` an
-`access_log_format` without `%r`, such as `%a %t %s %b %Tf`.
+The secret is in the URL, and aiohttp's access log contains URLs with their queries: pass `run_app` an `access_log_format`
+without `%r`, such as `%a %t %s %b %Tf`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -27,116 +27,132 @@ from aiohttp import web
 from kustom_hpp.callbacks import MAX_BODY
 from kustom_hpp.client import HPPClient
 from kustom_hpp.errors import ConfigError
-from kustom_hpp.integrations._shared import GRACE, Incoming, MakeClient, OnUpdate, Running, Secret, StatusEndpoint
+from kustom_hpp.integrations._shared import (
+    GRACE,
+    Acknowledge,
+    AppClient,
+    CallbackRequest,
+    ClientFactory,
+    SecretSource,
+    StatusEndpoint,
+    UpdateHandler,
+)
 
-_RUNNING = web.AppKey("kustom_hpp", Running)
+_APP_CLIENT = web.AppKey("kustom_hpp", AppClient)
 
 
 def client_context(
-    make_client: MakeClient = HPPClient.from_env, *, grace: float = GRACE
+    make_client: ClientFactory = HPPClient.from_env, *, grace: float = GRACE
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """What goes into `app.cleanup_ctx`: one client, opened when the app starts and closed when it stops, in its loop.
+    """Return what goes into `app.cleanup_ctx`: it opens one client when the app starts, and closes it when the app stops.
 
     Args:
-        make_client: makes it, when the app starts; by default from the environment.
-        grace: seconds that status updates which were taken have to be finished when the app stops.
+        make_client: creates the client when the app starts; by default from the environment.
+        grace: seconds in which accepted status updates may finish when the app stops.
 
     """
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        app[_RUNNING] = running = Running(make_client(), grace)
+        app[_APP_CLIENT] = app_client = AppClient(make_client(), grace)
         try:
             yield
         finally:
-            await running.aclose()
+            await app_client.aclose()
 
     return context
 
 
-def client_from(where: web.Request | web.Application) -> HPPClient:
-    """The app's client.
+def client_from(source: web.Request | web.Application) -> HPPClient:
+    """Return the app's client.
 
     Args:
-        where: a request; or, in what runs at the start after `client_context`, the app.
+        source: a request; or the app, in code that runs at its start after `client_context`.
 
     Raises:
-        ConfigError: the app has none.
+        ConfigError: the app has no client.
 
     """
-    return _running(where).client
+    return _app_client(source).client
 
 
-def run_in_background(where: web.Request | web.Application, work: Coroutine[Any, Any, None]) -> None:
-    """Do something that the answer does not wait for, such as to wait for the session; what it raises is logged.
+def run_in_background(source: web.Request | web.Application, work: Coroutine[Any, Any, None]) -> None:
+    """Start work that no response waits for, such as a wait for the session. Its errors are logged.
 
-    It is cancelled when the app stops, so it must be such that the next start finds what is left to do.
+    It is cancelled when the app stops, so the next start must be able to find unfinished work.
 
     Args:
-        where: a request; or, in what runs at the start after `client_context`, the app.
+        source: a request; or the app, in code that runs at its start after `client_context`.
         work: a coroutine.
 
     Raises:
-        ConfigError: the app has no client, and so nowhere to work.
+        ConfigError: the app has no client.
         RuntimeError: the app is stopping.
 
     """
-    _running(where).run(work)
+    _app_client(source).start_work(work)
 
 
 def status_endpoint(
-    on_update: OnUpdate[web.Request],
+    on_update: UpdateHandler[web.Request],
     *,
-    secret: Secret[web.Request],
+    secret: SecretSource[web.Request],
     parameter: str = "secret",
     max_size: int = MAX_BODY,
+    acknowledge: Acknowledge = "before",
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """The handler for `MerchantUrls.status_update`, to be added with `app.router.add_post`.
+    """Return the handler for `MerchantUrls.status_update`, for `app.router.add_post`.
 
-    It answers 204 and does not wait for the work on the update; 403 for a wrong secret, before the body is read; 413, 400
-    and 405 for what is no callback; 503 where the secret was not found in time, so that the API comes again.
+    It responds with 204; 403 for a wrong secret, before it reads the body; 413, 400 and 405 for an invalid callback; 503 if
+    the response is not ready in time, so that the API calls again. It logs one line for an invalid callback, without its body.
 
     Args:
-        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It is
-            begun when the answer is made, which middleware may still hold back: do nothing in it that blocks the event
-            loop. What it raises is logged, and does not make the API come again. It gets repeated calls too: de-duplicate
-            by `update.event_id`.
-        secret: the one to expect, or a function, async or not, that finds it for a request by what the URL says, and
-            gives None where there is none.
-        parameter: the secret's name in the query, as `with_secret` put it there.
-        max_size: of the body, in bytes.
+        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It must
+            not block the event loop. Its errors are logged. The API repeats calls: de-duplicate by `update.event_id`.
+        secret: the expected secret, or a function, async or not, that finds it for a request by its URL, and returns None if
+            there is none.
+        parameter: the secret's name in the query, the `name` of `with_secret`.
+        max_size: the most bytes of a body, decompressed.
+        acknowledge: "before" responds before `on_update` has run: an update is lost if `on_update` raises or the process
+            dies, because the API does not call again. "after" responds when `on_update` has finished: 204, or 503 if it
+            raised or took more than 2.5 seconds (then it is cancelled). The API calls again after a 503, at most four times
+            in all; `on_update` may then run twice for one update, and the update is lost if all calls fail.
 
     Raises:
-        ConfigError: `on_update` is no async function, or the secret cannot be one.
+        ConfigError: `on_update` is not an async function, or the secret or `acknowledge` is invalid.
 
     """
-    endpoint = StatusEndpoint(on_update, secret, max_size)
+    endpoint = StatusEndpoint(on_update, secret, max_size, acknowledge)
 
-    async def take(request: web.Request) -> web.Response:
-        incoming = Incoming(
+    async def handle(request: web.Request) -> web.Response:
+        incoming = CallbackRequest(
             method=request.method,
             secrets=request.query.getall(parameter, ()),
             length=request.content_length,
+            content_type=request.headers.get("Content-Type", ""),
             body=_body(request),
         )
-        answer = await endpoint.answer(_running(request), request, incoming)
-        headers = {"Allow": "POST"} if answer.status == 405 else None  # noqa: PLR2004
-        return web.Response(status=answer.status, text=answer.text or None, headers=headers)
+        response = await endpoint.handle(_app_client(request), request, incoming)
+        headers = {"Allow": "POST"} if response.status == 405 else None  # noqa: PLR2004
+        return web.Response(status=response.status, text=response.text or None, headers=headers)
 
-    return take
+    return handle
 
 
-def _running(where: web.Request | web.Application) -> Running:
-    # A request to a sub-app finds what the parent has.
-    running = (where if isinstance(where, web.Application) else where.config_dict).get(_RUNNING)
-    if running is None:
+def _app_client(source: web.Request | web.Application) -> AppClient:
+    # A request to a sub-app finds the parent's client.
+    app_client = (source if isinstance(source, web.Application) else source.config_dict).get(_APP_CLIENT)
+    if app_client is None:
         msg = "the app has no client: app.cleanup_ctx.append(client_context())"
         raise ConfigError(msg)
-    return running
+    return app_client
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
+    # aiohttp decompresses a body itself.
     try:
         async for chunk in request.content.iter_any():
             yield chunk
     except web.RequestPayloadError as error:
+        if request.headers.get("Content-Encoding"):
+            raise ValueError("is not compressed as its Content-Encoding says") from error
         raise ConnectionError from error

@@ -2,17 +2,17 @@
 
     client = hpp.HPPClient.from_env(hooks=[OpenTelemetryHook()])
 
-A CLIENT span for each call, child of the span that is current where the call is made, with an event for each attempt that
-failed; three metrics. Names and values are those of the semantic conventions for HTTP where these have one, else ours.
+Each call has a CLIENT span, child of the span that is current in the caller, with an event for each failed attempt; and there
+are three metrics. Names and values are those of the semantic conventions for HTTP if these have one, else our own.
 
 | metric | kind, unit | |
 |---|---|---|
 | `kustom_hpp.call.duration` | histogram, s | a whole call, all its attempts and waits |
-| `kustom_hpp.calls` | counter, {call} | calls that ended |
-| `kustom_hpp.retries` | counter, {retry} | attempts that failed and were followed by another |
+| `kustom_hpp.calls` | counter, {call} | finished calls |
+| `kustom_hpp.retries` | counter, {retry} | failed attempts with another attempt after them |
 
-No URL is told with its query, no header and no body at all. The API is sent no `traceparent`: it asks for no header
-beyond its own. Instrument aiohttp besides, and its spans stand beside these, with whatever it adds to the requests.
+Spans contain URLs without their query, no header and no body. The client sends no `traceparent`, because the API documents no
+such header. If you instrument aiohttp too, its spans are next to these, with whatever it adds to the requests.
 
 Source: opentelemetry.io, semantic conventions for HTTP spans (a span for the top-most operation) and HTTP metrics.
 """
@@ -31,30 +31,30 @@ except ImportError as error:
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.38.0"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
-"""Bounds of the duration's buckets, in seconds: the conventions' advice, and two more for calls that try again."""
+"""Bounds of the duration's buckets, in seconds: the conventions' advice, and two more for calls with retries."""
 
 Attributes = dict[str, str | int | float | bool]
 
 
-class _Open:
-    """A call that has not ended."""
+class _ActiveCall:
+    """A call in progress."""
 
-    __slots__ = ("place", "span", "told")
+    __slots__ = ("base_attributes", "reported_attempts", "span")
 
-    def __init__(self, span: trace.Span, place: Attributes) -> None:
+    def __init__(self, span: trace.Span, base_attributes: Attributes) -> None:
         self.span = span
-        self.place = place
-        """What is the same for all calls of an operation: for metrics."""
-        self.told = 0
-        """Failed attempts of which the span has an event."""
+        self.base_attributes = base_attributes
+        """The attributes that all calls of an operation share: for metrics."""
+        self.reported_attempts = 0
+        """Failed attempts that have an event in the span."""
 
 
 class OpenTelemetryHook:
-    """A hook that tells OpenTelemetry of every call. One may serve any number of clients, threads and event loops.
+    """A hook that reports every call to OpenTelemetry. One hook serves any number of clients, threads and event loops.
 
     Args:
-        tracer_provider: where spans go; None takes the global one, also where that is set later.
-        meter_provider: where metrics go; None takes the global one, also where that is set later.
+        tracer_provider: receives spans; None uses the global one, even if it is set later.
+        meter_provider: receives metrics; None uses the global one, even if it is set later.
 
     """
 
@@ -72,24 +72,24 @@ class OpenTelemetryHook:
             description="Duration of calls, all attempts and waits included.",
             explicit_bucket_boundaries_advisory=BUCKETS,
         )
-        self._calls = meter.create_counter("kustom_hpp.calls", unit="{call}", description="Calls that ended.")
+        self._calls = meter.create_counter("kustom_hpp.calls", unit="{call}", description="Finished calls.")
         self._retries = meter.create_counter(
-            "kustom_hpp.retries", unit="{retry}", description="Attempts that failed and were followed by another."
+            "kustom_hpp.retries", unit="{retry}", description="Failed attempts with another attempt after them."
         )
-        self._open: dict[str, _Open] = {}
+        self._active: dict[str, _ActiveCall] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take an event."""
+        """Report an event."""
         if isinstance(event, Started):
             self._started(event)
         elif isinstance(event, Retrying):
-            self._retrying(event, self._open[event.call_id])
+            self._retrying(event, self._active[event.call_id])
         else:
-            self._finished(event, self._open.pop(event.call_id))
+            self._finished(event, self._active.pop(event.call_id))
 
     def _started(self, event: Started) -> None:
-        # The hook runs in the caller's task, so the caller's span is the current one. Ours is not made current: nothing
-        # of the library's own looks for it.
+        # The hook runs in the caller's task, so the caller's span is the current one. Ours need not become current: nothing
+        # in the library reads it.
         span = self._tracer.start_span(
             f"{event.method} {event.path}",
             kind=trace.SpanKind.CLIENT,
@@ -102,59 +102,59 @@ class OpenTelemetryHook:
                 "kustom_hpp.operation": event.operation,
             },
         )
-        place: Attributes = {
+        base_attributes: Attributes = {
             "kustom_hpp.operation": event.operation,
             "server.address": event.host,
             "server.port": event.port,
         }
-        self._open[event.call_id] = _Open(span, place)
+        self._active[event.call_id] = _ActiveCall(span, base_attributes)
 
-    def _retrying(self, event: Retrying, call: _Open) -> None:
+    def _retrying(self, event: Retrying, call: _ActiveCall) -> None:
         error = event.error
         facts = _facts(error) | ({} if error.delivery is None else {"kustom_hpp.delivery": str(error.delivery)})
-        self._retries.add(1, call.place | facts)
-        _tell_attempt(call, event.attempt, error, {"kustom_hpp.wait": event.wait})
+        self._retries.add(1, call.base_attributes | facts)
+        _add_attempt_event(call, event.attempt, error, {"kustom_hpp.wait": event.wait})
 
-    def _finished(self, event: Finished, call: _Open) -> None:
+    def _finished(self, event: Finished, call: _ActiveCall) -> None:
         facts: Attributes = {}
         if event.delivery is not None:
             facts["kustom_hpp.delivery"] = str(event.delivery)
         if event.status is not None:
             facts["http.response.status_code"] = event.status
         if event.cancelled:
-            # By the caller, so no error by the conventions; the delivery says whether it may have been processed.
+            # By the caller: not an error by the conventions. The delivery says whether the API may have processed it.
             facts["kustom_hpp.cancelled"] = True
         elif not event.succeeded:
             facts["error.type"] = "_OTHER" if event.error is None else _error_type(event.error)
         span, context = call.span, None
         if span.is_recording():
             context = trace.set_span_in_context(span)  # for exemplars
-            _tell_end(call, event, facts)
-        measured = call.place | facts
+            _finish_span(call, event, facts)
+        measured = call.base_attributes | facts
         self._duration.record(event.elapsed, measured, context=context)
         self._calls.add(1, measured, context=context)
         span.end()
 
 
-def _tell_end(call: _Open, event: Finished, facts: Attributes) -> None:
+def _finish_span(call: _ActiveCall, event: Finished, facts: Attributes) -> None:
     span, error = call.span, event.error
-    if error is not None and event.attempts > call.told:
-        # After an attempt of unknown outcome the call's error is a summary: `last_error` is the attempt's own.
+    if error is not None and event.attempts > call.reported_attempts:
+        # After an attempt with an unknown outcome the call's error is a summary: `last_error` is that of the attempt.
         last = error.last_error if isinstance(error, LostResponseError) else None
-        _tell_attempt(call, event.attempts, last or error, {})
+        _add_attempt_event(call, event.attempts, last or error, {})
     span.set_attributes(facts)
     if event.attempts > 1:
         span.set_attribute("http.request.resend_count", event.attempts - 1)
     if event.correlation_id is not None:
         span.set_attribute("kustom_hpp.correlation_id", event.correlation_id)
     if "error.type" in facts:
-        # The text has what no attribute has: the API's messages, or the phase in which it went wrong.
+        # The text has what no attribute has: the API's messages, or the phase of the failure.
         span.set_status(trace.StatusCode.ERROR, None if error is None else str(error))
 
 
-def _tell_attempt(call: _Open, number: int, error: HPPError, more: Attributes) -> None:
-    """An event for an attempt that failed."""
-    call.told = number
+def _add_attempt_event(call: _ActiveCall, number: int, error: HPPError, more: Attributes) -> None:
+    """Add an event for a failed attempt."""
+    call.reported_attempts = number
     if call.span.is_recording():
         facts: dict[str, Any] = {"kustom_hpp.attempt": number, **_facts(error), **more}
         if error.correlation_id is not None:
@@ -163,7 +163,7 @@ def _tell_attempt(call: _Open, number: int, error: HPPError, more: Attributes) -
 
 
 def _facts(error: HPPError) -> Attributes:
-    """An error by the conventions: its type, and the status where it has one."""
+    """Return the attributes of an error: its type, and its status if it has one."""
     facts: Attributes = {"error.type": _error_type(error)}
     if status := getattr(error, "status", None):
         facts["http.response.status_code"] = status
@@ -171,5 +171,5 @@ def _facts(error: HPPError) -> Attributes:
 
 
 def _error_type(error: HPPError) -> str:
-    """The status where the API said no, else our error's class."""
+    """Return the status of an error response, else the error's class."""
     return str(error.status) if isinstance(error, ApiError) else f"kustom_hpp.{type(error).__name__}"

@@ -1,4 +1,6 @@
-"""For a Starlette or FastAPI app: one client for its life, and the route for status callbacks. Needs the extra `starlette`.
+"""For a Starlette or FastAPI app: one client as long as it runs, and the route for status callbacks.
+
+Needs the extra `starlette`.
 
     from kustom_hpp.integrations import starlette as hpp_web
 
@@ -15,15 +17,15 @@
         session = await client.create_session(..., deadline=10)
         return RedirectResponse(session.payment_page, status_code=303)
 
-A lifespan of your own enters it and yields its state on:
+A lifespan of your own enters it and yields its state:
 
     @asynccontextmanager
     async def lifespan(app):
         async with hpp_web.client_context()(app) as state, Database() as database:
             yield {**state, "database": database}
 
-The secret stands in the URL, and uvicorn's access log writes URLs with their queries: run it with `access_log=False`, or
-with a log of your own.
+The secret is in the URL, and uvicorn's access log contains URLs with their queries: run it with `access_log=False`, or with
+a log of your own.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -33,7 +35,17 @@ from typing import TYPE_CHECKING, Any
 from kustom_hpp.callbacks import MAX_BODY
 from kustom_hpp.client import HPPClient
 from kustom_hpp.errors import ConfigError
-from kustom_hpp.integrations._shared import GRACE, Incoming, MakeClient, OnUpdate, Running, Secret, StatusEndpoint
+from kustom_hpp.integrations._shared import (
+    GRACE,
+    Acknowledge,
+    AppClient,
+    CallbackRequest,
+    ClientFactory,
+    SecretSource,
+    StatusEndpoint,
+    UpdateHandler,
+    decompress,
+)
 
 try:
     from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -43,125 +55,128 @@ except ImportError as error:
     raise ImportError(msg, name=error.name) from None
 
 if TYPE_CHECKING:
-    Where = Mapping[str, Any]
+    RequestOrState = Mapping[str, Any]
     """A request, which is a mapping too, or a lifespan's state."""
 else:
-    Where = HTTPConnection  # by which FastAPI knows that a dependency asks for the request
+    RequestOrState = HTTPConnection  # tells FastAPI that a dependency takes the request
 
 _STATE = "kustom_hpp"
 
 
 def client_context(
-    make_client: MakeClient = HPPClient.from_env, *, grace: float = GRACE
+    make_client: ClientFactory = HPPClient.from_env, *, grace: float = GRACE
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
-    """What goes into `lifespan=`: one client, opened when the app starts and closed when it stops, in its loop.
+    """Return what goes into `lifespan=`: it opens one client when the app starts, and closes it when the app stops.
 
     Args:
-        make_client: makes it, when the app starts; by default from the environment.
-        grace: seconds that status updates which were taken have to be finished when the app stops.
+        make_client: creates the client when the app starts; by default from the environment.
+        grace: seconds in which accepted status updates may finish when the app stops.
 
     """
 
     @asynccontextmanager
     async def context(_app: Any) -> AsyncIterator[Mapping[str, Any]]:
-        running = Running(make_client(), grace)
+        app_client = AppClient(make_client(), grace)
         try:
-            yield {_STATE: running}
+            yield {_STATE: app_client}
         finally:
-            await running.aclose()
+            await app_client.aclose()
 
     return context
 
 
-def client_from(where: Where) -> HPPClient:
-    """The app's client; in FastAPI a dependency: `Annotated[HPPClient, Depends(client_from)]`.
+def client_from(source: RequestOrState) -> HPPClient:
+    """Return the app's client; in FastAPI a dependency: `Annotated[HPPClient, Depends(client_from)]`.
 
     Args:
-        where: a request; or, in a lifespan of your own, the state that `client_context` gave.
+        source: a request; or the state of `client_context`, in a lifespan of your own.
 
     Raises:
-        ConfigError: the app has none.
+        ConfigError: the app has no client.
 
     """
-    return _running(where).client
+    return _app_client(source).client
 
 
-def run_in_background(where: Mapping[str, Any], work: Coroutine[Any, Any, None]) -> None:
-    """Do something that the answer does not wait for, such as to wait for the session; what it raises is logged.
+def run_in_background(source: Mapping[str, Any], work: Coroutine[Any, Any, None]) -> None:
+    """Start work that no response waits for, such as a wait for the session. Its errors are logged.
 
-    It is cancelled when the app stops, so it must be such that the next start finds what is left to do.
+    It is cancelled when the app stops, so the next start must be able to find unfinished work.
 
     Args:
-        where: a request; or, in a lifespan of your own, the state that `client_context` gave.
+        source: a request; or the state of `client_context`, in a lifespan of your own.
         work: a coroutine.
 
     Raises:
-        ConfigError: the app has no client, and so nowhere to work.
+        ConfigError: the app has no client.
         RuntimeError: the app is stopping.
 
     """
-    _running(where).run(work)
+    _app_client(source).start_work(work)
 
 
 def status_endpoint(
-    on_update: OnUpdate[Request],
+    on_update: UpdateHandler[Request],
     *,
-    secret: Secret[Request],
+    secret: SecretSource[Request],
     parameter: str = "secret",
     max_size: int = MAX_BODY,
+    acknowledge: Acknowledge = "before",
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint for `MerchantUrls.status_update`, to be added with `app.add_route(..., methods=["POST"])`.
+    """Return the endpoint for `MerchantUrls.status_update`, for `app.add_route(..., methods=["POST"])`.
 
-    It answers 204 and does not wait for the work on the update; 403 for a wrong secret, before the body is read; 413, 400
-    and 405 for what is no callback; 503 where the secret was not found in time, so that the API comes again.
+    It responds with 204; 403 for a wrong secret, before it reads the body; 413, 400 and 405 for an invalid callback; 503 if
+    the response is not ready in time, so that the API calls again. It logs one line for an invalid callback, without its body.
 
     Args:
-        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It is
-            begun when the answer is made, which middleware may still hold back: do nothing in it that blocks the event
-            loop. What it raises is logged, and does not make the API come again. It gets repeated calls too: de-duplicate
-            by `update.event_id`.
-        secret: the one to expect, or a function, async or not, that finds it for a request by what the URL says, and
-            gives None where there is none.
-        parameter: the secret's name in the query, as `with_secret` put it there.
-        max_size: of the body, in bytes.
+        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It must
+            not block the event loop. Its errors are logged. The API repeats calls: de-duplicate by `update.event_id`.
+        secret: the expected secret, or a function, async or not, that finds it for a request by its URL, and returns None if
+            there is none.
+        parameter: the secret's name in the query, the `name` of `with_secret`.
+        max_size: the most bytes of a body, decompressed.
+        acknowledge: "before" responds before `on_update` has run: an update is lost if `on_update` raises or the process
+            dies, because the API does not call again. "after" responds when `on_update` has finished: 204, or 503 if it
+            raised or took more than 2.5 seconds (then it is cancelled). The API calls again after a 503, at most four times
+            in all; `on_update` may then run twice for one update, and the update is lost if all calls fail.
 
     Raises:
-        ConfigError: `on_update` is no async function, or the secret cannot be one.
+        ConfigError: `on_update` is not an async function, or the secret or `acknowledge` is invalid.
 
     """
-    endpoint = StatusEndpoint(on_update, secret, max_size)
+    endpoint = StatusEndpoint(on_update, secret, max_size, acknowledge)
 
-    async def take(request: Request) -> Response:
-        incoming = Incoming(
+    async def handle(request: Request) -> Response:
+        incoming = CallbackRequest(
             method=request.method,
             secrets=request.query_params.getlist(parameter),
             length=_length(request.headers.get("content-length", "")),
-            body=_body(request),
+            content_type=request.headers.get("content-type", ""),
+            body=decompress(_body(request), request.headers.get("content-encoding", "")),
         )
-        answer = await endpoint.answer(_running(request), request, incoming)
-        headers = {"Allow": "POST"} if answer.status == 405 else None  # noqa: PLR2004
-        if not answer.text:
-            return Response(status_code=answer.status)
-        return PlainTextResponse(answer.text, status_code=answer.status, headers=headers)
+        response = await endpoint.handle(_app_client(request), request, incoming)
+        headers = {"Allow": "POST"} if response.status == 405 else None  # noqa: PLR2004
+        if not response.text:
+            return Response(status_code=response.status)
+        return PlainTextResponse(response.text, status_code=response.status, headers=headers)
 
-    return take
+    return handle
 
 
-def _running(where: Mapping[str, Any]) -> Running:
-    # A request is a mapping too, its scope. The lifespan's state and not the app's: a mounted app sees it too. What was given
-    # is looked at first: it may be a state that has a "state" of its own.
-    state = where if _STATE in where else where.get("state")
-    running = state.get(_STATE) if isinstance(state, Mapping) else None
-    if not isinstance(running, Running):
-        msg = "the app has no client: give it lifespan=client_context(), or let your own lifespan yield its state on"
+def _app_client(source: Mapping[str, Any]) -> AppClient:
+    # A request is a mapping too: its scope. It has the lifespan's state, which a mounted app sees as well. The source itself
+    # comes first: it may be a state with a "state" of its own.
+    state = source if _STATE in source else source.get("state")
+    app_client = state.get(_STATE) if isinstance(state, Mapping) else None
+    if not isinstance(app_client, AppClient):
+        msg = "the app has no client: pass it lifespan=client_context(), or let your own lifespan yield its state"
         raise ConfigError(msg)
-    return running
+    return app_client
 
 
-def _length(told: str) -> int | None:
-    # Not every server judges it. The first digits of a number that is too long for any body tell as much as all of them,
-    # and int() takes no more than some thousands.
-    return int(told[:18]) if told.isdecimal() else None
+def _length(text: str) -> int | None:
+    # Not every server checks it. int() refuses thousands of digits; 18 are more than any body has.
+    return int(text[:18]) if text.isdecimal() else None
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

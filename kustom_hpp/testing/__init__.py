@@ -1,1 +1,1 @@
-"""For the tests of shops: a pytest plugin with the fixtures `kustom_sandbox` and `kustom_client`, see `plugin`."""
+"""A pytest plugin for the tests of shops, with the fixtures `kustom_sandbox` and `kustom_client`; see `plugin`."""

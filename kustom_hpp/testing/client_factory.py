@@ -1,4 +1,4 @@
-"""The clients that `kustom_client` makes, and what becomes of one that a test left open."""
+"""Creates the clients of `kustom_client`, and closes those that a test left open."""
 
 import asyncio
 import contextlib
@@ -12,23 +12,23 @@ from kustom_hpp.client import HPPClient
 from kustom_hpp.config import RetrySettings
 from kustom_hpp.transport import HTTPSessionManager
 
-_PATIENCE = 5.0
-"""Seconds that the attempts of a forgotten client may take to end."""
-_STUCK = 1.0
-"""Seconds more after which the loop of another thread is taken for one that does not turn."""
+_CLOSE_TIMEOUT = 5.0
+"""Seconds in which the attempts of a leaked client may end."""
+_LOOP_TIMEOUT = 1.0
+"""Seconds more after which the loop of another thread counts as blocked."""
 
 
-class Clients:
-    """Makes clients of one sandbox, and knows which of them are open.
+class ClientFactory:
+    """Creates clients of one sandbox, and finds those that are still open.
 
     Args:
-        base_url: of the sandbox.
-        api_key: of the sandbox.
+        base_url: the sandbox's base URL.
+        api_key: the sandbox's API key.
 
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:
-        # As often as ever, but sooner: a test that plays an outage is not to sleep for seconds.
+        # As many retries as usual, but sooner: a test of an outage must not sleep for seconds.
         self._defaults: dict[str, Any] = {
             "base_url": base_url,
             "api_key": api_key,
@@ -36,8 +36,8 @@ class Clients:
         }
         self._made: list[HPPClient] = []
 
-    def make(self, **options: Any) -> HPPClient:
-        """A client; arguments are those of `HPPClient` and win over the defaults.
+    def create(self, **options: Any) -> HPPClient:
+        """Return a client; the arguments are those of `HPPClient` and override the defaults.
 
         Raises:
             ConfigError: as for `HPPClient`.
@@ -48,17 +48,17 @@ class Clients:
         return client
 
     def close(self) -> str:
-        """The end of the test; what to tell of clients that it left open, empty where there are none.
+        """Close the clients that the test left open, and return an error message; empty if there were none.
 
-        Implementation note: where the loop of such a client is gone, as it mostly is by now, nobody can close it any more.
-        It is collected here, and its warnings with it: later they would hit a test that has nothing to do with it. Where
-        another thread runs its loop, as that of a live server, it is closed there.
+        Implementation note: if the loop of such a client is closed, as it usually is by now, the client cannot be closed.
+        It is collected here with its warnings, which would otherwise fail an unrelated test. If another thread runs the
+        loop, such as that of a live server, the client is closed there.
         """
         left_open = 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             while self._made:
-                left_open += _end(self._made.pop())
+                left_open += _close_leaked(self._made.pop())
             if not left_open:
                 return ""
             gc.collect()
@@ -68,46 +68,46 @@ class Clients:
         )
 
 
-def _end(client: HPPClient) -> bool:
-    """Close a client, as far as its loop lets us; True where it was open."""
-    transport = client._creates.transport  # noqa: SLF001 - of our own package; a shop has no use for it
+def _close_leaked(client: HPPClient) -> bool:
+    """Close a client if its loop allows it; return True if the client was open."""
+    transport = client._creates.transport  # noqa: SLF001 - of our own package; shops do not need it
     loop = transport.bound_loop if isinstance(transport, HTTPSessionManager) else None
     if loop is None:
         return False
-    # Whatever goes wrong here, the client is counted, and the next one gets its turn. A loop may end while we ask it.
+    # Whatever fails here, the client is counted, and the next one is closed. A loop may end during these checks.
     with contextlib.suppress(Exception):
         if loop.is_running():
-            _close_elsewhere(client, loop)
-        elif not loop.is_closed() and not _in_a_loop():
+            _close_in_its_loop(client, loop)
+        elif not loop.is_closed() and not _is_in_a_loop():
             loop.run_until_complete(_close(client))
     return True
 
 
 async def _close(client: HPPClient) -> None:
-    """Close it; attempts that are still in flight after some seconds are cut."""
+    """Close a client; attempts that are still in flight after some seconds are cancelled."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
             await client.aclose()
 
 
-def _close_elsewhere(client: HPPClient, loop: asyncio.AbstractEventLoop) -> None:
-    """Close it in its loop, which another thread runs, as that of a shop's server does."""
+def _close_in_its_loop(client: HPPClient, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a client in its loop, which another thread runs, such as that of a shop's server."""
     ended = threading.Event()
 
     def begin() -> None:
-        # The coroutine is made where it is run: a loop that never comes to this leaves none behind.
+        # The loop itself creates the coroutine: a loop that never gets here leaves none behind.
         loop.create_task(_close(client)).add_done_callback(lambda _: ended.set())
 
-    if _in_a_loop() and loop is asyncio.get_running_loop():
-        return  # our own thread runs it: it would wait for itself
+    if _is_in_a_loop() and loop is asyncio.get_running_loop():
+        return  # this thread runs the loop: it would wait for itself
     loop.call_soon_threadsafe(begin)
-    late = time.monotonic() + _PATIENCE + _STUCK
-    while not ended.wait(0.05) and not loop.is_closed() and time.monotonic() < late:
+    deadline = time.monotonic() + _CLOSE_TIMEOUT + _LOOP_TIMEOUT
+    while not ended.wait(0.05) and not loop.is_closed() and time.monotonic() < deadline:
         pass
 
 
-def _in_a_loop() -> bool:
-    """True where this thread runs an event loop, and so cannot run another one."""
+def _is_in_a_loop() -> bool:
+    """Return True if this thread runs an event loop, so that it cannot run another one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

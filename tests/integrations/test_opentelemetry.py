@@ -335,7 +335,7 @@ async def test_each_of_500_concurrent_calls_is_the_child_of_its_own_callers_span
     }
     assert resent == {number: attempts - 1 for number, attempts in ended.items()}
     assert all(len(call.events) == call.attributes.get("http.request.resend_count", 0) for call in calls)
-    assert telemetry.hook._open == {}
+    assert telemetry.hook._active == {}
 
 
 # ------------------------------------------------------------------------------------------- what is told and what is not

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import gc
+import gzip
 import json
 import logging
+import zlib
 from typing import Any
 
 import aiohttp
@@ -15,8 +17,7 @@ from starlette.requests import Request
 
 import kustom_hpp as hpp
 from kustom_hpp.callbacks import StatusUpdate
-from kustom_hpp.integrations import _shared as _app
-from kustom_hpp.integrations import starlette
+from kustom_hpp.integrations import _shared, starlette
 from kustom_hpp.sandbox import Sandbox
 from tests.golden import FULL_DETAILS, FULL_SESSION_DETAILS
 from tests.integrations.web import APPS, App
@@ -302,7 +303,7 @@ async def test_a_body_that_breaks_off_is_no_update(kind, caplog):
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_the_api_waits(kind, monkeypatch):
-    monkeypatch.setattr(_app, "_ANSWER_WITHIN", 0.1)
+    monkeypatch.setattr(_shared, "_RESPOND_WITHIN", 0.1)
     async with endpoint(kind, Taken()).serve() as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         head = f"POST /status/7?secret={SECRET} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 100\r\n\r\n{{"
@@ -313,7 +314,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_the_api_w
 
 
 def test_the_answer_goes_out_within_the_time_that_the_api_waits():
-    assert _app._ANSWER_WITHIN < 3
+    assert _shared._RESPOND_WITHIN < 3
 
 
 async def by_order(request):
@@ -363,12 +364,12 @@ async def test_a_secret_that_is_not_found_in_time_is_asked_for_again(kind, brows
         await asyncio.sleep(60)
         raise AssertionError
 
-    monkeypatch.setattr(_app, "_ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(_shared, "_RESPOND_WITHIN", 0.05)
     async with (
         endpoint(kind, Taken(), secret).serve() as url,
         browser.post(f"{url}/status/7?secret={SECRET}", data=BODY) as answer,
     ):
-        assert (answer.status, await answer.text()) == (503, "not now, come again")
+        assert (answer.status, await answer.text()) == (503, "no response in time, call again")
 
 
 async def test_another_name_in_the_query(kind, browser):
@@ -397,6 +398,118 @@ def sync(request: Any, update: StatusUpdate) -> None:
 async def test_an_endpoint_that_cannot_work_is_not_made(kind, on_update, secret, why):
     with pytest.raises(hpp.ConfigError, match=why):
         kind.verbs.status_endpoint(on_update() if on_update is Taken else on_update, secret=secret)
+
+
+# ------------------------------------------------------------------------------------------ callbacks that are refused
+
+FORM, BYTES = "application/x-www-form-urlencoded", "application/octet-stream"
+REFUSED: list[tuple[bytes, dict[str, str], int, str]] = [
+    # body, headers; status, what the log line says after "a status callback was refused: "
+    (b"event_id=1", {"Content-Type": FORM}, 400,
+     f"content type {FORM}, length 10 bytes: the callback's body is not JSON at character 0"),
+    (b"[1]", {"Content-Type": "application/json"}, 400,
+     "content type application/json, length 3 bytes: the callback's body is not a JSON object but a list"),
+    (b"{", {"Content-Type": "x\ty" * 60}, 400,
+     "content type " + ("x\\ty" * 60)[:100] + "\u2026, length 1 bytes: the callback's body is not JSON at character 1"),
+    (b"x" * 65_537, {"Content-Type": "text/plain"}, 413,
+     "content type text/plain, length 65537 bytes: the body has more than 65536 bytes"),
+    (gzip.compress(b" " * 65_537), {"Content-Encoding": "gzip"}, 413,
+     f"content type {BYTES}, length {len(gzip.compress(b' ' * 65_537))} bytes: the body has more than 65536 bytes"),
+    (BODY, {"Content-Encoding": "gzip"}, 400,
+     f"content type {BYTES}, length {len(BODY)} bytes: the body is not compressed as its Content-Encoding says"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=lambda refused: refused[3])
+async def test_a_callback_with_the_secret_that_is_refused_leaves_one_line(kind, browser, caplog, refused):
+    body, headers, status, line = refused
+    taken = Taken()
+    async with (
+        endpoint(kind, taken).serve() as url,
+        browser.post(f"{url}/status/7?secret={SECRET}", data=body, headers=headers) as answer,
+    ):
+        assert answer.status == status
+    (record,) = [record for record in caplog.records if record.name == "kustom_hpp"]
+    assert (record.levelno, record.getMessage()) == (logging.WARNING, f"a status callback was refused: {line}")
+    assert SECRET not in caplog.text
+    assert taken.updates == []
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "identity"])
+async def test_a_compressed_callback_is_read(kind, browser, encoding):
+    compress = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding.lower()]
+    taken = Taken()
+    async with endpoint(kind, taken).serve() as url:
+        headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+        async with browser.post(f"{url}/status/7?secret={SECRET}", data=compress(BODY), headers=headers) as answer:
+            assert answer.status == 204
+        await taken.at_least(1)
+    assert taken.updates == [UPDATE]
+
+
+# ------------------------------------------------------------------------------------------- acknowledge before or after
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (0, None, 204, []),
+        (0.05, None, 204, []),
+        (0, ZeroDivisionError(), 503, ["work on a status update failed"]),
+        (60, None, 503, ["work on a status update took more than 0.4 s and was cancelled"]),
+    ],
+    ids=["at once", "slow", "fails", "too slow"],
+)
+async def test_a_callback_that_is_acknowledged_after_its_handler(kind, browser, caplog, monkeypatch, case):
+    seconds, error, status, logged = case
+    monkeypatch.setattr(_shared, "_RESPOND_WITHIN", 0.4)
+    ended: list[object] = []
+
+    async def on_update(request: Any, update: StatusUpdate) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        ended.append(update)
+        if error is not None:
+            raise error
+
+    async with (
+        endpoint(kind, on_update, acknowledge="after").serve() as url,
+        browser.post(f"{url}/status/7?secret={SECRET}", data=BODY) as answer,
+    ):
+        assert answer.status == status
+        assert ended == ([UPDATE] if seconds < 1 else ["cancelled"])
+    assert [record.getMessage() for record in caplog.records if record.name == "kustom_hpp"] == logged
+
+
+async def test_a_handler_that_fails_once_is_called_again_by_the_api(kind, sandbox, browser):
+    """The sandbox calls as the API does: again, until it gets a 2xx."""
+    taken, failures = Taken(), [ZeroDivisionError()]
+
+    async def on_update(request: Any, update: StatusUpdate) -> None:
+        if failures:
+            raise failures.pop()
+        await taken(request, update)
+
+    async with endpoint(kind, on_update, acknowledge="after").serve() as url:
+        async with hpp.HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client:
+            session = await client.create_session(
+                hpp.CreateSessionRequest(
+                    payment_session_url=client.order_url("1"),
+                    merchant_urls=hpp.MerchantUrls(status_update=f"{url}/status/7?secret={SECRET}"),
+                )
+            )
+        sandbox.act(session, "pay")
+        await taken.at_least(1)
+    assert taken.updates[-1].session.session_id == session.session_id
+
+
+@pytest.mark.parametrize("acknowledge", ["", "later", None, True])
+def test_another_time_to_acknowledge_is_refused(kind, acknowledge):
+    with pytest.raises(hpp.ConfigError, match="acknowledge must be 'before' or 'after'"):
+        kind.verbs.status_endpoint(Taken(), secret=SECRET, acknowledge=acknowledge)
 
 
 # --------------------------------------------------------------------------------------------------- work in the background
@@ -477,35 +590,35 @@ async def test_stopping_finishes_updates_and_cancels_all_else(kind, browser, cap
     assert ended == {"forever": False, "finished": False, "cut": False}
     assert clients[0]._creates.transport.closed
     (record,) = [record for record in caplog.records if record.name == "kustom_hpp"]
-    assert record.message == "a status update was not worked off when the app stopped, with 0.3 s of grace"
+    assert record.message == "a status update was not finished when the app stopped, with 0.3 s of grace"
 
 
 async def test_nothing_is_begun_once_the_app_stops(kind):
     async def work():
         raise AssertionError
 
-    running = _app.Running(no_client(), 1.0)
-    await running.aclose()
-    for begin in (running.run, running.take):
+    app_client = _shared.AppClient(no_client(), 1.0)
+    await app_client.aclose()
+    for begin in (app_client.start_work, app_client.start_update):
         with pytest.raises(RuntimeError, match="the app is stopping"):
             begin(work())
     with pytest.raises(hpp.ClientClosedError):
-        await running.client.create_session(hpp.CreateSessionRequest(payment_session_url="https://a.example/1"))
+        await app_client.client.create_session(hpp.CreateSessionRequest(payment_session_url="https://a.example/1"))
 
 
 async def test_a_client_is_closed_though_the_stop_itself_is_cancelled():
     async def stubborn():
         await asyncio.Event().wait()
 
-    running = _app.Running(no_client(), 60.0)
-    running.take(stubborn())
-    stop = asyncio.create_task(running.aclose())
+    app_client = _shared.AppClient(no_client(), 60.0)
+    app_client.start_update(stubborn())
+    stop = asyncio.create_task(app_client.aclose())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     stop.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stop
-    assert running.client._creates.transport.closed
+    assert app_client.client._creates.transport.closed
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -522,14 +635,14 @@ async def test_nothing_outlives_a_stop_that_is_cancelled(times, caplog):
                 held.set()
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(10)
-            ended.append((name, running.client._creates.transport.closed))
+            ended.append((name, app_client.client._creates.transport.closed))
 
     before = asyncio.all_tasks()
-    running = _app.Running(no_client(), 60.0)
-    running.take(work("update"))
-    running.run(work("other"))
+    app_client = _shared.AppClient(no_client(), 60.0)
+    app_client.start_update(work("update"))
+    app_client.start_work(work("other"))
     await asyncio.sleep(0)
-    stop = asyncio.create_task(running.aclose())
+    stop = asyncio.create_task(app_client.aclose())
     await asyncio.sleep(0)
     for _ in range(times - 1):
         stop.cancel()
@@ -539,9 +652,9 @@ async def test_nothing_outlives_a_stop_that_is_cancelled(times, caplog):
         await stop
     assert sorted(ended) == [("other", False), ("update", False)]
     assert asyncio.all_tasks() == before
-    assert running.client._creates.transport.closed
+    assert app_client.client._creates.transport.closed
     assert [record.message for record in caplog.records if record.name == "kustom_hpp"] == [
-        "a status update was not worked off when the app stopped, with 60 s of grace"
+        "a status update was not finished when the app stopped, with 60 s of grace"
     ]
 
 
@@ -552,12 +665,12 @@ async def test_what_was_judged_good_is_worked_off_though_the_answer_never_goes_o
         yield BODY
 
     taken = Taken()
-    running = _app.Running(no_client(), 5.0)
-    incoming = _app.Incoming(method="POST", secrets=[SECRET], length=None, body=body())
+    app_client = _shared.AppClient(no_client(), 5.0)
+    incoming = _shared.CallbackRequest(method="POST", secrets=[SECRET], length=None, content_type="", body=body())
     request = make_mocked_request("POST", "/status/7")
-    answer = await _app.StatusEndpoint(taken, SECRET, 65_536).answer(running, request, incoming)
-    assert answer == _app.Answer(status=204)
-    await running.aclose()
+    answer = await _shared.StatusEndpoint(taken, SECRET, 65_536).handle(app_client, request, incoming)
+    assert answer == _shared.CallbackResponse(status=204)
+    await app_client.aclose()
     assert taken.updates == [UPDATE]
 
 
