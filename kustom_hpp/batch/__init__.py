@@ -5,7 +5,7 @@ from kustom_hpp.batch.journal import AlreadyRecorded, Claim, Claimed, ClaimedEls
 from kustom_hpp.batch.journal_row import JournalEntry
 from kustom_hpp.batch.journal_rules import Verdict
 from kustom_hpp.batch.memory import MemoryJournal
-from kustom_hpp.batch.outcomes import BatchItem, Counts, Outcome, OutcomeState
+from kustom_hpp.batch.outcomes import BatchItem, Outcome, OutcomeState, RunCounts
 from kustom_hpp.batch.run import run
 from kustom_hpp.batch.scope import Scope
 from kustom_hpp.batch.sqlite.journal import SqliteJournal
@@ -17,12 +17,12 @@ __all__ = [
     "Claim",
     "Claimed",
     "ClaimedElsewhere",
-    "Counts",
     "Journal",
     "JournalEntry",
     "MemoryJournal",
     "Outcome",
     "OutcomeState",
+    "RunCounts",
     "Scope",
     "SqliteJournal",
     "Verdict",

@@ -11,7 +11,7 @@ from typing import Self
 
 from kustom_hpp.batch.circuit_breaker import CircuitBreaker
 from kustom_hpp.batch.outcome_queue import OutcomeQueue
-from kustom_hpp.batch.outcomes import Counts, Outcome, OutcomeState
+from kustom_hpp.batch.outcomes import Outcome, OutcomeState, RunCounts
 from kustom_hpp.batch.row_processor import RowProcessor
 from kustom_hpp.batch.rows import Row, RowSource
 from kustom_hpp.batch.stop_signal import StopSignal
@@ -57,10 +57,10 @@ class BatchRun:
     # For the caller
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> RunCounts:
         """The progress of the run."""
         ended = self._processor.ended
-        return Counts(
+        return RunCounts(
             pulled=self._source.pulled,
             created=ended[OutcomeState.CREATED],
             failed=ended[OutcomeState.FAILED],

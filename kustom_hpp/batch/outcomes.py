@@ -52,7 +52,7 @@ class Outcome:
 
 
 @frozen(kw_only=True, slots=True)
-class Counts:
+class RunCounts:
     """The progress of a run."""
 
     pulled: int

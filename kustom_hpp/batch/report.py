@@ -21,7 +21,7 @@ _MAX_BARS = 90
 _PERIOD_GAP = 300
 """Seconds without a new session that separate two periods."""
 _BAR_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
-_LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
+_HISTOGRAM_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 
 
 @frozen
@@ -46,7 +46,7 @@ class Period:
 
 
 @frozen
-class Latency:
+class ResponseTimes:
     """The time from a row's first attempt to its response, waits between attempts included, in seconds."""
 
     count: int
@@ -95,7 +95,7 @@ class JournalReport:
     """When the rows were changed; None without rows."""
     periods: tuple[Period, ...]
     """The newest periods, oldest first."""
-    latency: Latency | None
+    response_times: ResponseTimes | None
     """None if no row has a session."""
     failures: tuple[FailureGroup, ...]
     """The most frequent first, including the rows in `to_send`."""
@@ -128,7 +128,7 @@ class _Summary:
         self._first: dt.datetime | None = None
         self._last: dt.datetime | None = None
         self._created_at: Counter[int] = Counter()
-        self._latencies = array("d")
+        self._response_times = array("d")
         self._failures: Counter[str] = Counter()
         self._examples: dict[str, HPPError] = {}
         self._doubts: list[Doubt] = []
@@ -152,7 +152,7 @@ class _Summary:
             self._doubts.append(Doubt(entry.key, entry.order, at, reason))
         if outcome.state is OutcomeState.CREATED and outcome.session is not None and entry.note is None:
             self._created_at[int(at.timestamp())] += 1
-            self._latencies.append(outcome.session.info.elapsed)
+            self._response_times.append(outcome.session.info.elapsed)
 
     def report(self) -> JournalReport:
         failures = [
@@ -166,7 +166,7 @@ class _Summary:
             first=self._first,
             last=self._last,
             periods=tuple(_periods(self._created_at))[-MAX_PERIODS:],
-            latency=_latency(sorted(self._latencies)) if self._latencies else None,
+            response_times=_summarize_times(sorted(self._response_times)) if self._response_times else None,
             failures=tuple(failures),
             doubts=tuple(self._doubts),
         )
@@ -224,7 +224,7 @@ def _period(seconds: Sequence[int], created_at: Counter[int]) -> Period:
     )
 
 
-def _latency(ordered: Sequence[float]) -> Latency:
+def _summarize_times(ordered: Sequence[float]) -> ResponseTimes:
     count = len(ordered)
 
     def percentile(percent: int) -> float:
@@ -232,7 +232,7 @@ def _latency(ordered: Sequence[float]) -> Latency:
 
     histogram: list[tuple[float | None, int]] = []
     place = 0
-    for bound in _LATENCY_BOUNDS:
+    for bound in _HISTOGRAM_BOUNDS:
         begin = place
         while place < count and ordered[place] <= bound:
             place += 1
@@ -241,4 +241,4 @@ def _latency(ordered: Sequence[float]) -> Latency:
     while histogram and not histogram[-1][1]:
         histogram.pop()
     first = next(n for n, (_, number) in enumerate(histogram) if number)
-    return Latency(count, percentile(50), percentile(90), percentile(99), ordered[-1], tuple(histogram[first:]))
+    return ResponseTimes(count, percentile(50), percentile(90), percentile(99), ordered[-1], tuple(histogram[first:]))

@@ -6,7 +6,7 @@ from html import escape
 from typing import Final
 
 from kustom_hpp.batch.outcomes import OutcomeState
-from kustom_hpp.batch.report import JournalReport, Latency, Period
+from kustom_hpp.batch.report import JournalReport, Period, ResponseTimes
 from kustom_hpp.errors import clean_text
 
 _CSS: Final = """
@@ -72,7 +72,7 @@ def render_html(report: JournalReport, *, title: str, scope: str, now: dt.dateti
         _totals(report),
         _advice(report),
         _rates(report.periods),
-        _latency(report.latency),
+        _response_times(report.response_times),
         _failures(report),
         _doubts(report),
     ]
@@ -172,16 +172,16 @@ def _span(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def _latency(latency: Latency | None) -> str:
-    if latency is None:
+def _response_times(times: ResponseTimes | None) -> str:
+    if times is None:
         return ""
-    marks = (("median", latency.p50), ("90 %", latency.p90), ("99 %", latency.p99), ("slowest", latency.maximum))
+    marks = (("median", times.p50), ("90 %", times.p90), ("99 %", times.p99), ("slowest", times.maximum))
     facts = "".join(f"<span>{name} <b>{seconds_text(value)}</b></span>" for name, value in marks)
-    most = max(count for _, count in latency.histogram)
+    most = max(count for _, count in times.histogram)
     lines = "".join(
         f"<span>{'longer' if bound is None else f'up to {seconds_text(bound)}'}</span>"
         f'<i style="width:{100 * count / most:.1f}%"></i><span>{count:,}</span>'
-        for bound, count in latency.histogram
+        for bound, count in times.histogram
     )
     return (
         "<section><h2>Response times</h2>"

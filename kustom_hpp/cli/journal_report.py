@@ -41,7 +41,7 @@ def write_html(target: str, report: JournalReport, *, journal: str, scope: str) 
 
 def print_report(console: Console, report: JournalReport) -> None:
     """Print the report as tables."""
-    for table in (_totals(report), _periods(report), _latency(report), _failures(report), _doubts(report)):
+    for table in (_totals(report), _periods(report), _response_times(report), _failures(report), _doubts(report)):
         if table is not None:
             console.print(table)
             console.print()
@@ -79,11 +79,11 @@ def _periods(report: JournalReport) -> Table | None:
     return table
 
 
-def _latency(report: JournalReport) -> Table | None:
-    if (latency := report.latency) is None:
+def _response_times(report: JournalReport) -> Table | None:
+    if (times := report.response_times) is None:
         return None
     table = _table("Response times", "median", "90 %", "99 %", "slowest")
-    table.add_row(*map(seconds_text, (latency.p50, latency.p90, latency.p99, latency.maximum)))
+    table.add_row(*map(seconds_text, (times.p50, times.p90, times.p99, times.maximum)))
     return table
 
 

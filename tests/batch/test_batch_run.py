@@ -74,7 +74,7 @@ async def test_what_does_not_end_within_its_grace_is_cut_off_and_in_doubt(journa
     left = [outcome async for outcome in outcomes]
     assert told(left) == dict.fromkeys("0123", "in_doubt")
     assert all(isinstance(outcome.error, hpp.LostResponseError) for outcome in left)
-    assert outcomes.counts == batch.Counts(pulled=4, created=0, failed=0, in_doubt=4, earlier=0, in_flight=0)
+    assert outcomes.counts == batch.RunCounts(pulled=4, created=0, failed=0, in_doubt=4, earlier=0, in_flight=0)
     if journal is not None:
         assert {doubt.key for doubt in await journal.doubts()} == set("0123")
 

@@ -68,7 +68,7 @@ async def test_rows_are_counted_by_what_becomes_of_them() -> None:
 
 async def test_an_empty_journal() -> None:
     summary = await summary_of()
-    assert (summary.rows, summary.first, summary.periods, summary.latency) == (0, None, (), None)
+    assert (summary.rows, summary.first, summary.periods, summary.response_times) == (0, None, (), None)
     page = render_html(summary, title="j", scope="here", now=START)
     assert "The journal has no rows" in page
     assert "<h2>" not in page
@@ -76,7 +76,7 @@ async def test_an_empty_journal() -> None:
 
 async def test_rows_that_a_person_resolved_say_nothing_about_the_api() -> None:
     summary = await summary_of(entry("a", elapsed=0.0, note="created (by hand)"))
-    assert (summary.resolved, summary.periods, summary.latency) == (1, (), None)
+    assert (summary.resolved, summary.periods, summary.response_times) == (1, (), None)
     assert summary.states[OutcomeState.CREATED] == 1
 
 
@@ -97,16 +97,18 @@ async def test_a_rate_is_of_the_time_in_which_sessions_were_created() -> None:
     [([0.5], (0.5, 0.5, 0.5, 0.5)), ([n / 100 for n in range(1, 101)], (0.5, 0.9, 0.99, 1.0)), ([1, 2], (1, 2, 2, 2))],
 )
 async def test_percentiles_are_of_the_nearest_rank(elapsed: list[float], expected: tuple[float, ...]) -> None:
-    latency = (await summary_of(*(entry(str(n), elapsed=each) for n, each in enumerate(elapsed)))).latency
-    assert latency is not None
-    assert (latency.p50, latency.p90, latency.p99, latency.maximum) == expected
-    assert sum(count for _, count in latency.histogram) == latency.count == len(elapsed)
+    times = (await summary_of(*(entry(str(n), elapsed=each) for n, each in enumerate(elapsed)))).response_times
+    assert times is not None
+    assert (times.p50, times.p90, times.p99, times.maximum) == expected
+    assert sum(count for _, count in times.histogram) == times.count == len(elapsed)
 
 
 async def test_the_histogram_begins_and_ends_with_a_response() -> None:
-    latency = (await summary_of(*(entry(str(n), elapsed=each) for n, each in enumerate([0.3, 0.31, 1.5, 99])))).latency
-    assert latency is not None
-    [*bounds, (last, count)] = latency.histogram
+    times = (
+        await summary_of(*(entry(str(n), elapsed=each) for n, each in enumerate([0.3, 0.31, 1.5, 99])))
+    ).response_times
+    assert times is not None
+    [*bounds, (last, count)] = times.histogram
     assert bounds[:2] == [(0.3, 1), (0.5, 1)]
     assert (last, count) == (None, 1)
 

@@ -259,11 +259,13 @@ async def test_counts_tell_how_far_it_is() -> None:
     with virtual_time():
         async with batch.run(api.create, items(10), concurrency=4) as outcomes:
             await asyncio.sleep(0.01)
-            assert outcomes.counts == batch.Counts(pulled=4, created=0, failed=0, in_doubt=0, earlier=0, in_flight=4)
+            assert outcomes.counts == batch.RunCounts(pulled=4, created=0, failed=0, in_doubt=0, earlier=0, in_flight=4)
             api.gate.set()
             async for _ in outcomes:
                 pass
-            assert outcomes.counts == batch.Counts(pulled=10, created=9, failed=1, in_doubt=0, earlier=0, in_flight=0)
+            assert outcomes.counts == batch.RunCounts(
+                pulled=10, created=9, failed=1, in_doubt=0, earlier=0, in_flight=0
+            )
 
 
 # Without a journal, ids that come twice.
