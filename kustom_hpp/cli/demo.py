@@ -5,17 +5,19 @@ import contextlib
 import json
 import time
 import uuid
+import webbrowser
 from collections.abc import Iterable
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.batch import BatchItem, Outcome
+from kustom_hpp.batch import BatchItem, Outcome, OutcomeState
 from kustom_hpp.batch import run as run_batch
 from kustom_hpp.cli.batch.progress import BatchCounts, Progress
 from kustom_hpp.cli.console import Exit, stdout
@@ -25,18 +27,24 @@ from kustom_hpp.sandbox import Sandbox
 
 _ORDERS = 24
 _AT_ONCE = 4
+_REFUSED, _LOST = 4, 9
+"""Indexes of the order whose first create meets a 429, and of the one whose response is lost."""
 _HUNDRED = 99.9
 _WIDE = 120
 """Columns from which session id and URL stand side by side; on fewer, one below the other."""
 
 
-def demo() -> int:
-    """Create sessions for a small batch of example orders at a sandbox that runs inside this command.
+def demo(*, open_console: Annotated[bool, Parameter(name="--open", negative="")] = False) -> int:
+    """Create sessions for example orders at a sandbox inside this command.
 
-    It needs no account and no network: the sandbox listens on this machine alone and ends with the command, and so do
-    the pages that the table links to. `kustom-hpp sandbox` runs one that stays, `kustom-hpp batch` runs batches of yours.
+    It needs no account and no network. One create meets a 429 and is retried; one loses its response and is not, because
+    the session may exist.
+
+    Args:
+        open_console: Keep the sandbox running until Ctrl-C and open its console in the browser.
+
     """
-    return asyncio.run(run_demo(stdout()))
+    return asyncio.run(run_demo(stdout(), open_console=open_console))
 
 
 def example_orders() -> list[dict[str, Any]]:
@@ -58,42 +66,62 @@ def example_batch(count: int = _ORDERS) -> list[dict[str, Any]]:
     return orders
 
 
-async def run_demo(console: Console, faults: Iterable[str] = ()) -> int:
+async def run_demo(console: Console, faults: Iterable[str] = (), *, open_console: bool = False) -> int:
     """Create a session for each example order and show them.
 
     Args:
-        console: where to.
-        faults: what the sandbox shall do wrong.
+        console: where to print.
+        faults: faults that creates meet in addition to the two of the demo.
+        open_console: keep serving, and open the sandbox's console in the browser.
 
     Returns:
-        The exit code.
+        The exit code; OK if everything but the create that loses its response succeeded.
 
     """
-    table = _Sessions(console)
-    counts = BatchCounts()
-    began = time.perf_counter()
+    async with Sandbox(faults=faults) as sandbox:
+        code = await _create_all(console, sandbox)
+        if not open_console:
+            console.print("Open the sandbox's console with: kustom-hpp demo --open", soft_wrap=True)
+            return code
+        console.print(f"The sandbox's console is at {sandbox.base_url}/ until Ctrl-C.", soft_wrap=True)
+        await asyncio.to_thread(webbrowser.open, f"{sandbox.base_url}/")
+        await asyncio.Event().wait()
+    return code
+
+
+async def _create_all(console: Console, sandbox: Sandbox) -> int:
+    table, counts, doubts = _Sessions(console), BatchCounts(), list[str]()
     orders = example_batch()
-    async with (
-        Sandbox(faults=faults) as sandbox,
-        HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client,
-        Progress(console, counts, len(orders)),
-        run_batch(client.create_session, _items(client, orders), concurrency=_AT_ONCE, ordered=True) as outcomes,
-    ):
-        with contextlib.suppress(BatchStoppedError):  # the table and the count tell it
-            async for outcome in outcomes:
-                counts.add(outcome)
-                table.add(outcome)
+    started = time.perf_counter()
+    async with HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client:
+        sandbox.fault("status_429", only=client.order_url(orders[_REFUSED]["order_id"]), times=1)
+        sandbox.fault("reset_after_request", only=client.order_url(orders[_LOST]["order_id"]))
+        items = _items(client, orders)
+        async with (
+            Progress(console, counts, len(orders)),
+            run_batch(client.create_session, items, concurrency=_AT_ONCE, ordered=True) as outcomes,
+        ):
+            with contextlib.suppress(BatchStoppedError):  # the table and the counts show it
+                async for outcome in outcomes:
+                    counts.add(outcome)
+                    table.add(outcome)
+                    if outcome.state is OutcomeState.IN_DOUBT:
+                        doubts.append(outcome.key)
     console.print(table.table)
-    all_well = counts.created == len(orders)
+    refused, lost = orders[_REFUSED]["name"], orders[_LOST]["name"]
+    as_scripted = counts.created == len(orders) - 1 and doubts == [lost]
     console.print(
         Text.assemble(
-            (f"{counts.created} of {len(orders)} sessions created", "bold green" if all_well else "bold red"),
-            f" in {time.perf_counter() - began:.2f} s by a sandbox inside this command.",
+            (f"{counts.created} of {len(orders)} sessions created", "bold green" if as_scripted else "bold red"),
+            f", {len(doubts)} in doubt, in {time.perf_counter() - started:.2f} s by a sandbox inside this command.",
         ),
         soft_wrap=True,
     )
+    if as_scripted:
+        console.print(f"{refused}: a 429 means not processed, so it was sent again.", soft_wrap=True)
+        console.print(f"{lost}: the session may exist, so it was not sent again.", soft_wrap=True)
     # An unknown outcome wins over a failure.
-    return Exit.OK if all_well else Exit.UNKNOWN if counts.in_doubt else Exit.FAILED
+    return Exit.OK if as_scripted else Exit.UNKNOWN if set(doubts) - {lost} else Exit.FAILED
 
 
 def _items(client: HPPClient, orders: Iterable[dict[str, Any]]) -> Iterable[BatchItem]:
@@ -122,7 +150,8 @@ class _Sessions:
         """A row for a session, or for the error that came instead."""
         session, error = outcome.session, outcome.error
         if session is not None:
-            both = Text(session.session_id), Text(session.payment_page, "cyan")
+            again = f"\ncreated by attempt {outcome.attempts}" if outcome.attempts > 1 else ""
+            both = Text.assemble(session.session_id, (again, "yellow")), Text(session.payment_page, "cyan")
             milliseconds = session.info.elapsed * 1000
             took = f"{milliseconds:.{int(milliseconds < _HUNDRED)}f}"  # never so wide that it folds the URL
         else:
