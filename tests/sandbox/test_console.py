@@ -242,6 +242,16 @@ async def test_a_session_says_which_callback_failed_and_how(sandbox: Sandbox) ->
     assert "last failed" in classes
 
 
+async def test_a_session_says_what_the_api_would_refuse(sandbox: Sandbox) -> None:
+    made = await create(sandbox)
+    stored = sandbox.state.sessions[made["session_id"]]
+    sandbox.state.note(stored, "warning", "options.purchase_type: buy is BUY")
+    sandbox.act(stored, "open")
+    view = views.session_view(stored, sandbox.clock.now())
+    assert (view.warnings, [entry.group for entry in view.timeline]) == (1, ["open", "warning", "open"])
+    assert {"1 warning", "options.purchase_type: buy is BUY"} <= set((await look(sandbox)).texts)
+
+
 async def test_rules_and_limits_are_shown() -> None:
     async with Sandbox(quota=5) as sandbox:
         sandbox.fault("status_503", times=1)

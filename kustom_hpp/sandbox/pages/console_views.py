@@ -61,7 +61,7 @@ class TimelineView:
     what: str
     detail: str
     group: str
-    """Of the status that it brought, or `failed` for a callback that failed; empty if it changed nothing."""
+    """Of the status that it brought, `failed` for a callback that failed, or `warning`; empty if it changed nothing."""
 
 
 @frozen(kw_only=True)
@@ -77,6 +77,8 @@ class SessionView:
     title: str
     """Its page title, or the id of its payment session."""
     subtitle: str
+    warnings: int
+    """How often the sandbox accepted what the API would refuse."""
     last: TimelineView
     timeline: tuple[TimelineView, ...]
     request: str
@@ -203,6 +205,7 @@ def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
         badge=_status(session, now),
         title=title or payment_id or kind,
         subtitle=f"{kind} {payment_id}" if title else kind,
+        warnings=sum(entry.group == "warning" for entry in timeline),
         last=timeline[-1],
         timeline=timeline,
         request=json_text(_plain(session.request)),
@@ -257,7 +260,7 @@ def _timeline_view(moment: Moment) -> TimelineView:
         time=Time.of(moment.at),
         what=moment.what,
         detail=moment.detail[:_MAX_DETAIL],
-        group="failed" if moment.failed else group,
+        group="failed" if moment.failed else "warning" if moment.what == "warning" else group,
     )
 
 
