@@ -20,7 +20,7 @@ from attrs import define, field
 import kustom_hpp as hpp
 from kustom_hpp.batch import Outcome, OutcomeState, SqliteJournal, run
 from kustom_hpp.sandbox import FAULTS, Sandbox, Stage
-from tests.batch.orders import rows, states, violations
+from tests.support.orders import rows, states, violations
 
 PROBABILITY = 0.3
 _SET = {
@@ -55,12 +55,12 @@ class Report:
     broken: list[str] = field(factory=list)
 
     def __str__(self) -> str:
-        told = (
+        reported = (
             f"{self.rows} rows in {self.seconds:.0f} s, {self.posts} POSTs, {self.met} of them met one of {len(WEATHER)} "
             f"faults: {dict(self.ended)}; {self.doubts_with_a_session} of those in doubt had a session; "
             f"{len(self.broken)} unexplained"
         )
-        return "\n".join([told, *(f"  BROKEN: {sentence}" for sentence in self.broken[:50])])
+        return "\n".join([reported, *(f"  BROKEN: {sentence}" for sentence in self.broken[:50])])
 
 
 async def chaos(count: int, seed: int, *, read: float = 1.0) -> Report:
@@ -78,10 +78,10 @@ async def chaos(count: int, seed: int, *, read: float = 1.0) -> Report:
             met = rule.bitten
             sandbox.faults.clear()
             async with SqliteJournal(Path(folder) / "journal.db", scope="chaos") as journal:
-                told_again = await _run(sandbox, journal, count, read)
+                second_run = await _run(sandbox, journal, count, read)
             if sandbox.record.counts.posts != posts:
                 broken.append(f"a second run sent {sandbox.record.counts.posts - posts} rows again")
-            broken += _differences(outcomes, told_again)
+            broken += _differences(outcomes, second_run)
     exists = {one.payment_session_url.rpartition("/")[2] for one in made}
     doubts = sum(outcome.state is OutcomeState.IN_DOUBT and outcome.key in exists for outcome in outcomes)
     return Report(
@@ -96,7 +96,7 @@ async def chaos(count: int, seed: int, *, read: float = 1.0) -> Report:
 
 
 async def _run(sandbox: Sandbox, journal: SqliteJournal, count: int, read: float) -> list[Outcome]:
-    # As quick as faults allow: what is tested is not how long it waits. The pace is told: a rate that is learned from 429s
+    # As quick as faults allow: the waits are not tested here. The pace is given: a rate that is learned from 429s
     # which have no reason would be a crawl.
     retry = hpp.RetrySettings(initial=0.01, maximum=0.05)
     async with hpp.HPPClient(

@@ -173,13 +173,13 @@ def main() -> int:
             every = options.every if name in TRIALS else max(options.every, 7)
             shares = [pool.submit(trial, name, every, part, options.jobs) for part in range(options.jobs)]
             counted = sum((share.result() for share in shares), Counter[str]())
-            told = ", ".join(f"{what} {count}" for what, count in sorted(counted.items()))
+            reported = ", ".join(f"{what} {count}" for what, count in sorted(counted.items()))
             bad = set(counted) - TRIALS.get(name, CONTROL)[4]
             if name not in TRIALS and not counted["earlier state"]:
                 bad.add("THE CONTROL SAW NOTHING")
             wrong += bool(bad)
             seconds = time.monotonic() - started
-            print(f"{name:34} {counted.total():8} {seconds:6.0f} s   {told} {'WRONG' if bad else ''}", flush=True)
+            print(f"{name:34} {counted.total():8} {seconds:6.0f} s   {reported} {'WRONG' if bad else ''}", flush=True)
     return 1 if wrong else 0
 
 

@@ -25,7 +25,7 @@ from attrs import field, frozen
 from kustom_hpp.batch import Outcome, OutcomeState, SqliteJournal
 from kustom_hpp.errors import JournalError
 from kustom_hpp.models import Session
-from tests.batch.bare import unmeasured
+from tests.support.child_environment import unmeasured
 
 SCOPE, DIGEST, WORKERS = "here", b"d" * 32, 8
 ROWS = 6
@@ -35,7 +35,7 @@ SYNCS = "fsync,fdatasync"
 
 @frozen
 class Seen:
-    """What one trial's process was told by its journal."""
+    """What the journal reported to one trial's process."""
 
     claimed: set[str] = field(factory=set)
     created: set[str] = field(factory=set)
@@ -43,7 +43,7 @@ class Seen:
     """Rows whose claim was refused by JournalError."""
     after: int = 0
     """Calls that were acknowledged after the first JournalError: none may be."""
-    told: bool = False
+    reported: bool = False
     """Whether any call, of whatever kind, was refused by JournalError."""
 
 
@@ -73,7 +73,7 @@ async def child(path: str, rows: int) -> None:
 
 
 def run(path: Path, *prefix: str, rows: int = ROWS, limit: int | None = None) -> Seen:
-    """Run a child, and read what it was told."""
+    """Run a child, and read what its journal reported."""
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -130,8 +130,8 @@ def injected(folder: Path, calls: str, error: str, number: int) -> tuple[list[st
         # SQLite's sync of the folder: it does not look at the result, and the journal has synced the folder itself.
         return found, False
     # In closing there is nobody to tell, and nothing to lose: the log stays.
-    if hits and not seen.told and len(seen.created) < WORKERS * ROWS:
-        found.append(f"{lines[hits[0]]}: nobody was told")
+    if hits and not seen.reported and len(seen.created) < WORKERS * ROWS:
+        found.append(f"{lines[hits[0]]}: no call failed")
     if hits and calls == SYNCS and lines[hits[0] + 1 :]:
         found.append(f"synced again: {lines[hits[0] + 1 :]}")
     return found, bool(hits)
@@ -155,14 +155,14 @@ def full(folder: Path, size: int) -> list[str]:
         seen = run(disk / "journal.db")
         for file in disk.iterdir():
             shutil.copy(file, folder)
-    return ([] if seen.told else ["nobody was told"]) + asyncio.run(complaints(folder / "journal.db", seen))
+    return ([] if seen.reported else ["no call failed"]) + asyncio.run(complaints(folder / "journal.db", seen))
 
 
 def limited(folder: Path, size: int) -> list[str]:
     """One trial with files that cannot grow."""
     folder.mkdir()
     seen = run(folder / "journal.db", limit=size)
-    return ([] if seen.told else ["nobody was told"]) + asyncio.run(complaints(folder / "journal.db", seen))
+    return ([] if seen.reported else ["no call failed"]) + asyncio.run(complaints(folder / "journal.db", seen))
 
 
 async def speed(folder: Path, writers: int, seconds: float) -> float:
@@ -201,9 +201,9 @@ def main() -> int:
             ("EIO from fsync, fdatasync", lambda n: injected(folder / f"sync{n}", SYNCS, "EIO", n), options.most),
             ("ENOSPC from pwrite64", lambda n: injected(folder / f"write{n}", "pwrite64", "ENOSPC", n), options.most),
         ]:
-            told = {n: call(n) for n in range(1, numbers + 1)}
-            wrong += report(title, {str(n): found for n, (found, _) in told.items()})
-            print(f"  of these failed what the journal must notice: {sum(hit for _, hit in told.values())}")
+            reported = {n: call(n) for n in range(1, numbers + 1)}
+            wrong += report(title, {str(n): found for n, (found, _) in reported.items()})
+            print(f"  of these failed what the journal must notice: {sum(hit for _, hit in reported.values())}")
         wrong += report("RLIMIT_FSIZE", {str(n): limited(folder / f"limit{n}", n) for n in sizes if n})
         try:
             wrong += report("full tmpfs", {str(n): full(folder / f"full{n}", n) for n in sizes if n})

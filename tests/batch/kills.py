@@ -29,7 +29,7 @@ from attrs import define, field
 import kustom_hpp as hpp
 from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, Outcome, OutcomeState, SqliteJournal, run
 from kustom_hpp.sandbox import Sandbox
-from tests.batch.orders import rows, violations
+from tests.support.orders import rows, violations
 
 ROWS = 300
 CONCURRENCY = 32
@@ -136,9 +136,9 @@ async def child(order: dict[str, str]) -> None:
         items = rows(order["base_url"], ROWS, order["prefix"])
         async with run(create, items, concurrency=CONCURRENCY, journal=journal) as outcomes:
             async for outcome in outcomes:
-                told = [outcome.key, str(outcome.state), outcome.session.session_id if outcome.session else None]
+                reported = [outcome.key, str(outcome.state), outcome.session.session_id if outcome.session else None]
                 # No buffer of ours: what was handed out before the kill is known.
-                os.write(1, f"{json.dumps(told)}\n".encode())
+                os.write(1, f"{json.dumps(reported)}\n".encode())
 
 
 JOURNALS: dict[str, type[Watched | Forgetful]] = {"watched": Watched, "forgetful": Forgetful}
@@ -161,20 +161,20 @@ class Killer:
         report.batches += 1
         prefix, before = f"batch{report.batches}", report.kills
         record.clear()
-        told: dict[str, tuple[str, str | None]] = {}
+        reported: dict[str, tuple[str, str | None]] = {}
         for _ in range(2 if self.dice.random() < _TWICE else 1):
             # The moment of a POST is a moment of flight: a few milliseconds later it may be any.
-            told |= await self.interrupt(prefix, [(0, self.dice.uniform(0, 0.02)), (signal.SIGKILL, 60.0)])
+            reported |= await self.interrupt(prefix, [(0, self.dice.uniform(0, 0.02)), (signal.SIGKILL, 60.0)])
         await self.sandbox.settled(30)
         outcomes = await self.resume(prefix)
         await self.sandbox.settled(30)
         base_url = self.sandbox.base_url
         broken = list(violations(outcomes, record.created, [row.key for row in rows(base_url, ROWS, prefix)]))
         ended = {outcome.key: outcome for outcome in outcomes}
-        for key, (state, identity) in told.items():
+        for key, (state, identity) in reported.items():
             now = ended[key]
             if (str(now.state), now.session and now.session.session_id) != (state, identity):
-                broken.append(f"{key}: told as {state} {identity} before the kill, and as {now.state} after it")
+                broken.append(f"{key}: reported as {state} {identity} before the kill, and as {now.state} after it")
         doubts = sum(outcome.state is OutcomeState.IN_DOUBT for outcome in outcomes)
         if doubts > CONCURRENCY * (report.kills - before):
             broken.append(f"{prefix}: {doubts} rows in doubt after {report.kills - before} kills")

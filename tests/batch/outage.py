@@ -20,7 +20,7 @@ import kustom_hpp as hpp
 from kustom_hpp.batch import BatchRun, Outcome, OutcomeState, SqliteJournal, run
 from kustom_hpp.errors import BatchStoppedError
 from kustom_hpp.sandbox import Sandbox
-from tests.batch.orders import rows, states, violations
+from tests.support.orders import rows, states, violations
 
 CONCURRENCY = 32
 MAX_DOUBTS = 10
@@ -30,11 +30,11 @@ MAX_DOUBTS = 10
 class Report:
     """What came of it."""
 
-    told: list[str] = field(factory=list)
+    reported: list[str] = field(factory=list)
     broken: list[str] = field(factory=list)
 
     def __str__(self) -> str:
-        return "\n".join([*self.told, *(f"  BROKEN: {sentence}" for sentence in self.broken or ["nothing"])])
+        return "\n".join([*self.reported, *(f"  BROKEN: {sentence}" for sentence in self.broken or ["nothing"])])
 
 
 def _client(sandbox: Sandbox) -> hpp.HPPClient:
@@ -64,7 +64,7 @@ async def all_500(count: int) -> Report:
                     stopped = error
             await sandbox.settled()
             ended, posts = states(first), sandbox.record.counts.posts
-            report.told.append(f"500 from row {count // 10} on: {dict(ended)}, {posts} POSTs; {stopped}")
+            report.reported.append(f"500 from row {count // 10} on: {dict(ended)}, {posts} POSTs; {stopped}")
             keys = [row.key for row in rows(sandbox.base_url, count)]
             report.broken += violations(first, sandbox.record.created, keys, complete=False)
             if stopped is None:
@@ -81,7 +81,7 @@ async def all_500(count: int) -> Report:
             ):
                 second = [outcome async for outcome in outcomes]
             await sandbox.settled()
-            report.told.append(
+            report.reported.append(
                 f"and when it is back: {dict(states(second))}, {sandbox.record.counts.posts - posts} POSTs"
             )
             report.broken += violations(second, sandbox.record.created, keys)
@@ -119,7 +119,7 @@ async def gone(count: int, seconds: float) -> Report:
                     await after.aclose()
             made = [*before.record.created, *after.record.created]
             keys = [row.key for row in rows(base_url, count)]
-            report.told.append(f"gone for {seconds:g} s: {dict(states(ended))} in {took:.0f} s")
+            report.reported.append(f"gone for {seconds:g} s: {dict(states(ended))} in {took:.0f} s")
             report.broken += violations(ended, made, keys)
             doubts = sum(outcome.state is OutcomeState.IN_DOUBT for outcome in ended)
             if doubts > CONCURRENCY or states(ended)["failed"]:

@@ -11,7 +11,7 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch import MemoryJournal
-from tests.batch.support import Api, items, not_sent, take, told
+from tests.support.batches import Api, items, not_sent, state_by_key, take
 from tests.support.virtual import virtual_time
 
 
@@ -58,7 +58,7 @@ async def test_an_exception_in_the_body_passes_through() -> None:
         async with batch.run(api.create, items(1000)) as outcomes:
             async for _ in outcomes:
                 raise LookupError("mine")
-    assert api.flying == 0
+    assert api.in_flight == 0
 
 
 @pytest.mark.parametrize("journalled", [False, True])
@@ -72,7 +72,7 @@ async def test_what_does_not_end_within_its_grace_is_cut_off_and_in_doubt(journa
             began = clock.now
         assert clock.now - began == pytest.approx(10.0)
     left = [outcome async for outcome in outcomes]
-    assert told(left) == dict.fromkeys("0123", "in_doubt")
+    assert state_by_key(left) == dict.fromkeys("0123", "in_doubt")
     assert all(isinstance(outcome.error, hpp.LostResponseError) for outcome in left)
     assert outcomes.counts == batch.RunCounts(pulled=4, created=0, failed=0, in_doubt=4, earlier=0, in_flight=0)
     if journal is not None:
@@ -144,7 +144,7 @@ async def test_a_drained_run_that_is_closed_hands_out_what_it_cut_off() -> None:
             closing = asyncio.create_task(outcomes.aclose(grace=0))
             taken = [outcome async for outcome in outcomes]
             await closing
-    assert told(taken) == dict.fromkeys("012", "in_doubt")
+    assert state_by_key(taken) == dict.fromkeys("012", "in_doubt")
 
 
 async def test_closing_is_idempotent_and_less_grace_wins() -> None:
@@ -255,7 +255,7 @@ async def test_a_worker_that_is_cancelled_from_outside_ends_the_run_with_a_word(
             with pytest.raises(errors.BatchStoppedError, match="other code cancelled"):  # noqa: PT012
                 async for outcome in outcomes:
                     taken.append(outcome)  # noqa: PERF401
-    assert told(taken) == {"0": "in_doubt", "1": "in_doubt"}
+    assert state_by_key(taken) == {"0": "in_doubt", "1": "in_doubt"}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -274,11 +274,11 @@ async def test_left_at_any_moment_every_row_is_accounted_for(seed: int) -> None:
             return [outcome async for outcome in run]
 
         await consume()
-        assert api.flying == 0
+        assert api.in_flight == 0
         assert await journal.doubts() == []
         again = Api()
         resumed = await take(batch.run(again.create, items(60), journal=MemoryJournal(journal)))
-    assert set(told(resumed).values()) == {"created"}
+    assert set(state_by_key(resumed).values()) == {"created"}
     assert sorted(api.made + again.made, key=int) == [str(number) for number in range(60)]
 
 
@@ -296,5 +296,5 @@ async def test_a_create_that_is_cancelled_by_itself_stops_the_run_and_says_so(co
         async with batch.run(create, items(20), concurrency=concurrency) as outcomes:
             async for outcome in outcomes:
                 taken.append(outcome)  # noqa: PERF401 - what came before the error counts
-    assert "in_doubt" in told(taken).values()
-    assert set(told(taken)) >= set(api.sent)
+    assert "in_doubt" in state_by_key(taken).values()
+    assert set(state_by_key(taken)) >= set(api.sent)

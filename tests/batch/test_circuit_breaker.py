@@ -8,18 +8,18 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch.circuit_breaker import FIRST_PAUSE, MAX_PAUSE
-from tests.batch.support import (
-    Answer,
+from tests.support.batches import (
     Api,
+    Result,
     items,
-    keeps_the_invariant,
     lost,
     not_sent,
+    obeys_the_invariant,
     rejected,
+    state_by_key,
     take,
     take_until_it_stops,
     throttled,
-    told,
     unreadable,
 )
 from tests.support.virtual import VirtualClock, virtual_time
@@ -28,7 +28,7 @@ from tests.support.virtual import VirtualClock, virtual_time
 class Gone(Api):
     """An API that is not there from one moment to another."""
 
-    def __init__(self, clock: VirtualClock, seconds: float, answer: Answer = not_sent, after: float = 0.05) -> None:
+    def __init__(self, clock: VirtualClock, seconds: float, answer: Result = not_sent, after: float = 0.05) -> None:
         super().__init__()
         self.clock, self.answer = clock, answer
         self.begins, self.ends = clock.now + after, clock.now + after + seconds
@@ -46,13 +46,13 @@ class Gone(Api):
 
 @pytest.mark.parametrize("answer", [not_sent, throttled], ids=["not sent", "throttled"])
 @pytest.mark.parametrize("journalled", [False, True])
-async def test_an_outage_costs_no_row_and_is_waited_out(answer: Answer, journalled: bool) -> None:
+async def test_an_outage_costs_no_row_and_is_waited_out(answer: Result, journalled: bool) -> None:
     with virtual_time() as clock:
         api = Gone(clock, 120, answer)
         journal = batch.MemoryJournal() if journalled else None
         outcomes = await take(batch.run(api.create, items(500), journal=journal))
         assert clock.now < api.ends + MAX_PAUSE + 2
-    assert set(told(outcomes).values()) == {"created"}
+    assert set(state_by_key(outcomes).values()) == {"created"}
     assert len(outcomes) == 500
     # 32 that were flying, and then one at a time with growing pauses: 120 s at 4 to 8 s each, and the first, shorter ones.
     assert len(api.sent) - 500 <= 32 + 40
@@ -96,7 +96,7 @@ async def test_attempts_are_counted_over_all_sendings() -> None:
 
 
 @pytest.mark.parametrize("answer", [not_sent, throttled], ids=["not sent", "throttled"])
-async def test_patience_ends_the_run_and_the_next_one_sends_what_was_held_back(answer: Answer) -> None:
+async def test_patience_ends_the_run_and_the_next_one_sends_what_was_held_back(answer: Result) -> None:
     journal = batch.MemoryJournal()
     with virtual_time() as clock:
         api = Gone(clock, 1e6, answer, after=0.045)
@@ -106,11 +106,11 @@ async def test_patience_ends_the_run_and_the_next_one_sends_what_was_held_back(a
     assert "patience is 100 s" in str(error)
     assert answer is not None
     assert type(error.last_error) is type(answer())
-    assert set(told(outcomes).values()) == {"created"}
+    assert set(state_by_key(outcomes).values()) == {"created"}
     assert await journal.doubts() == []
     again = Api()
     rest = await take(batch.run(again.create, items(1000), journal=batch.MemoryJournal(journal)))
-    assert set(told(rest).values()) == {"created"}
+    assert set(state_by_key(rest).values()) == {"created"}
     assert len(again.sent) == 1000 - len(outcomes)
 
 
@@ -149,23 +149,23 @@ async def test_doubts_in_a_row_let_one_row_go_first_and_its_success_opens_the_li
     with virtual_time() as clock:
         api = Gone(clock, 1.0, lost, after=0.045)
         outcomes = await take(batch.run(api.create, items(1000), max_doubts=10))
-    states = list(told(outcomes).values())
+    states = list(state_by_key(outcomes).values())
     assert states.count("created") + states.count("in_doubt") == 1000
     assert 10 <= states.count("in_doubt") <= 10 + 31
-    assert all(keeps_the_invariant(outcome) for outcome in outcomes)
+    assert all(obeys_the_invariant(outcome) for outcome in outcomes)
     assert api.repeated == {}
     pause = next(after - before for before, after in pairwise(api.times) if after - before > 0.5)
     assert pause >= 1.0
 
 
 @pytest.mark.parametrize("answer", [lost, unreadable], ids=["lost", "unreadable"])
-async def test_a_row_in_doubt_after_the_breaker_tripped_stops_the_run(answer: Answer) -> None:
+async def test_a_row_in_doubt_after_the_breaker_tripped_stops_the_run(answer: Result) -> None:
     with virtual_time() as clock:
         api = Gone(clock, 1e6, answer, after=0.045)
         outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), max_doubts=10))
     assert isinstance(error, errors.BatchStoppedError)
     assert "unknown outcome" in str(error)
-    states = list(told(outcomes).values())
+    states = list(state_by_key(outcomes).values())
     assert 10 <= states.count("in_doubt") <= 10 + 32
     assert len(api.sent) == len(outcomes)
 
@@ -181,16 +181,16 @@ async def test_a_second_trip_stops_the_run_however_much_later() -> None:
 
 
 @pytest.mark.parametrize("between", [None, rejected], ids=["a success", "a refusal"])
-async def test_an_answer_in_between_ends_the_row_of_doubts(between: Answer) -> None:
-    plan: dict[str, list[Answer]] = {str(number): [lost] for number in range(100)}
+async def test_an_answer_in_between_ends_the_row_of_doubts(between: Result) -> None:
+    plan: dict[str, list[Result]] = {str(number): [lost] for number in range(100)}
     plan |= {str(number): [between] for number in range(0, 100, 3)}
     with virtual_time():
         outcomes = await take(batch.run(Api(**plan).create, items(100), concurrency=1, max_doubts=3))
-    assert list(told(outcomes).values()).count("in_doubt") == 66
+    assert list(state_by_key(outcomes).values()).count("in_doubt") == 66
 
 
 async def test_a_refusal_is_not_the_success_that_ends_a_trip() -> None:
-    plan: dict[str, list[Answer]] = {"0": [lost], "1": [lost], "2": [rejected], "3": [lost]}
+    plan: dict[str, list[Result]] = {"0": [lost], "1": [lost], "2": [rejected], "3": [lost]}
     with virtual_time():
         outcomes, error = await take_until_it_stops(
             batch.run(Api(**plan).create, items(9), concurrency=1, max_doubts=2)
@@ -214,7 +214,7 @@ async def test_a_server_that_dies_and_comes_back_costs_what_was_flying_and_nothi
                 raise
 
         outcomes = await take(batch.run(create, items(1000)))
-    states = list(told(outcomes).values())
+    states = list(state_by_key(outcomes).values())
     assert (len(states), states.count("failed")) == (1000, 0)
     assert 1 <= states.count("in_doubt") <= 32
 
@@ -243,7 +243,7 @@ async def test_what_every_row_would_meet_stops_the_run(error: hpp.HPPError, hand
     assert stop.last_error is error
     assert stop.cause == type(error).__name__
     assert len(api.sent) <= 4
-    assert told(outcomes) == (dict.fromkeys(api.sent, "failed") if handed_out else {})
+    assert state_by_key(outcomes) == (dict.fromkeys(api.sent, "failed") if handed_out else {})
     if journal is not None:
         again = Api()
         await take(batch.run(again.create, items(4), journal=batch.MemoryJournal(journal)))
@@ -259,12 +259,12 @@ async def test_403_is_per_row_unless_the_first_rows_all_say_so() -> None:
     api.always = forbidden
     outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), concurrency=1))
     assert "403" in str(error)
-    assert list(told(outcomes).values()) == ["failed"] * 10
+    assert list(state_by_key(outcomes).values()) == ["failed"] * 10
 
     later = Api(**{"5": [rejected]})
     later.always = forbidden
     outcomes = await take(batch.run(later.create, items(100), concurrency=1))
-    assert list(told(outcomes).values()) == ["failed"] * 100
+    assert list(state_by_key(outcomes).values()) == ["failed"] * 100
 
 
 @pytest.mark.parametrize("bad", ["refused", "no request"])
@@ -273,15 +273,15 @@ async def test_max_failures_stops_the_run(bad: str) -> None:
     rows: list[Any] = items(1000) if bad == "refused" else [None] * 1000
     outcomes, error = await take_until_it_stops(batch.run(api.create, rows, concurrency=1, max_failures=7))
     assert "7 rows failed, which is max_failures" in str(error)
-    assert list(told(outcomes).values()) == ["failed"] * len(outcomes)
+    assert list(state_by_key(outcomes).values()) == ["failed"] * len(outcomes)
     assert len(outcomes) == 7
 
 
 async def test_without_max_failures_they_go_on() -> None:
     api = Api(**{str(number): [rejected] for number in range(300)})
     outcomes = await take(batch.run(api.create, items(300)))
-    assert list(told(outcomes).values()) == ["failed"] * 300
-    assert all(keeps_the_invariant(outcome) for outcome in outcomes)
+    assert list(state_by_key(outcomes).values()) == ["failed"] * 300
+    assert all(obeys_the_invariant(outcome) for outcome in outcomes)
 
 
 @pytest.mark.parametrize("rows", [8, 40])
@@ -291,7 +291,7 @@ async def test_after_a_pause_a_refused_row_lets_all_workers_go_on(rows: int) -> 
         api.delay = 0.01
         outcomes = await take(batch.run(api.create, items(rows), concurrency=8))
     refused = {str(number): "failed" for number in range(8)}
-    assert told(outcomes) == {**{str(number): "created" for number in range(rows)}, **refused}
+    assert state_by_key(outcomes) == {**{str(number): "created" for number in range(rows)}, **refused}
     # The first eight, one that tries, and then as many at once as before.
     begun = api.times[9:]
     assert len([time for time in begun if time == begun[0]]) >= 7
@@ -302,4 +302,4 @@ async def test_after_a_pause_a_refused_row_lets_all_workers_end_where_the_input_
         api = Api(**{str(number): [not_sent, rejected] for number in range(7)})
         api.delay = 0.01  # the eighth worker finds the end of the input meanwhile
         outcomes = await take(batch.run(api.create, items(7), concurrency=8))
-    assert told(outcomes) == {str(number): "failed" for number in range(7)}
+    assert state_by_key(outcomes) == {str(number): "failed" for number in range(7)}

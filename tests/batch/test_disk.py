@@ -24,8 +24,8 @@ def test_a_disk_that_is_well(tmp_path: Path) -> None:
 def test_the_judge_sees_what_is_lost(tmp_path: Path) -> None:
     disk.run(tmp_path / "journal.db")
     seen = disk.Seen({"0-0", "lost"}, {"0-1", "never"}, {"0-2"}, 1)
-    told = asyncio.run(disk.complaints(tmp_path / "journal.db", seen))
-    assert told == [
+    reported = asyncio.run(disk.complaints(tmp_path / "journal.db", seen))
+    assert reported == [
         "1 acknowledged after an error",
         "lost was claimed, and is lost",
         "never was created, and is None",

@@ -89,18 +89,18 @@ async def doubtful(request: pytest.FixtureRequest, opener: Opener) -> Any:
 
 
 async def test_a_doubt_is_resolved_as_created(doubtful: Any) -> None:
-    told = await doubtful.resolve("a", Verdict.CREATED, session=session("session-2"), note="seen in the portal")
-    assert (told.state, told.session) == (OutcomeState.CREATED, session("session-2"))
-    assert (await doubtful.claim("a", None, PAYLOAD, force=True)).outcome == told
+    reported = await doubtful.resolve("a", Verdict.CREATED, session=session("session-2"), note="seen in the portal")
+    assert (reported.state, reported.session) == (OutcomeState.CREATED, session("session-2"))
+    assert (await doubtful.claim("a", None, PAYLOAD, force=True)).outcome == reported
     assert await doubtful.doubts() == []
     notes = {row.key: (row.note, row.unsettled) async for row in doubtful.rows()}
     assert notes == {"b": (None, False), "a": ("created (by hand): seen in the portal", False)}
 
 
 async def test_a_doubt_is_resolved_as_failed(doubtful: Any) -> None:
-    told = await doubtful.resolve("a", Verdict.FAILED)
-    assert (told.state, told.error.delivery) == (OutcomeState.FAILED, Delivery.REJECTED)
-    assert "by hand" in str(told.error)
+    reported = await doubtful.resolve("a", Verdict.FAILED)
+    assert (reported.state, reported.error.delivery) == (OutcomeState.FAILED, Delivery.REJECTED)
+    assert "by hand" in str(reported.error)
     assert type(await doubtful.claim("a", None, PAYLOAD)) is AlreadyRecorded
     assert await doubtful.claim("a", None, PAYLOAD, force=True) == Claimed()
 
@@ -137,7 +137,7 @@ async def test_nothing_else_is_resolved(doubtful: Any, key: str, verdict: Verdic
     await doubtful.claim("c", None, PAYLOAD)
     with pytest.raises(errors.JournalError, match=why):
         await doubtful.resolve(key, verdict, session=given)
-    assert [told.key for told in await doubtful.doubts()] == ["a", "c"]
+    assert [reported.key for reported in await doubtful.doubts()] == ["a", "c"]
 
 
 async def test_rows_come_in_the_order_of_their_claims(opener: Opener) -> None:

@@ -161,7 +161,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def the_file_says_what_was_done(self) -> None:
         async def doubts() -> set[str]:
-            return {told.key for told in await self.journal.doubts()}
+            return {reported.key for reported in await self.journal.doubts()}
 
         async def rows() -> dict[str, tuple[str | None, str | None]]:
             return {

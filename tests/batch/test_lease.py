@@ -8,8 +8,8 @@ from kustom_hpp.batch import Outcome, OutcomeState, Verdict
 from kustom_hpp.batch.lease import Lease, suspend_aware_clock
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.transport import FakeTransport
-from tests.batch.orders import rows
-from tests.batch.support import ORDER, Api, item, items, lost, session, take, told
+from tests.support.batches import ORDER, Api, item, items, lost, session, state_by_key, take
+from tests.support.orders import rows
 from tests.support.shared_journal import SharedMemoryJournal, SharedRuns
 
 # The arithmetic
@@ -95,7 +95,7 @@ async def test_a_row_whose_lease_was_lost_is_claimed_again_before_it_is_sent() -
 
     api.before = stop_once  # type: ignore[method-assign]
     outcomes = await take(batch.run(api.guarded, items(20), concurrency=4, journal=journal))
-    assert told(outcomes) == {str(number): "created" for number in range(20)}
+    assert state_by_key(outcomes) == {str(number): "created" for number in range(20)}
     assert api.repeated == {}
     assert {"3", "4"} <= {name for name in api.asked if api.asked.count(name) > 1}
     assert await journal.doubts() == []
@@ -115,7 +115,7 @@ async def test_a_row_that_another_run_took_meanwhile_is_not_sent() -> None:
     api.before = taken  # type: ignore[method-assign]
     run = batch.run(api.guarded, items(3), concurrency=1, journal=journal, max_failures=1)
     outcomes = await take(run)
-    assert told(outcomes) == {"0": "created", "1": "claimed_elsewhere", "2": "created"}
+    assert state_by_key(outcomes) == {"0": "created", "1": "claimed_elsewhere", "2": "created"}
     assert api.sent == ["0", "2"]
     assert (run.counts.elsewhere, run.counts.failed) == (1, 0)
 
@@ -153,8 +153,8 @@ async def test_two_runs_over_one_input_send_each_row_once() -> None:
     first, second = [await take(run) for run in runs]
     assert len(api.sent) == 200
     assert api.repeated == {}
-    assert told(first) == {str(number): "created" for number in range(200)}
-    assert told(second) == told(first)
+    assert state_by_key(first) == {str(number): "created" for number in range(200)}
+    assert state_by_key(second) == state_by_key(first)
     assert all(outcome.earlier_run for outcome in second)
 
 

@@ -14,8 +14,8 @@ from kustom_hpp import batch
 from kustom_hpp.batch import Outcome, OutcomeState
 from kustom_hpp.sandbox import Created, Sandbox
 from tests.batch import chaos, kills, outage
-from tests.batch.orders import rows, states, url_of, violations
-from tests.batch.support import Api, items, session
+from tests.support.batches import Api, items, session
+from tests.support.orders import rows, states, url_of, violations
 
 
 async def test_a_batch_over_real_sockets(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_a_server_that_is_gone_for_a_while_fails_no_row() -> None:
 def test_the_judge_sees_each_broken_promise(
     outcomes: list[tuple[str, str, str | None]], made: list[tuple[str, str]], due: list[str]
 ) -> None:
-    told = [
+    reported = [
         Outcome(key=key, state=OutcomeState(state), session=session(identity) if identity else None)
         for key, state, identity in outcomes
     ]
@@ -86,7 +86,7 @@ def test_the_judge_sees_each_broken_promise(
         Created(session_id=identity, payment_session_url=url_of("http://x", key), redirect_url="", request=1)
         for key, identity in made
     ]
-    broken = list(violations(told, record, ["a"]))
+    broken = list(violations(reported, record, ["a"]))
     assert len(broken) == len(due), broken
     assert all(sentence.startswith(fragment) for sentence, fragment in zip(broken, due, strict=True)), broken
 

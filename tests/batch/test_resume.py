@@ -10,21 +10,21 @@ from attrs import frozen
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch import Claim, MemoryJournal, Outcome, OutcomeState
-from tests.batch.support import (
-    Answer,
+from tests.support.batches import (
     Api,
+    Result,
     digest,
     item,
     items,
-    keeps_the_invariant,
     lost,
     not_sent,
+    obeys_the_invariant,
     rejected,
     request,
+    state_by_key,
     take,
     take_until_it_stops,
     throttled,
-    told,
     unreadable,
 )
 from tests.support.virtual import virtual_time
@@ -40,7 +40,7 @@ def outcome_of(past: Past) -> Outcome | None:
     if past == "created":
         made = hpp.Session(session_id="earlier", redirect_url="https://pay.kustom.co/eu/hpp/payments/earlier")
         return Outcome(key="a", state=OutcomeState.CREATED, session=made, attempts=1)
-    ends: dict[Past, Answer] = {
+    ends: dict[Past, Result] = {
         "lost": lost,
         "unreadable": unreadable,
         "rejected": rejected,
@@ -133,12 +133,12 @@ async def test_the_resume_table(line: Line) -> None:
 @pytest.mark.parametrize(
     ("answer", "state"), [(None, "created"), (lost, "in_doubt"), (rejected, "in_doubt"), (unreadable, "in_doubt")]
 )
-async def test_only_a_session_ends_a_doubt_that_was_sent_again(answer: Answer, state: str) -> None:
+async def test_only_a_session_ends_a_doubt_that_was_sent_again(answer: Result, state: str) -> None:
     journal = await journal_with("lost")
     api = Api(a=[answer])
     [outcome] = await take(batch.run(api.create, [item("a")], journal=journal, on_doubt="resend"))
     assert str(outcome.state) == state
-    assert keeps_the_invariant(outcome)
+    assert obeys_the_invariant(outcome)
     assert len(await journal.doubts()) == (state == "in_doubt")
 
 
@@ -165,7 +165,7 @@ async def test_two_keys_for_one_order_get_one_session() -> None:
     api = Api()
     rows = [batch.BatchItem("one", request("x")), batch.BatchItem("two", request("x"))]
     outcomes = await take(batch.run(api.create, rows, journal=MemoryJournal(), concurrency=1))
-    assert told(outcomes) == {"one": "created", "two": "failed"}
+    assert state_by_key(outcomes) == {"one": "created", "two": "failed"}
     assert "'one'" in str(outcomes[1].error)
 
 
@@ -173,7 +173,7 @@ async def test_two_keys_for_one_order_get_one_session() -> None:
 
 
 class Diary(MemoryJournal):
-    """A journal that writes down when it was told what, and breaks when it is told to."""
+    """A journal that logs its calls, and fails at those in `breaks`."""
 
     def __init__(self, events: list[str]) -> None:
         super().__init__()
@@ -183,10 +183,10 @@ class Diary(MemoryJournal):
     async def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Claim:
         await asyncio.sleep(0)
         self._break(f"claim {key}")
-        told = await super().claim(key, order, digest, force=force)
+        reported = await super().claim(key, order, digest, force=force)
         await asyncio.sleep(0)
         self.events.append(f"claimed {key}")
-        return told
+        return reported
 
     async def settle(self, key: str, outcome: Outcome) -> None:
         await asyncio.sleep(0)
@@ -202,7 +202,7 @@ class Diary(MemoryJournal):
 
 
 @pytest.mark.parametrize("answer", [None, lost, rejected])
-async def test_claimed_before_it_is_sent_and_settled_before_it_is_handed_out(answer: Answer) -> None:
+async def test_claimed_before_it_is_sent_and_settled_before_it_is_handed_out(answer: Result) -> None:
     events: list[str] = []
     api = Api(**{str(number): [answer] for number in range(20)})
 
@@ -220,7 +220,7 @@ async def test_claimed_before_it_is_sent_and_settled_before_it_is_handed_out(ans
 
 @pytest.mark.parametrize("broken", [errors.JournalError("no space"), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("answer", [None, lost, rejected])
-async def test_an_outcome_that_cannot_be_kept_is_handed_out_and_ends_the_run(broken: Exception, answer: Answer) -> None:
+async def test_an_outcome_that_cannot_be_kept_is_handed_out_and_ends_the_run(broken: Exception, answer: Result) -> None:
     events: list[str] = []
     journal = Diary(events)
     journal.breaks["settle 5"] = broken
@@ -261,7 +261,7 @@ async def test_a_key_that_the_journal_cannot_hold_fails_alone() -> None:
             return await super().claim(key, order, digest, force=force)
 
     outcomes = await take(batch.run(Api().create, items(3), journal=Picky()))
-    assert told(outcomes) == {"0": "created", "1": "failed", "2": "created"}
+    assert state_by_key(outcomes) == {"0": "created", "1": "failed", "2": "created"}
 
 
 async def test_a_session_that_another_key_has_in_the_journal_stops_the_run() -> None:
@@ -311,7 +311,7 @@ async def test_rows_of_another_run_are_neither_sent_nor_failed() -> None:
     run = batch.run(api.create, items(100), journal=Elsewhere(), max_failures=1, on_doubt="resend", retry_failed=True)
     outcomes = await take(run)
     assert api.sent == []
-    assert set(told(outcomes).values()) == {"claimed_elsewhere"}
+    assert set(state_by_key(outcomes).values()) == {"claimed_elsewhere"}
     assert (run.counts.elsewhere, run.counts.failed, run.counts.in_doubt, run.counts.earlier) == (100, 0, 0, 0)
     assert all("the run 7 on host-1 has claimed the row" in str(outcome.error) for outcome in outcomes)
     assert {outcome.error.delivery for outcome in outcomes if outcome.error} == {hpp.Delivery.NOT_SENT}

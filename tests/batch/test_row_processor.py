@@ -9,7 +9,18 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, MemoryJournal, Outcome, OutcomeState
-from tests.batch.support import Answer, Api, items, lost, not_sent, rejected, take, throttled, told, unreadable
+from tests.support.batches import (
+    Api,
+    Result,
+    items,
+    lost,
+    not_sent,
+    rejected,
+    state_by_key,
+    take,
+    throttled,
+    unreadable,
+)
 from tests.support.virtual import virtual_time
 
 ROWS = 60
@@ -65,8 +76,8 @@ class Begun(MemoryJournal):
             future.set_result(result)
 
 
-def trouble(rng: random.Random) -> dict[str, list[Answer]]:
-    kinds: list[Answer] = [not_sent, throttled, rejected, lost, unreadable, None]
+def trouble(rng: random.Random) -> dict[str, list[Result]]:
+    kinds: list[Result] = [not_sent, throttled, rejected, lost, unreadable, None]
     return {str(number): rng.choices(kinds, k=rng.randrange(3)) for number in range(ROWS) if rng.random() < 0.3}
 
 
@@ -102,7 +113,7 @@ async def test_whatever_happens_no_claim_is_left_behind(seed: int) -> None:
         rest = await take(batch.run(again.create, items(ROWS), journal=MemoryJournal(journal)))
     assert len(rest) == ROWS
     assert not set(api.made) & set(again.made)
-    assert set(told(rest)) == {str(number) for number in range(ROWS)}
+    assert set(state_by_key(rest)) == {str(number) for number in range(ROWS)}
     assert {outcome.key for outcome in rest if outcome.state is OutcomeState.CREATED} == {*api.made, *again.made}
 
 
@@ -116,7 +127,7 @@ async def test_a_journal_that_breaks_is_asked_no_more_and_every_future_is_taken(
             async for outcome in outcomes:
                 taken.append(outcome)  # noqa: PERF401 - what came before the error counts
     assert {outcome.key for outcome in taken if outcome.state is OutcomeState.CREATED} == set(api.sent)
-    # The others were claimed, never sent, and the journal could not be told so.
+    # The others were claimed, never sent, and the journal could not record that.
     others = [outcome for outcome in taken if outcome.state is not OutcomeState.CREATED]
     assert {(outcome.error.delivery, outcome.recorded) for outcome in others} <= {(hpp.Delivery.NOT_SENT, False)}
     assert {outcome.key for outcome in taken if not outcome.recorded} == journal.open
@@ -129,7 +140,7 @@ async def test_a_row_that_cannot_be_read_is_told_when_its_turn_comes() -> None:
     rows = [*items(6)[:3], bad, *items(6)[3:]]
     outcomes = await take(batch.run(Api().create, rows, concurrency=1, journal=Begun()))
     created = {str(number): "created" for number in range(6)}
-    assert told(outcomes) == {**created, "bad": "failed"}
+    assert state_by_key(outcomes) == {**created, "bad": "failed"}
 
 
 async def test_an_iterable_that_raises_while_a_row_is_settled_costs_no_row() -> None:
@@ -144,11 +155,11 @@ async def test_an_iterable_that_raises_while_a_row_is_settled_costs_no_row() -> 
             async for outcome in outcomes:
                 taken.append(outcome)  # noqa: PERF401 - what came before the error counts
     # The last row may have been claimed already: then it was not sent, and is free again.
-    assert told(taken) == dict.fromkeys(api.sent, "created")
+    assert state_by_key(taken) == dict.fromkeys(api.sent, "created")
     assert len(api.sent) >= 3
     assert journal.open == set()
     rest = await take(batch.run(api.create, items(5), journal=MemoryJournal(journal)))
-    assert told(rest) == {str(number): "created" for number in range(5)}
+    assert state_by_key(rest) == {str(number): "created" for number in range(5)}
     assert api.repeated == {}
 
 
@@ -212,9 +223,9 @@ async def test_a_worker_that_is_cancelled_leaves_no_row_in_doubt_that_was_not_se
                             await asyncio.sleep(0)
                         for worker in run._tasks:
                             worker.cancel()
-        told_doubts = {each.key for each in taken if each.state is OutcomeState.IN_DOUBT or not each.recorded}
+        reported_doubts = {each.key for each in taken if each.state is OutcomeState.IN_DOUBT or not each.recorded}
         doubts = {doubt.key for doubt in await journal.doubts()}
-        assert doubts <= told_doubts
+        assert doubts <= reported_doubts
         assert {each.key for each in taken} >= set(api.made)
 
 
@@ -226,5 +237,5 @@ async def test_a_journal_that_refuses_a_row_at_once_fails_that_row_alone() -> No
             return super().claim(key, order, digest, force=force)
 
     outcomes = await take(batch.run(Api().create, items(8), concurrency=1, journal=Refuses()))
-    assert told(outcomes) == {**{str(number): "created" for number in range(8)}, "3": "failed"}
+    assert state_by_key(outcomes) == {**{str(number): "created" for number in range(8)}, "3": "failed"}
     assert all(outcome.recorded for outcome in outcomes)

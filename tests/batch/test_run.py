@@ -11,16 +11,16 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch import rows as batch_input
-from tests.batch.support import (
+from tests.support.batches import (
     Api,
     item,
     items,
-    keeps_the_invariant,
+    obeys_the_invariant,
     rejected,
     request,
+    state_by_key,
     take,
     take_until_it_stops,
-    told,
 )
 from tests.support.virtual import virtual_time
 
@@ -31,8 +31,8 @@ async def test_each_row_gets_its_session_and_nothing_else() -> None:
     assert {outcome.key: outcome.session.session_id for outcome in outcomes} == {
         str(number): f"session-of-{number}-1" for number in range(100)
     }
-    assert all(keeps_the_invariant(outcome) and outcome.attempts == 1 and outcome.recorded for outcome in outcomes)
-    assert api.most_flying == 32
+    assert all(obeys_the_invariant(outcome) and outcome.attempts == 1 and outcome.recorded for outcome in outcomes)
+    assert api.max_in_flight == 32
 
 
 async def test_no_rows_no_outcomes() -> None:
@@ -52,7 +52,7 @@ async def later(things: list[Any]) -> AsyncIterator[Any]:
 
 async def test_items_may_come_later() -> None:
     outcomes = await take(batch.run(Api().create, later(items(50)), concurrency=4))
-    assert told(outcomes) == {str(number): "created" for number in range(50)}
+    assert state_by_key(outcomes) == {str(number): "created" for number in range(50)}
 
 
 async def test_rows_that_cannot_be_sent_fail_and_the_rest_goes_on() -> None:
@@ -140,9 +140,9 @@ async def test_what_create_raises_that_is_none_of_ours_leaves_its_row_in_doubt_a
     journal = batch.MemoryJournal() if journalled else None
     outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), concurrency=4, journal=journal))
     assert str(error) == "a bug"
-    assert {key for key, state in told(outcomes).items() if state == "in_doubt"} == {"3"}
+    assert {key for key, state in state_by_key(outcomes).items() if state == "in_doubt"} == {"3"}
     assert len(outcomes) < 20
-    assert all(keeps_the_invariant(outcome) for outcome in outcomes)
+    assert all(obeys_the_invariant(outcome) for outcome in outcomes)
     if journal is not None:
         assert [doubt.key for doubt in await journal.doubts()] == ["3"]
 
@@ -156,7 +156,7 @@ async def test_what_is_no_session_likewise() -> None:
         async with batch.run(create, items(1)) as run:
             async for outcome in run:
                 outcomes.append(outcome)  # noqa: PERF401
-    assert told(outcomes) == {"0": "in_doubt"}
+    assert state_by_key(outcomes) == {"0": "in_doubt"}
 
 
 # Order and flow.

@@ -17,8 +17,8 @@ import pytest
 
 from kustom_hpp import Environment, HPPClient, errors
 from kustom_hpp.batch import Claimed, OutcomeState, Scope, SqliteJournal
-from tests.batch.bare import unmeasured
 from tests.batch.damage import CONTROL, TRIALS, trial
+from tests.support.child_environment import unmeasured
 from tests.support.journal_contract import PAYLOAD, created, doubt
 
 SECRET = "q8hT-secret-merchant-path"
@@ -148,7 +148,7 @@ async def test_two_processes(path: Path, end: str) -> None:
             await SqliteJournal(path, scope="here").__aenter__()
         theirs.communicate("\n", timeout=30)
     async with SqliteJournal(path, scope="here") as journal:
-        assert [told.key for told in await journal.doubts()] == ["theirs"]
+        assert [reported.key for reported in await journal.doubts()] == ["theirs"]
         with other_process(path) as theirs:
             assert "in use" in theirs.communicate("\n", timeout=30)[0]
         assert await journal.claim("ours", None, PAYLOAD) == Claimed()
@@ -325,9 +325,9 @@ async def test_a_text_of_an_odd_kind_does_not_make_the_file_look_damaged(path: P
 async def test_what_the_file_cannot_keep_is_never_called_fresh(path: Path) -> None:
     nothing: Any = None
     async with SqliteJournal(path, scope="here") as journal:
-        told = await asyncio.gather(
+        reported = await asyncio.gather(
             journal.claim("a", None, nothing), journal.claim("b", None, PAYLOAD), return_exceptions=True
         )
-        assert isinstance(told[0], errors.JournalError)
-        assert told[1] == Claimed()
+        assert isinstance(reported[0], errors.JournalError)
+        assert reported[1] == Claimed()
     assert await keys_in(path) == {"b": OutcomeState.IN_DOUBT}

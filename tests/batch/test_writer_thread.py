@@ -1,4 +1,4 @@
-"""The thread that writes a journal's file: what shares a transaction, who is told what, and how it ends."""
+"""The writer thread of a journal: shared transactions, errors, and how the thread ends."""
 
 import asyncio
 import contextlib
@@ -136,7 +136,7 @@ async def test_a_long_log_is_put_into_the_file(path: Path, monkeypatch: pytest.M
     assert len(await keys_in(copy)) == 100
 
 
-# A disk that fails: everything is told so, once and for all. (`python -m tests.batch.disk` asks a real one.)
+# A disk that fails: every later call gets the error. (`python -m tests.batch.disk` asks a real one.)
 
 
 async def test_after_a_write_error_nothing_more_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,14 +146,14 @@ async def test_after_a_write_error_nothing_more_is_written(path: Path, monkeypat
         await journal.claim("b", None, PAYLOAD)
         with monkeypatch.context() as patch:
             patch.setattr(journal_file.CommitWatermark, "write", fail)
-            told = await asyncio.gather(
+            reported = await asyncio.gather(
                 journal.settle("b", created("b", "session-b")),
                 *(journal.claim(str(number), None, PAYLOAD) for number in range(20)),
                 return_exceptions=True,
             )
-        assert {type(each) for each in told} == {errors.JournalError}
-        assert {each.cause for each in told} == {"OSError 28: [Errno 28] No space left on device"}
-        assert told[0].delivery is None
+        assert {type(each) for each in reported} == {errors.JournalError}
+        assert {each.cause for each in reported} == {"OSError 28: [Errno 28] No space left on device"}
+        assert reported[0].delivery is None
         # The disk is well again; the journal is not.
         for call in (journal.claim("c", None, PAYLOAD), journal.settle("b", created("b")), journal.doubts()):
             with pytest.raises(errors.JournalError, match="cannot be written to"):
@@ -184,11 +184,11 @@ async def test_a_checkpoint_that_fails_ends_the_journal_too(path: Path, monkeypa
 
 async def test_a_failed_row_is_a_failed_row_alone(path: Path) -> None:
     async with SqliteJournal(path, scope="here") as journal:
-        told = await asyncio.gather(
+        reported = await asyncio.gather(
             journal.claim("a", None, PAYLOAD), journal.settle("never", created("never")), return_exceptions=True
         )
-        assert told[0] == Claimed()
-        assert isinstance(told[1], errors.JournalError)
+        assert reported[0] == Claimed()
+        assert isinstance(reported[1], errors.JournalError)
         await journal.settle("a", created("a"))
 
 
@@ -201,6 +201,6 @@ async def test_a_mixed_up_row_is_durable_when_it_is_told(path: Path, tmp_path: P
             await journal.settle("b", created("b"))
         copy = crashed(path, tmp_path / "copy")
     async with SqliteJournal(copy, scope="here") as journal:
-        [told] = await journal.doubts()
-    assert (told.key, told.error.delivery, told.session) == ("b", Delivery.ACCEPTED, None)
-    assert session().session_id in str(told.error)
+        [reported] = await journal.doubts()
+    assert (reported.key, reported.error.delivery, reported.session) == ("b", Delivery.ACCEPTED, None)
+    assert session().session_id in str(reported.error)

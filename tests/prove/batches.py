@@ -13,9 +13,9 @@ from kustom_hpp.batch import SqliteJournal, run
 from kustom_hpp.sandbox import Sandbox
 from tests.batch import chaos as weather
 from tests.batch import kills
-from tests.batch.orders import rows, states, violations
 from tests.prove import mutants
 from tests.prove.table import Row, Size, trial
+from tests.support.orders import rows, states, violations
 from tests.support.tcp_proxy import BadNetwork
 
 

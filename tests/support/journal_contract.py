@@ -109,25 +109,25 @@ class JournalContract:
             await journal.settle("a", outcome)
         journal = await opener()
         before = await all_of(journal)
-        told = await journal.claim("a", ORDER, OTHER_PAYLOAD if changed else PAYLOAD, force=force)
+        reported = await journal.claim("a", ORDER, OTHER_PAYLOAD if changed else PAYLOAD, force=force)
         if fresh:
-            assert told == Claimed()
+            assert reported == Claimed()
             assert [o.key for o in await journal.doubts()] == ["a"]  # claimed: in doubt until it is settled
             return
-        assert type(told) is AlreadyRecorded
-        assert told.changed is changed
-        assert told.outcome.state is (outcome.state if outcome else IN_DOUBT)
-        assert told.outcome.earlier_run
-        if told.outcome.state is IN_DOUBT:
-            assert isinstance(told.outcome.error, errors.OutcomeUnknownError)
+        assert type(reported) is AlreadyRecorded
+        assert reported.changed is changed
+        assert reported.outcome.state is (outcome.state if outcome else IN_DOUBT)
+        assert reported.outcome.earlier_run
+        if reported.outcome.state is IN_DOUBT:
+            assert isinstance(reported.outcome.error, errors.OutcomeUnknownError)
         assert await all_of(journal) == before  # nothing was written
 
     async def test_a_claim_without_an_outcome_is_unknown(self, opener: Opener) -> None:
         await (await opener()).claim("a", None, PAYLOAD)
-        [told] = await (await opener()).doubts()
-        assert told.state is IN_DOUBT
-        assert told.error.delivery is Delivery.UNKNOWN
-        assert told.earlier_run
+        [reported] = await (await opener()).doubts()
+        assert reported.state is IN_DOUBT
+        assert reported.error.delivery is Delivery.UNKNOWN
+        assert reported.earlier_run
 
     async def test_a_run_claims_a_key_once(self, opener: Opener) -> None:
         journal = await opener()
@@ -195,8 +195,8 @@ class JournalContract:
         assert "'a'" in str(caught.value)
         assert "'b'" in str(caught.value)
         journal = await opener()
-        [told] = await journal.doubts()
-        assert (told.key, told.error.delivery) == ("b", Delivery.ACCEPTED)
+        [reported] = await journal.doubts()
+        assert (reported.key, reported.error.delivery) == ("b", Delivery.ACCEPTED)
         assert type(await journal.claim("b", None, PAYLOAD, force=True)) is AlreadyRecorded
         assert (await journal.claim("a", None, PAYLOAD)).outcome.session == session()
 
@@ -240,9 +240,9 @@ class JournalContract:
         journal = await opener()
         await journal.claim("a", None, PAYLOAD)
         await journal.settle("a", Outcome(key="a", state=CREATED, session=whole, attempts=3))
-        told = (await (await opener()).claim("a", None, PAYLOAD)).outcome
-        assert told == Outcome(key="a", state=CREATED, session=whole, attempts=3, earlier_run=True)
-        assert told.session.info == info  # not compared with the session
+        reported = (await (await opener()).claim("a", None, PAYLOAD)).outcome
+        assert reported == Outcome(key="a", state=CREATED, session=whole, attempts=3, earlier_run=True)
+        assert reported.session.info == info  # not compared with the session
 
     @pytest.mark.parametrize("error", [REJECTED, THROTTLED, NOT_SENT, INVALID, LOST, BROKEN_500, UNREADABLE], ids=repr)
     async def test_an_error_comes_back_of_its_class(self, opener: Opener, error: errors.HPPError) -> None:
@@ -251,14 +251,14 @@ class JournalContract:
         state = IN_DOUBT if isinstance(error, errors.OutcomeUnknownError) else FAILED
         await journal.settle("a", Outcome(key="a", state=state, error=error, attempts=1))
         [row] = [row async for row in (await opener()).rows()]
-        told = row.outcome.error
-        assert type(told) is type(error)
-        assert str(told) == str(error)
+        reported = row.outcome.error
+        assert type(reported) is type(error)
+        assert str(reported) == str(error)
         facts = {name: value for name, value in vars(error).items() if name not in {"body", "last_error"}}
-        assert {name: getattr(told, name) for name in facts} == facts
-        assert getattr(told, "body", b"") == b""  # may hold anything, and is not kept
-        for copied in (pickle.loads(pickle.dumps(told)), copy.deepcopy(told)):
-            assert (type(copied), vars(copied), str(copied)) == (type(told), vars(told), str(told))
+        assert {name: getattr(reported, name) for name in facts} == facts
+        assert getattr(reported, "body", b"") == b""  # may hold anything, and is not kept
+        for copied in (pickle.loads(pickle.dumps(reported)), copy.deepcopy(reported)):
+            assert (type(copied), vars(copied), str(copied)) == (type(reported), vars(reported), str(reported))
 
     async def test_an_error_class_of_somebody_else_becomes_the_nearest_of_ours(self, opener: Opener) -> None:
         class MyError(errors.LostResponseError):
@@ -267,15 +267,15 @@ class JournalContract:
         journal = await opener()
         await journal.claim("a", None, PAYLOAD)
         await journal.settle("a", doubt(MyError("mine")))
-        [told] = await journal.doubts()
-        assert type(told.error) is errors.OutcomeUnknownError
+        [reported] = await journal.doubts()
+        assert type(reported.error) is errors.OutcomeUnknownError
 
     async def test_an_answer_with_a_lone_surrogate_is_kept(self, opener: Opener) -> None:
         journal = await opener()
         await journal.claim("a", None, PAYLOAD)
         await journal.settle("a", Outcome(key="a", state=CREATED, session=session("s\ud800", extra={"x": "\udfff"})))
-        told = (await journal.claim("a", None, PAYLOAD)).outcome.session
-        assert (told.session_id, told.extra) == ("s?", {"x": "?"})
+        reported = (await journal.claim("a", None, PAYLOAD)).outcome.session
+        assert (reported.session_id, reported.extra) == ("s?", {"x": "?"})
 
     @pytest.mark.parametrize(("key", "order"), [("\ud800", None), ("a", "https://x/\udfff")])
     async def test_a_key_that_no_text_can_hold_is_refused_alone(
@@ -289,7 +289,7 @@ class JournalContract:
     @pytest.mark.parametrize("key", ["", "a\x00b", "a\nb", "é", "𝔘" * 1000, "'; DROP TABLE rows; --"])
     async def test_any_other_key_is_a_key(self, opener: Opener, key: str) -> None:
         await (await opener()).claim(key, None, PAYLOAD)
-        assert [told.key for told in await (await opener()).doubts()] == [key]
+        assert [reported.key for reported in await (await opener()).doubts()] == [key]
 
     async def test_it_says_whether_it_is_shared(self, opener: Opener) -> None:
         assert (await opener()).shared is self.is_shared
@@ -321,10 +321,10 @@ class ExclusiveJournalContract(JournalContract):
         await journal.claim("a", None, PAYLOAD, force=True)
         await journal.settle("a", failed(second))
         journal = await opener()
-        told = await journal.claim("a", None, PAYLOAD)
-        assert told.outcome.state is IN_DOUBT
-        assert told.outcome.error.delivery is Delivery.UNKNOWN
-        assert str(second) in str(told.outcome.error)
+        reported = await journal.claim("a", None, PAYLOAD)
+        assert reported.outcome.state is IN_DOUBT
+        assert reported.outcome.error.delivery is Delivery.UNKNOWN
+        assert str(second) in str(reported.outcome.error)
         # A session ends it; and then the row is like any other.
         assert await journal.claim("a", None, PAYLOAD, force=True) == Claimed()
         await journal.settle("a", created())

@@ -1,4 +1,4 @@
-"""What the tests of the engine share: an API that does as it is told, and the taking of outcomes."""
+"""What the tests of batches share: a scripted API, and functions that take the outcomes of a run."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -53,44 +53,44 @@ def unreadable() -> hpp.HPPError:
     return hpp.DecodeError("what is this", status=201, attempts=1)
 
 
-Answer = Callable[[], BaseException] | None
+Result = Callable[[], BaseException] | None
 
 
 class Api:
-    """`create` for tests. Each row gets what was planned for it, one answer after the other, and then a session."""
+    """`create` for tests. Each row gets the results planned for it, in order, and then a session."""
 
-    def __init__(self, **plan: list[Answer]) -> None:
-        self.plan: defaultdict[str, list[Answer]] = defaultdict(list, plan)
+    def __init__(self, **plan: list[Result]) -> None:
+        self.plan: defaultdict[str, list[Result]] = defaultdict(list, plan)
         self.sent: list[str] = []
         """The rows in the order in which they were sent."""
         self.made: list[str] = []
         """The rows that got a session, in the order in which they got it."""
         self.times: list[float] = []
-        self.flying = 0
-        self.most_flying = 0
+        self.in_flight = 0
+        self.max_in_flight = 0
         self.delay = 0.0
-        """Seconds that every answer takes."""
+        """Seconds that every call takes."""
         self.gate: asyncio.Event | None = None
-        """What every answer waits for."""
-        self.always: Answer = None
-        """What all get whose plan is empty, instead of a session."""
+        """What every call waits for."""
+        self.always: Result = None
+        """The result of every call without a plan; None for a session."""
 
     async def create(self, request: hpp.CreateSessionRequest) -> hpp.Session:
         name = request.payment_session_url.removeprefix(ORDER)
         self.sent.append(name)
         self.times.append(asyncio.get_running_loop().time())
-        self.flying += 1
-        self.most_flying = max(self.most_flying, self.flying)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.delay)
             if self.gate is not None:
                 await self.gate.wait()
         finally:
-            self.flying -= 1
+            self.in_flight -= 1
         planned = self.plan[name]
-        answer = planned.pop(0) if planned else self.always
-        if answer is not None:
-            raise answer()
+        result = planned.pop(0) if planned else self.always
+        if result is not None:
+            raise result()
         self.made.append(name)
         return session(f"session-of-{name}-{self.sent.count(name)}")
 
@@ -118,13 +118,13 @@ async def take_until_it_stops(run: BatchRun) -> tuple[list[Outcome], BaseExcepti
     raise AssertionError(f"it did not stop, and handed out {len(taken)} outcomes")
 
 
-def told(outcomes: list[Outcome]) -> dict[str, str]:
+def state_by_key(outcomes: list[Outcome]) -> dict[str, str]:
     """State by key."""
     return {outcome.key: str(outcome.state) for outcome in outcomes}
 
 
-def keeps_the_invariant(outcome: Outcome) -> bool:
-    """What an outcome says and what its error says is one."""
+def obeys_the_invariant(outcome: Outcome) -> bool:
+    """Return whether an outcome and its error agree."""
     delivery = None if outcome.error is None else outcome.error.delivery
     if outcome.state == "created":
         return outcome.session is not None
