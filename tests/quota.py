@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from attrs import frozen
 
 import kustom_hpp as hpp
-from kustom_hpp.sandbox import Quota, Sandbox
-from kustom_hpp.sandbox.limits import Tell
+from kustom_hpp.sandbox import MerchantRateLimit, Sandbox
+from kustom_hpp.sandbox.limits import Announcement
 
 WORKERS = 32
 
@@ -28,7 +28,7 @@ class Mode:
     """What the client knows, what it is told, and what is asked of it then."""
 
     name: str
-    tell: Tell
+    announce: Announcement
     most_time: float
     """In ideal times."""
     most_throttled: float
@@ -111,16 +111,16 @@ async def create_all(client: hpp.HPPClient, rows: int, halfway: Callable[[], Non
 async def play(mode: Mode, rows: int, rate: int) -> Result:
     """Create all rows under a quota."""
     async with (
-        Sandbox(quota=Quota(rate, tell=mode.tell)) as sandbox,
+        Sandbox(rate_limit=MerchantRateLimit(rate, announce=mode.announce)) as sandbox,
         hpp.HPPClient(
             sandbox.api_key, base_url=sandbox.base_url, pace=hpp.Pace(rate) if mode.knows else None
         ) as client,
     ):
-        bucket = sandbox.quota
+        bucket = sandbox.rate_limit
         assert bucket is not None
 
         def halfway() -> None:
-            bucket.taken = rate / 2
+            bucket.other_client_rate = rate / 2
 
         begin = time.monotonic()
         failures = await create_all(client, rows, halfway if mode.shared else None)

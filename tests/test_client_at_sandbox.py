@@ -10,6 +10,8 @@ import kustom_hpp as hpp
 from kustom_hpp import config
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.transport import HTTP_LIBRARY
+from tests.support.faults import find_fault
+from tests.support.ports import open_port
 
 ORDER_ID = "0b1cf1a4-9d5c-4a3e-8f6a-2f0d9f8e7a11"
 UNKNOWN_ID = "5d1d7f2a-5b3a-4f0f-9c3e-0d4a6b0c7a11"
@@ -145,7 +147,7 @@ async def test_a_link_is_sent(sandbox, client, session, request_):
 @pytest.mark.parametrize("fault", ["status_200", "status_202", "status_204", "status_205", "status_299", "body_html"])
 @pytest.mark.parametrize("name", ["disable_session", "distribute_session"])
 async def test_any_2xx_is_a_success(sandbox, client, session, name, fault):
-    sandbox.fault(fault, operation=name)
+    sandbox.fault(find_fault(fault), operation=name)
     assert await VERBS[name](client, session) is None
     assert len(sandbox.record.requests) == 2
 
@@ -211,7 +213,7 @@ async def test_503_of_a_distribution_is_tried_again_as_documented(sandbox, clien
 
 @pytest.mark.parametrize("fault", ["error_html~status=503", "error_empty~status=503", "error_text~status=503"])
 async def test_503_of_somebody_else_is_not(sandbox, client, session, fault):
-    sandbox.fault(fault, operation="distribute_session")
+    sandbox.fault(find_fault(fault), operation="distribute_session")
     with pytest.raises(hpp.ServerError) as caught:
         await client.distribute_session(session, EMAIL)
     assert (caught.value.attempts, caught.value.delivery) == (1, hpp.Delivery.UNKNOWN)
@@ -222,7 +224,7 @@ async def test_503_of_somebody_else_is_not(sandbox, client, session, fault):
 
 @pytest.mark.parametrize("fault", ["reset_after_request", "close_before_processing", "garbage", "hang", "status_502"])
 async def test_404_after_an_ambiguous_disable_is_a_success(sandbox, session, fault):
-    sandbox.fault([fault, "status_404"], operation="disable_session")
+    sandbox.fault([find_fault(fault), "status_404"], operation="disable_session")
     async with client_of(sandbox, timeouts=hpp.Timeouts(read=0.2)) as client:
         assert await client.disable_session(session) is None
     assert [seen.operation for seen in sandbox.record.requests[1:]] == ["disable_session"] * 2
@@ -230,7 +232,7 @@ async def test_404_after_an_ambiguous_disable_is_a_success(sandbox, session, fau
 
 @pytest.mark.parametrize("fault", ["status_429", "retry_after_past"])
 async def test_404_after_a_refused_disable_is_none(sandbox, client, session, fault):
-    sandbox.fault([fault, "status_404"], operation="disable_session")
+    sandbox.fault([find_fault(fault), "status_404"], operation="disable_session")
     with pytest.raises(hpp.NotFoundError):
         await client.disable_session(session)
 
@@ -254,10 +256,10 @@ async def test_aiohttp_repeats_nothing_by_itself(sandbox, session, name, borrowe
         with pytest.raises(hpp.LostResponseError) as caught:
             await VERBS[name](client, session)
         assert caught.value.attempts == 1
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert len([seen for seen in sandbox.record.requests if seen.operation == name]) == 1
         # And the mark still works: nothing here has made the client blind.
-        async with sandbox.port("refuse") as port:
+        async with open_port(sandbox, "refuse") as port:
             refused = await stack.enter_async_context(client_of(sandbox, base_url=port.base_url, retry=once, **options))
             with pytest.raises(hpp.ConnectError):
                 await VERBS[name](refused, session.session_id)
@@ -287,7 +289,12 @@ async def test_a_wait_ends_when_nobody_will_pay(sandbox, client, session, ended_
 async def test_a_wait_passes_over_what_passes(sandbox, client, session):
     # Longer than a read tries by itself.
     faults = ["reset_after_request", "status_503", "status_429", "garbage", "close_on_head", "half_body_close"]
-    sandbox.fault(faults, operation="read_session")
+    sandbox.fault(
+        [None if each is None else find_fault(each) for each in faults]
+        if isinstance(faults, list)
+        else find_fault(faults),
+        operation="read_session",
+    )
     sandbox.act(session, "pay")
     assert (await client.wait_for_session(session, deadline=20, poll=0.5)).status == "COMPLETED"
     assert len(sandbox.record.requests) == 1 + len(faults) + 1

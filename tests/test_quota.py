@@ -14,7 +14,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
-from kustom_hpp.sandbox import Bucket, Quota
+from kustom_hpp.sandbox import MerchantRateLimit, TokenBucket
 from tests import quota
 from tests.golden import MINIMAL_ANSWER
 from tests.support.virtual import virtual_time
@@ -26,7 +26,7 @@ MODES = pytest.mark.parametrize("mode", quota.MODES, ids=[mode.name for mode in 
 class Network:
     """A transport to a quota: connecting takes up to 50 ms, and each way between a half and one and a half of `way`."""
 
-    def __init__(self, bucket: Bucket, seed: int, way: float) -> None:
+    def __init__(self, bucket: TokenBucket, seed: int, way: float) -> None:
         self.bucket, self.dice, self.way = bucket, random.Random(seed), way
         self.statuses: list[int] = []
         self.connections = 0
@@ -50,7 +50,7 @@ class Network:
 async def play(mode: quota.Mode, seed: int, way: float) -> quota.Result:
     random.seed(seed)  # the jitter of retries
     with virtual_time() as clock:
-        network = Network(Bucket(Quota(RATE, tell=mode.tell)), seed, way)
+        network = Network(TokenBucket(MerchantRateLimit(RATE, tell=mode.announce)), seed, way)
         pace = hpp.Pace(RATE) if mode.knows else None
         client = hpp.HPPClient("kco_test_x", transport=network, pace=pace)
         began = clock.now

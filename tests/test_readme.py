@@ -32,7 +32,7 @@ from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser
 
 import kustom_hpp as hpp
-from kustom_hpp.sandbox import Moment, Sandbox, StoredSession
+from kustom_hpp.sandbox import Sandbox, StoredSession, TimelineEntry
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -89,7 +89,7 @@ async def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIte
         }
 
 
-def pays(sandbox: Sandbox, session: StoredSession, moment: Moment) -> None:
+def pays(sandbox: Sandbox, session: StoredSession, moment: TimelineEntry) -> None:
     """A consumer who pays every session, so that a block may wait for its end."""
     if moment.what == "created":
         asyncio.get_running_loop().call_soon(sandbox.act, session, "pay")

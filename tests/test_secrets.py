@@ -15,9 +15,13 @@ import attrs
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp.sandbox import FAULTS, PORTS, PROXY_BEHAVIOURS, Sandbox
+from kustom_hpp.sandbox import Sandbox
 from tests.golden import MINIMAL_ANSWER, SESSION_ID
 from tests.leaks import all_errors, leaks, told_by, told_by_logs
+from tests.support.faults import ALL_FAULTS as FAULTS
+from tests.support.faults import find_fault
+from tests.support.ports import PORTS, open_port
+from tests.support.proxy import PROXY_BEHAVIOURS, open_proxy
 
 FAST = hpp.Timeouts(connect=0.3, read=0.3)
 TWICE = hpp.RetrySettings(max_attempts=2, initial=0, maximum=0)
@@ -317,7 +321,7 @@ def test_the_faults_are_those_of_the_sandbox():
 @pytest.mark.parametrize("fault", SOME_FAULTS)
 async def test_failures_over_sockets(watch, planted, login, fault):
     async with Sandbox(api_key=planted.key, username="K1") as sandbox:
-        sandbox.fault(fault)
+        sandbox.fault(find_fault(fault))
         async with client_at(watch, sandbox.base_url, login) as client:
             watch.check(await failure_of(client, planted.request, deadline=2))
         assert sandbox.record.requests or sandbox.record.connections
@@ -325,7 +329,7 @@ async def test_failures_over_sockets(watch, planted, login, fault):
 
 @pytest.mark.parametrize("name", list(PORTS))
 async def test_failures_while_connecting(watch, planted, name):
-    async with Sandbox() as sandbox, sandbox.port(name) as port, client_at(watch, port.base_url, "key") as client:
+    async with Sandbox() as sandbox, open_port(sandbox, name) as port, client_at(watch, port.base_url, "key") as client:
         error = await failure_of(client, planted.request, deadline=1)
         assert isinstance(error, hpp.ConnectError)
         watch.check(error)
@@ -334,7 +338,7 @@ async def test_failures_while_connecting(watch, planted, name):
 @pytest.mark.parametrize("behaviour", [*PROXY_BEHAVIOURS])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_failures_of_a_proxy(watch, planted, behaviour, scheme):
-    async with Sandbox(api_key=planted.key) as sandbox, sandbox.proxy(behaviour) as proxy:
+    async with Sandbox(api_key=planted.key) as sandbox, open_proxy(sandbox, behaviour) as proxy:
         sandbox.fault("status_401")
         with_password = proxy.url.replace("http://", f"http://user:{planted.proxy}@")
         base_url = sandbox.base_url.replace("http", scheme, 1)
@@ -351,7 +355,7 @@ async def test_failures_of_a_proxy(watch, planted, behaviour, scheme):
 async def test_cancellation(watch, planted, login, fault):
     """Its traceback goes through aiohttp's frames, as far down as the call had come."""
     async with Sandbox(api_key=planted.key, username="K1") as sandbox:
-        sandbox.fault(fault)
+        sandbox.fault(find_fault(fault))
         async with client_at(watch, sandbox.base_url, login, timeouts=hpp.Timeouts()) as client:
             task = asyncio.create_task(client.create_session(planted.request))
             await asyncio.sleep(0.1)
@@ -365,7 +369,7 @@ async def test_cancellation(watch, planted, login, fault):
 async def test_cancellation_while_connecting(watch, planted):
     async with (
         Sandbox() as sandbox,
-        sandbox.port("tls_hang") as port,
+        open_port(sandbox, "tls_hang") as port,
         client_at(watch, port.base_url, "password", timeouts=hpp.Timeouts()) as client,
     ):
         task = asyncio.create_task(client.create_session(planted.request))
@@ -382,7 +386,7 @@ async def test_cancellation_while_connecting(watch, planted):
 )
 async def test_failures_of_a_borrowed_session(watch, planted, login, fault):
     async with Sandbox(api_key=planted.key, username="K1") as sandbox:
-        sandbox.fault(fault)
+        sandbox.fault(find_fault(fault))
         async with (
             aiohttp.ClientSession(connector=hpp.guarded_connector(), raise_for_status=True) as session,
             client_at(watch, sandbox.base_url, login, http_session=session) as client,
@@ -462,7 +466,7 @@ async def test_failures_of_a_session_over_sockets(watch, planted, fault):
     async with Sandbox(api_key=planted.key, username="K1") as sandbox:
         async with client_at(watch, sandbox.base_url, "password") as client:
             session = await client.create_session(planted.request)
-            sandbox.fault(fault, operation="any")
+            sandbox.fault(find_fault(fault), operation="any")
             for error in await failures_of(client, planted, session):
                 watch.check(error)
         assert len(sandbox.record.requests) > 3

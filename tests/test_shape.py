@@ -29,6 +29,7 @@ OWNERS = {
     "sqlite3": {"batch", "cli"},
     "jinja2": {"sandbox"},
     "segno": {"sandbox"},
+    "anyio": {"sandbox"},
     "pytest": {"testing"},
     "starlette": {"integrations"},
     "taskiq": {"integrations"},
@@ -40,6 +41,7 @@ VOCABULARY = {"attrs", "yarl"}
 """Libraries that any room may speak."""
 
 LONG: dict[str, str] = {
+    "kustom_hpp.sandbox.record": "the values of the record and the record itself, which nobody reads apart",
     "kustom_hpp.client": "the reference of every setting and every method, most of it docstrings",
     "kustom_hpp.client.HPPClient.__init__": "its signature and its call are a line for each setting, and nothing else",
 }

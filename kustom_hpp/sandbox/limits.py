@@ -1,18 +1,19 @@
-"""The merchant's quota: a token bucket, and the three ways in which an API tells of it."""
+"""The merchant's rate limit, a token bucket with three ways to announce it, and the latency of responses."""
 
 import math
+import random
 import time
 from typing import Literal, TypeAlias
 
-from attrs import Attribute, field, frozen, validators
+from attrs import Attribute, converters, field, frozen, validators
 
-Tell: TypeAlias = Literal["headers", "retry_after", "bare"]
+Announcement: TypeAlias = Literal["headers", "retry_after", "bare"]
 
 _SLOWEST, _MOST = 0.00001, 1_000_000_000
 
 
 def _rate(instance: object, attribute: "Attribute[float]", rate: float) -> None:  # noqa: ARG001 - attrs' shape
-    # Times that follow from it are told in whole seconds: without a floor they would be endless.
+    # The headers have whole seconds: without a minimum they would be endless.
     if not _SLOWEST <= rate <= _MOST:
         raise ValueError(
             f"rate must be from 0.00001 (one create in a day or so) to {_MOST:,} a second, got {rate!r:.40}"
@@ -25,8 +26,8 @@ def _burst(instance: object, attribute: "Attribute[int | None]", burst: int | No
 
 
 @frozen
-class Quota:
-    """How much the sandbox lets its key create.
+class MerchantRateLimit:
+    """How many creates the sandbox allows its key.
 
     Source of the default: docs.klarna.com/api-reference/rate-limit, 40 a second and `x-ratelimit-limit: 40, 40;w=1`.
     """
@@ -34,10 +35,10 @@ class Quota:
     rate: float = field(default=40.0, validator=_rate)
     """Creates per second, from 0.00001 on."""
     burst: int | None = field(default=None, validator=_burst)
-    """Creates that may come at once after a pause; None for one second's worth, at least 1."""
-    tell: Tell = field(default="headers", validator=validators.in_(("headers", "retry_after", "bare")))
-    """`headers`: x-ratelimit-limit, -remaining and -reset on every answer to a create; `retry_after`: that header on each 429;
-    `bare`: nothing beside the 429. Other operations than creates have a quota of their own at the API, and none here."""
+    """Creates at once after a pause; None: one second's worth, at least 1."""
+    announce: Announcement = field(default="headers", validator=validators.in_(("headers", "retry_after", "bare")))
+    """`headers`: x-ratelimit-limit, -remaining and -reset in every response to a create; `retry_after`: Retry-After in each
+    429; `bare`: the 429 alone. Other operations have a rate limit of their own at the API, and none here."""
 
     @property
     def size(self) -> int:
@@ -45,27 +46,27 @@ class Quota:
         return max(1, math.floor(self.rate)) if self.burst is None else self.burst
 
 
-class Bucket:
-    """A quota in use. A create takes a token out of the bucket, one that is refused takes none."""
+class TokenBucket:
+    """A rate limit in use. A create takes a token; a refused one takes none."""
 
-    def __init__(self, quota: Quota) -> None:
-        self.quota = quota
-        self._tokens = float(quota.size)
+    def __init__(self, limit: MerchantRateLimit) -> None:
+        self.limit = limit
+        self._tokens = float(limit.size)
         self._at = time.monotonic()
-        self._taken = 0.0
+        self._other_rate = 0.0
 
     @property
-    def taken(self) -> float:
-        """Creates per second that another client of this merchant makes from now on; set it at any time."""
-        return self._taken
+    def other_client_rate(self) -> float:
+        """Creates per second of another client of this merchant, from now on. It can be set at any time."""
+        return self._other_rate
 
-    @taken.setter
-    def taken(self, rate: float) -> None:
+    @other_client_rate.setter
+    def other_client_rate(self, rate: float) -> None:
         self._fill()
-        self._taken = rate
+        self._other_rate = rate
 
     def take(self) -> bool:
-        """Take a token; False where there is none."""
+        """Take a token; return False if there is none."""
         self._fill()
         if self._tokens < 1:
             return False
@@ -73,27 +74,75 @@ class Bucket:
         return True
 
     def headers(self, status: int) -> tuple[tuple[str, str], ...]:
-        """What an answer with this status tells of the quota."""
+        """Return the headers that announce the rate limit in a response with this status."""
         self._fill()
-        tell = self.quota.tell
-        if tell == "headers":
-            # The limit in whole creates and whole seconds: the shortest window from a second on that has one create.
-            window = 1 if self.quota.rate >= 1 else math.ceil(1 / self.quota.rate)
-            limit = math.floor(self.quota.rate * window)
+        announce = self.limit.announce
+        if announce == "headers":
+            # Whole creates and whole seconds: the shortest window of at least a second that has one create.
+            window = 1 if self.limit.rate >= 1 else math.ceil(1 / self.limit.rate)
+            creates = math.floor(self.limit.rate * window)
             return (
-                ("x-ratelimit-limit", f"{limit}, {limit};w={window}"),
+                ("x-ratelimit-limit", f"{creates}, {creates};w={window}"),
                 ("x-ratelimit-remaining", str(math.floor(self._tokens))),
-                ("x-ratelimit-reset", str(self._seconds_until(self.quota.size))),
+                ("x-ratelimit-reset", str(self._seconds_until(self.limit.size))),
             )
-        if tell == "retry_after" and status == 429:  # noqa: PLR2004
+        if announce == "retry_after" and status == 429:  # noqa: PLR2004
             return (("Retry-After", str(max(1, self._seconds_until(1)))),)
         return ()
 
     def _seconds_until(self, tokens: int) -> int:
-        """Whole seconds until there are so many, as if nobody took any: the API cannot know who will."""
-        return math.ceil(max(0.0, tokens - self._tokens) / self.quota.rate)
+        """Return the whole seconds until there are so many tokens, if nobody takes any."""
+        return math.ceil(max(0.0, tokens - self._tokens) / self.limit.rate)
 
     def _fill(self) -> None:
         now = time.monotonic()
-        filled = self._tokens + (now - self._at) * (self.quota.rate - self._taken)
-        self._tokens, self._at = min(float(self.quota.size), max(0.0, filled)), now
+        tokens = self._tokens + (now - self._at) * (self.limit.rate - self._other_rate)
+        self._tokens, self._at = min(float(self.limit.size), max(0.0, tokens)), now
+
+
+def _not_below_low(instance: "Latency", attribute: "Attribute[float | None]", high: float | None) -> None:  # noqa: ARG001
+    if high is not None and high < instance.low:
+        raise ValueError(f"a latency goes from a lower number of seconds to a higher one, got {instance.low} to {high}")
+
+
+@frozen
+class Latency:
+    """Seconds between the end of an operation's work and its response; drawn for each request."""
+
+    low: float = field(converter=float, validator=(validators.ge(0.0), validators.lt(math.inf)))
+    """The minimum in seconds."""
+    high: float | None = field(
+        default=None,
+        converter=converters.optional(float),
+        validator=(validators.optional(validators.lt(math.inf)), _not_below_low),
+    )
+    """The maximum in seconds; None: always `low`."""
+    seed: int = 0
+    """The same seed gives the same delays to the first, the second, ... request."""
+
+    def delay_for(self, number: int) -> float:
+        """Return the delay of one request in seconds.
+
+        Args:
+            number: of the request in the record.
+
+        """
+        if self.high is None:
+            return self.low
+        # Drawn from the number, so that it does not depend on the order of responses.
+        return random.Random(f"{self.seed}/{number}").uniform(self.low, self.high)  # noqa: S311
+
+
+LatencyOption: TypeAlias = "float | tuple[float, float] | Latency | None"
+
+
+def latency_of(given: LatencyOption) -> Latency | None:
+    """Return the latency of an option: one number of seconds, a minimum and a maximum, or none.
+
+    Raises:
+        ValueError: a number is negative or infinite, or the second is lower than the first.
+
+    """
+    if given is None or isinstance(given, Latency):
+        return given
+    return Latency(*given) if isinstance(given, tuple) else Latency(given)

@@ -23,13 +23,13 @@ from collections.abc import Callable
 from attrs import define, field
 
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
-from kustom_hpp.sandbox.orders import Orders
+from kustom_hpp.sandbox.sample_orders import SampleOrders
 from kustom_hpp.sandbox.stored_session import (
     ORDER_LIFE,
     Action,
-    ClosedError,
-    Moment,
+    SessionClosedError,
     StoredSession,
+    TimelineEntry,
     date_text,
     new_session,
     new_token,
@@ -40,10 +40,10 @@ _CHECK_LIFE = dt.timedelta(minutes=10)
 _ROOM = dt.timedelta(days=10_000)
 """So far from the calendar's ends the clock stays, that whoever calculates with its time finds one."""
 
-Listener = Callable[[StoredSession, Moment], None]
+Listener = Callable[[StoredSession, TimelineEntry], None]
 
 
-class Clock:
+class MovableClock:
     """The sandbox's clock: the machine's, moved by what `advance` added up to."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class PaymentSession:
     """Its HPP sessions, oldest first."""
 
 
-class State:
+class SandboxState:
     """Everything that the sandbox remembers between requests.
 
     Args:
@@ -89,12 +89,12 @@ class State:
     """
 
     def __init__(self, *, remember: int | None = None) -> None:
-        self.clock = Clock()
+        self.clock = MovableClock()
         # Not plain dicts: to find the first key of one whose first ones were deleted takes ever longer.
         self.sessions: OrderedDict[str, StoredSession] = OrderedDict()
         """By their ids, oldest first; expired ones too."""
         self.payment_sessions: OrderedDict[str, PaymentSession] = OrderedDict()
-        self.orders = Orders(remember=remember)
+        self.orders = SampleOrders(remember=remember)
         """What the pages show as the orders of payment sessions."""
         self._pages: dict[str, StoredSession] = {}
         self._remember = remember
@@ -113,8 +113,8 @@ class State:
             known = self.payment_sessions[url] = PaymentSession(expires_at=now)
         known.expires_at = now + ORDER_LIFE
         known.session_ids.append(session.session_id)
-        self._forget()
-        self._tell(session, Moment(at=now, what="created", status=session.status))
+        self._evict()
+        self._notify(session, TimelineEntry(at=now, what="created", status=session.status))
         return session
 
     def find(self, session_id: str) -> StoredSession | None:
@@ -144,18 +144,18 @@ class State:
             return None
         if action is Action.PAY:
             self._complete(session)
-            return session.filled("success")
+            return session.merchant_url("success")
         if action is Action.DECLINE:
-            self._move(session, SessionStatus.FAILED, "declined")
-            return session.filled("failure")
+            self._set_status(session, SessionStatus.FAILED, "declined")
+            return session.merchant_url("failure")
         if action is Action.ERROR:
-            self._move(session, SessionStatus.ERROR, "error")
-            return session.filled("error") or session.filled("failure")
-        if action is Action.CANCEL and session.way_out is Action.CANCEL:
-            self._move(session, SessionStatus.CANCELLED, "cancelled")
-            return session.filled("cancel")
-        self._move(session, SessionStatus.BACK, "went back")
-        return session.filled("back")
+            self._set_status(session, SessionStatus.ERROR, "error")
+            return session.merchant_url("error") or session.merchant_url("failure")
+        if action is Action.CANCEL and session.secondary_action is Action.CANCEL:
+            self._set_status(session, SessionStatus.CANCELLED, "cancelled")
+            return session.merchant_url("cancel")
+        self._set_status(session, SessionStatus.BACK, "went back")
+        return session.merchant_url("back")
 
     def disable(self, session: StoredSession) -> None:
         """Disable a session for good, unless its status is final already.
@@ -165,9 +165,9 @@ class State:
 
         """
         if session.status is SessionStatus.COMPLETED:
-            raise ClosedError("the session has been completed already")
+            raise SessionClosedError("the session has been completed already")
         if not session.status.is_final:
-            self._move(session, SessionStatus.DISABLED, "disabled")
+            self._set_status(session, SessionStatus.DISABLED, "disabled")
 
     def check_identity(self, session: StoredSession) -> None:
         """Begin an identity check in the store.
@@ -177,10 +177,10 @@ class State:
 
         """
         if session.status.is_final:
-            raise ClosedError(f"the session is {session.status}")
+            raise SessionClosedError(f"the session is {session.status}")
         ends = date_text(self.clock.now() + _CHECK_LIFE)
         session.manual_identification = {"challenge": "A78", "expires_at": ends}
-        self._move(session, SessionStatus.MANUAL_ID_CHECK, "identity check")
+        self._set_status(session, SessionStatus.MANUAL_ID_CHECK, "identity check")
 
     def renew_token(self, session: StoredSession) -> None:
         """Give a session's `distribution_module` another token; the old one is void."""
@@ -191,10 +191,10 @@ class State:
         now = self.clock.now()
         known = self.payment_sessions.setdefault(payment_session_url, PaymentSession(expires_at=now))
         known.expires_at = now
-        for session in self._of(known):
+        for session in self._sessions_of(known):
             if not session.is_expired(now):
                 session.expires_at = now
-                self.note(session, "expired")
+                self.record_event(session, "expired")
 
     def listen(self, callback: Listener) -> Callable[[], None]:
         """Be told of every moment of every session, in the loop; it must not block.
@@ -211,7 +211,7 @@ class State:
 
         return remove
 
-    def note(
+    def record_event(
         self,
         session: StoredSession,
         what: str,
@@ -221,47 +221,49 @@ class State:
         failed: bool = False,
     ) -> None:
         """Write a moment into a session's timeline and tell those who listen. `detail` must hold no secret."""
-        self._tell(session, Moment(at=self.clock.now(), what=what, detail=detail, status=status, failed=failed))
+        self._notify(
+            session, TimelineEntry(at=self.clock.now(), what=what, detail=detail, status=status, failed=failed)
+        )
 
-    def _tell(self, session: StoredSession, moment: Moment) -> None:
-        session.note(moment)
+    def _notify(self, session: StoredSession, moment: TimelineEntry) -> None:
+        session.add_entry(moment)
         for listener in tuple(self._listeners):
             listener(session, moment)
 
     def _must_be_open(self, session: StoredSession, action: Action) -> None:
         if session.is_expired(self.clock.now()):
-            raise ClosedError("the session has expired")
+            raise SessionClosedError("the session has expired")
         if session.status.is_final and not (action is Action.OPEN and session.status is SessionStatus.COMPLETED):
-            raise ClosedError(f"the session is {session.status}")
+            raise SessionClosedError(f"the session is {session.status}")
 
     def _open(self, session: StoredSession) -> None:
         if not session.status.is_final and session.status is not SessionStatus.IN_PROGRESS:
-            self._move(session, SessionStatus.IN_PROGRESS, "opened")
+            self._set_status(session, SessionStatus.IN_PROGRESS, "opened")
 
     def _complete(self, session: StoredSession) -> None:
         session.complete()
-        self._move(session, SessionStatus.COMPLETED, "paid")
+        self._set_status(session, SessionStatus.COMPLETED, "paid")
         known = self.payment_sessions.get(session.payment_session_url)
         if known is None or session.order_id is None:
             return
         known.completed = True
         now = self.clock.now()
-        for other in self._of(known):
+        for other in self._sessions_of(known):
             if not other.status.is_final and not other.is_expired(now):
                 other.order_id, other.klarna_reference = session.order_id, session.klarna_reference
-                self._move(other, SessionStatus.COMPLETED, "paid", "on another page of this payment session")
+                self._set_status(other, SessionStatus.COMPLETED, "paid", "on another page of this payment session")
 
-    def _move(self, session: StoredSession, status: SessionStatus, what: str, detail: str = "") -> None:
+    def _set_status(self, session: StoredSession, status: SessionStatus, what: str, detail: str = "") -> None:
         session.status, session.updated_at = status, self.clock.now()
         if status is not SessionStatus.MANUAL_ID_CHECK:
             session.manual_identification = None
-        self.note(session, what, detail, status=status)
+        self.record_event(session, what, detail, status=status)
 
-    def _of(self, known: PaymentSession) -> list[StoredSession]:
+    def _sessions_of(self, known: PaymentSession) -> list[StoredSession]:
         found = (self.sessions.get(session_id) for session_id in known.session_ids)
         return [session for session in found if session is not None]
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
         if self._remember is None:
             return
         while len(self.sessions) > self._remember:

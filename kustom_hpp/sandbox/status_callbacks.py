@@ -25,8 +25,8 @@ from yarl import URL
 from kustom_hpp._redaction import masked_url
 from kustom_hpp.sandbox.http.raw_response import dumps
 from kustom_hpp.sandbox.record import Record
-from kustom_hpp.sandbox.state import State
-from kustom_hpp.sandbox.stored_session import Moment, StoredSession
+from kustom_hpp.sandbox.state import SandboxState
+from kustom_hpp.sandbox.stored_session import StoredSession, TimelineEntry
 
 ATTEMPTS = 4
 """Calls for one event."""
@@ -34,7 +34,7 @@ _AT_ONCE = 50
 """Calls that are made side by side, of different sessions."""
 _MOST_WAITING = 100
 """Events of one session that wait for the ones before."""
-_NOBODY = (".example", ".invalid", ".example.com", ".example.net", ".example.org")
+_RESERVED_DOMAINS = (".example", ".invalid", ".example.com", ".example.net", ".example.org")
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "kustom_hpp sandbox"}
 
 
@@ -51,7 +51,7 @@ def _nothing() -> None:
     pass
 
 
-class Updates:
+class CallbackSender:
     """The status callbacks of one sandbox, between `open` and `aclose`.
 
     Args:
@@ -60,62 +60,62 @@ class Updates:
 
     """
 
-    def __init__(self, state: State, record: Record, *, timeout: float, delay: float) -> None:
+    def __init__(self, state: SandboxState, record: Record, *, timeout: float, delay: float) -> None:
         self._state = state
         self._record = record
         self._timeout = timeout
         self._delay = delay
         self._waiting: dict[str, deque[_Event]] = {}
         self._workers: set[asyncio.Task[None]] = set()
-        self._due = 0
+        self._pending = 0
         self._client: aiohttp.ClientSession | None = None
         self._turns: asyncio.Semaphore
-        self._leave = _nothing
+        self._unsubscribe = _nothing
 
     @property
     def is_quiet(self) -> bool:
         """True where no call is due now. One that waits for its repetition is not due."""
-        return self._due == 0
+        return self._pending == 0
 
     def open(self) -> None:
         """Listen for changes."""
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._leave = self._state.listen(self._heard)
+        self._unsubscribe = self._state.listen(self._on_status_change)
 
     async def aclose(self) -> None:
         """Stop: what is not answered yet is given up."""
-        self._leave()
+        self._unsubscribe()
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
         self._waiting.clear()
-        self._due = 0
+        self._pending = 0
         if self._client is not None:
             await self._client.close()
             self._client = None
 
-    def _heard(self, session: StoredSession, moment: Moment) -> None:
+    def _on_status_change(self, session: StoredSession, moment: TimelineEntry) -> None:
         if moment.status is None or moment.what == "created":
             return
-        url = session.filled("status_update")
+        url = session.merchant_url("status_update")
         if url is None:
             return
         event_id = str(uuid.uuid4())
-        body = dumps({"event_id": event_id, "session": session.details()})
+        body = dumps({"event_id": event_id, "session": session.read_json()})
         self._add(_Event(session=session, status=str(moment.status), url=url, body=body, event_id=event_id))
 
     def repeat(self, session: StoredSession) -> None:
-        """Make the newest call for a session again, with the same event id and body.
+        """Send the newest callback for a session again, with the same event id and body.
 
         Raises:
-            LookupError: no call has been made for it.
+            LookupError: no callback has been sent for it.
 
         """
-        made = next((made for made in reversed(self._record.callbacks) if made.session_id == session.session_id), None)
-        if made is None:
-            raise LookupError("no status callback has been made for this session")
-        status = str(json.loads(made.body)["session"]["status"])
-        self._add(_Event(session=session, status=status, url=made.url, body=made.body, event_id=made.event_id))
+        sent = next((sent for sent in reversed(self._record.callbacks) if sent.session_id == session.session_id), None)
+        if sent is None:
+            raise LookupError("no status callback has been sent for this session")
+        status = str(json.loads(sent.body)["session"]["status"])
+        self._add(_Event(session=session, status=status, url=sent.url, body=sent.body, event_id=sent.event_id))
 
     def _add(self, event: _Event) -> None:
         session = event.session
@@ -124,12 +124,12 @@ class Updates:
             waiting.append(event)
             return
         self._waiting[session.session_id] = deque([event], maxlen=_MOST_WAITING)
-        worker = asyncio.get_running_loop().create_task(self._tell(session.session_id))
+        worker = asyncio.get_running_loop().create_task(self._notify(session.session_id))
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
-        self._due += 1
+        self._pending += 1
 
-    async def _tell(self, session_id: str) -> None:
+    async def _notify(self, session_id: str) -> None:
         """Make the calls for one session until none is left."""
         waiting = self._waiting[session_id]
         try:
@@ -138,15 +138,15 @@ class Updates:
                 for attempt in range(1, ATTEMPTS + 1):
                     if await self._call(event, attempt) or attempt == ATTEMPTS:
                         break
-                    self._due -= 1
+                    self._pending -= 1
                     try:
                         await asyncio.sleep(self._delay)
                     finally:
-                        self._due += 1
+                        self._pending += 1
         finally:
-            self._due -= 1
+            self._pending -= 1
             self._waiting.pop(session_id, None)
-            self._record.changed()
+            self._record.notify()
 
     async def _call(self, event: _Event, attempt: int) -> bool:
         """One call; whether it was taken."""
@@ -158,20 +158,19 @@ class Updates:
             error = f"no answer within {self._timeout:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             error = type(failure).__name__
-        self._record.callback(
+        self._record.add_callback(
             event.session.session_id, event.event_id, attempt, event.url, event.body, status=status, error=error or None
         )
         accepted = status is not None and 200 <= status < 300  # noqa: PLR2004
-        # The outcome comes first: what does not fit into a row is cut off at its end.
+        # The outcome comes first: a row shows the beginning of a long text.
         outcome = f"{error or status}, attempt {attempt} of {ATTEMPTS}"
-        self._state.note(
-            event.session, "callback", f"{outcome}: {event.status} to {masked_url(event.url)}", failed=not accepted
-        )
+        detail = f"{outcome}: {event.status} to {masked_url(event.url)}"
+        self._state.record_event(event.session, "callback", detail, failed=not accepted)
         return accepted
 
     async def _post(self, event: _Event) -> int:
         url = URL(event.url)
-        if f".{url.host}".endswith(_NOBODY):
+        if f".{url.host}".endswith(_RESERVED_DOMAINS):
             raise ConnectionError
         if self._client is None:
             # A connection for each call: one that the shop has just closed would fail for no reason of the shop's.

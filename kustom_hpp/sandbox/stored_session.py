@@ -29,8 +29,8 @@ ORDER_LIFE = dt.timedelta(hours=48)
 SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
 """An HPP session ends this long before its payment session. Source: docs.kustom.co, create session."""
 _LIFE = ORDER_LIFE - SESSION_ENDS_BEFORE
-MOST_MOMENTS = 200
-"""So many moments a session keeps: its creation and the newest."""
+MAX_TIMELINE = 200
+"""So many entrys a session keeps: its creation and the newest."""
 _BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
 """A letter or digit for each byte."""
 _PAGE, _TOKEN = 10, 32
@@ -52,12 +52,12 @@ class Action(StrEnum):
     """Try to pay, and meet a technical error."""
 
 
-class ClosedError(ValueError):
+class SessionClosedError(ValueError):
     """The session is expired, disabled, completed or cancelled: nothing can be done with it any more."""
 
 
 @frozen(kw_only=True)
-class Moment:
+class TimelineEntry:
     """One thing that happened to a session."""
 
     at: dt.datetime
@@ -68,7 +68,7 @@ class Moment:
     detail: str = ""
     """Plain text that holds no secret."""
     status: SessionStatus | None = None
-    """The status that it brought; None where it changed none."""
+    """The new status; None if it did not change."""
     failed: bool = False
     """True for a status callback that the shop did not accept."""
 
@@ -81,7 +81,7 @@ class StoredSession:
     page_id: str
     """What stands at the end of `redirect_url`."""
     request: CreateSessionRequest = field(repr=False)
-    """What it was created with."""
+    """The create request."""
     created_at: dt.datetime
     expires_at: dt.datetime
     token: str = field(repr=False)
@@ -97,8 +97,8 @@ class StoredSession:
     """Of a paid KP session that places no order itself."""
     manual_identification: dict[str, Any] | None = field(default=None, repr=False)
     """Of an identity check in the store, as a read answers it."""
-    timeline: list[Moment] = field(factory=list, repr=False)
-    """What happened to it, oldest first; of very many moments the creation and the newest."""
+    timeline: list[TimelineEntry] = field(factory=list, repr=False)
+    """What happened to it, oldest first; of very many entrys the creation and the newest."""
 
     @property
     def payment_session_url(self) -> str:
@@ -125,7 +125,7 @@ class StoredSession:
         return self.request.merchant_urls or MerchantUrls()
 
     @property
-    def way_out(self) -> Action:
+    def secondary_action(self) -> Action:
         """The one button that the page shows beside paying: BACK where `merchant_urls.back` is given, else CANCEL."""
         return Action.BACK if self.merchant_urls.back else Action.CANCEL
 
@@ -133,7 +133,7 @@ class StoredSession:
         """True where its time is over, whatever its status."""
         return self.expires_at <= now
 
-    def wire(self, base_url: str) -> dict[str, Any]:
+    def created_json(self, base_url: str) -> dict[str, Any]:
         """The answer to its creation, all fields of the API reference in their order."""
         session_url = f"{base_url}/hpp/v1/sessions/{self.session_id}"
         page = f"{base_url}/eu/hpp"
@@ -161,7 +161,7 @@ class StoredSession:
             "token": self.token,
         }
 
-    def details(self) -> dict[str, Any]:
+    def read_json(self) -> dict[str, Any]:
         """The answer to a read, and `session` of a status callback: fields without a value are left out."""
         known = {
             "authorization_token": self.authorization_token,
@@ -175,7 +175,7 @@ class StoredSession:
         }
         return {name: value for name, value in known.items() if value is not None}
 
-    def filled(self, name: str) -> str | None:
+    def merchant_url(self, name: str) -> str | None:
         """One of its merchant URLs with the placeholders filled in; None where it is not given or empty.
 
         `{{session_id}}` is filled in everywhere, `{{order_id}}` where the order is known, `{{authorization_token}}` in
@@ -208,11 +208,11 @@ class StoredSession:
         self.order_id = new_id() if self.is_kp else order_id_of(self.payment_session_url)
         self.klarna_reference = "".join(secrets.choice(_REFERENCE) for _ in range(8))
 
-    def note(self, moment: Moment) -> None:
+    def add_entry(self, entry: TimelineEntry) -> None:
         """Write something into its timeline."""
-        if len(self.timeline) >= MOST_MOMENTS:
+        if len(self.timeline) >= MAX_TIMELINE:
             del self.timeline[1]
-        self.timeline.append(moment)
+        self.timeline.append(entry)
 
 
 def order_id_of(payment_session_url: str) -> str | None:
@@ -227,30 +227,30 @@ def date_text(when: dt.datetime) -> str:
     return utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
-def new_id(chance: bytes | None = None) -> str:
+def new_id(random_bytes: bytes | None = None) -> str:
     """A random UUID (version 4) as text, of these 16 bytes where they are given.
 
     Implementation note: `str(uuid.uuid4())` takes three times as long, and every request needs one.
     """
-    digits = (os.urandom(16) if chance is None else chance).hex()
+    digits = (os.urandom(16) if random_bytes is None else random_bytes).hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def new_token(chance: bytes | None = None) -> str:
+def new_token(random_bytes: bytes | None = None) -> str:
     """A token of a `distribution_module`, of these 32 bytes where they are given."""
-    return (os.urandom(_TOKEN) if chance is None else chance).translate(_BASE62).decode()
+    return (os.urandom(_TOKEN) if random_bytes is None else random_bytes).translate(_BASE62).decode()
 
 
 def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSession:
     """A session with new ids, which nothing remembers yet."""
-    chance = os.urandom(16 + _PAGE + _TOKEN)
+    random_bytes = os.urandom(16 + _PAGE + _TOKEN)
     return StoredSession(
-        session_id=new_id(chance[:16]),
-        page_id=chance[16 : 16 + _PAGE].translate(_BASE62).decode(),
+        session_id=new_id(random_bytes[:16]),
+        page_id=random_bytes[16 : 16 + _PAGE].translate(_BASE62).decode(),
         request=request,
         created_at=now,
         updated_at=now,
         expires_at=now + _LIFE,
-        token=new_token(chance[16 + _PAGE :]),
+        token=new_token(random_bytes[16 + _PAGE :]),
     )

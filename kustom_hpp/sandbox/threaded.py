@@ -1,23 +1,28 @@
-"""The sandbox for code without an event loop: the same sandbox in a thread of its own, asked by plain calls.
+"""The sandbox for code without an event loop: a `Sandbox` in a thread of its own.
 
     with ThreadedSandbox(faults=["status_429~nth=1"]) as sandbox:
         ...                                          # any client, sync or async, at sandbox.base_url with sandbox.api_key
-        [made] = sandbox.record.created
-        sandbox.act(made.session_id, "pay")
+        [created] = sandbox.record.created
+        sandbox.act(created.session_id, "pay")
 
-Every call is a short round trip to the thread and may be made from any thread, a coroutine's too: the server does not
-depend on the loop that waits for it. Where a call waits for requests that the same loop is making (`settled`,
-`wait_for`), a coroutine writes `await asyncio.to_thread(sandbox.settled)`.
+Every thread may call it, a coroutine too: a call is a short round trip to the sandbox's thread. For a call that waits for
+requests of the same event loop, a coroutine uses `await asyncio.to_thread(sandbox.wait_until_idle)`.
 """
 
+import asyncio
+import contextlib
 import datetime as dt
+import functools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from kustom_hpp.models import Session
 from kustom_hpp.sandbox import Action, Fault, Order, OrderLine, Record, Rule, Sandbox, StoredSession
-from kustom_hpp.sandbox.loop_thread import LoopThread
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 T = TypeVar("T")
 
@@ -31,40 +36,49 @@ class ThreadedSandbox:
     """
 
     def __init__(self, **options: Any) -> None:
+        try:
+            from anyio.from_thread import start_blocking_portal
+        except ImportError:
+            raise ImportError("ThreadedSandbox needs anyio: pip install 'kustom_hpp[sandbox]'") from None
         self._sandbox = Sandbox(**options)
-        self._thread = LoopThread("the sandbox", self._sandbox)
+        # The standard loop: another one may be made for the main thread alone.
+        self._start = functools.partial(
+            start_blocking_portal, "asyncio", {"loop_factory": asyncio.SelectorEventLoop}, name="kustom_hpp sandbox"
+        )
+        self._portal: BlockingPortal | None = None
+        self._stack = contextlib.ExitStack()
         self.clock = ThreadedClock(self)
         """The clock by which sessions expire: `clock.advance(hours=48)`."""
-        self.faults = ThreadedScript(self)
-        """The rules by which requests meet faults: `rules`, `add`, `chaos`, `remove`, `clear`."""
+        self.faults = ThreadedRules(self)
+        """The rules that say which requests get a fault: `rules`, `add`, `add_random`, `remove`, `clear`."""
 
     @property
     def base_url(self) -> str:
-        """Where it listens, as a client's base URL; empty until it is open."""
+        """The base URL for a client; empty until the sandbox is open."""
         return self._sandbox.base_url
 
     @property
     def api_key(self) -> str:
-        """The key that it takes."""
+        """The accepted key."""
         return self._sandbox.api_key
 
     @property
     def username(self) -> str:
-        """The user name that goes with the key."""
+        """The username that belongs to the key."""
         return self._sandbox.username
 
     @property
     def record(self) -> Record:
-        """What it saw and what it made up to now: a copy, which changes no more. Each reading makes a new one.
+        """A copy of the record as it is now.
 
         Raises:
-            RuntimeError: the sandbox is closed, or its thread has died. So do all the methods below.
+            RuntimeError: the sandbox is not open. All methods below raise this.
 
         """
         return self.call(lambda sandbox: sandbox.record.copy())
 
     def fault(self, what: str | Fault | Sequence[str | Fault | None], **where: Any) -> Rule:
-        """Let requests meet a fault, or a sequence of them; see `Sandbox.fault`.
+        """Add a fault, or a sequence of faults; see `Sandbox.fault`.
 
         Raises:
             ValueError: an unknown fault or parameter.
@@ -73,18 +87,18 @@ class ThreadedSandbox:
         return self.call(lambda sandbox: sandbox.fault(what, **where))
 
     def expire(self, payment_session_url: str) -> None:
-        """Let a payment session be expired: creates for it are answered 404, and its HPP sessions are gone."""
+        """Let a payment session expire; see `Sandbox.expire`."""
         self.call(lambda sandbox: sandbox.expire(payment_session_url))
 
     def act(self, session: Session | StoredSession | str, action: Action | str) -> str | None:
-        """Do what a consumer does on the page: `sandbox.act(session, "pay")`; see `Sandbox.act`.
+        """Act as the consumer on the payment page: `sandbox.act(session, "pay")`; see `Sandbox.act`.
 
         Returns:
-            The merchant URL to which the browser goes, its placeholders filled in; None where it stays on the page.
+            The merchant URL to which the browser goes, with its placeholders replaced; None if it stays on the page.
 
         Raises:
-            LookupError: there is no such session here.
-            ValueError: there is no such action, or the session is closed for good.
+            LookupError: the sandbox has no such session.
+            ValueError: an unknown action, or the session is closed.
 
         """
         return self.call(lambda sandbox: sandbox.act(session, action))
@@ -92,16 +106,16 @@ class ThreadedSandbox:
     def order(
         self, payment_session_url: str, *lines: OrderLine, currency: str = "SEK", shop: str | None = None
     ) -> Order:
-        """Say what the payment page shows as the order; see `Sandbox.order`.
+        """Set the order that the payment page shows; see `Sandbox.order`.
 
         Raises:
-            ValueError: there are no lines, or the currency is none.
+            ValueError: no lines, or an invalid currency.
 
         """
         return self.call(lambda sandbox: sandbox.order(payment_session_url, *lines, currency=currency, shop=shop))
 
-    def settled(self, timeout: float = 5.0) -> None:
-        """Wait until everything that was sent to the sandbox so far has been read, processed and written down.
+    def wait_until_idle(self, timeout: float = 5.0) -> None:
+        """Wait until everything that was sent so far has been read, processed and recorded.
 
         Args:
             timeout: in seconds.
@@ -110,20 +124,20 @@ class ThreadedSandbox:
             TimeoutError: requests are still being served.
 
         """
-        self._thread.run(self._sandbox.settled(timeout))
+        self._open_portal().call(self._sandbox.wait_until_idle, timeout)
 
     def wait_for(self, predicate: Callable[[Record], object], timeout: float = 5.0) -> Record:
-        """Wait until the record fulfils a condition, which is asked again at every change.
+        """Wait until the record meets a condition, which is checked at every change.
 
         Args:
-            predicate: gets the record, in the sandbox's thread; it must not block.
+            predicate: gets the record in the sandbox's thread. It must not block.
             timeout: in seconds.
 
         Returns:
-            A copy of the record as it was at the end.
+            A copy of the record at that moment.
 
         Raises:
-            TimeoutError: it did not; the text tells what was seen instead.
+            TimeoutError: the record did not meet it; the text has its counts.
 
         """
 
@@ -131,41 +145,49 @@ class ThreadedSandbox:
             await self._sandbox.record.wait_for(predicate, timeout)
             return self._sandbox.record.copy()
 
-        return self._thread.run(wait())
+        return self._open_portal().call(wait)
 
     def call(self, function: Callable[[Sandbox], T]) -> T:
-        """Let a function run in the sandbox's own loop, and wait for its result: for all that has no method here.
+        """Call a function in the sandbox's event loop and return its result.
 
         Args:
-            function: gets the `Sandbox`; it must not block.
+            function: gets the `Sandbox`. It must not block.
 
         Examples:
-            >>> with ThreadedSandbox(quota=40) as sandbox:
-            ...     sandbox.call(lambda inner: inner.quota.take())
+            >>> with ThreadedSandbox(rate_limit=40) as sandbox:
+            ...     sandbox.call(lambda inner: inner.rate_limit.take())
             True
 
         """
-        return self._thread.call(lambda: function(self._sandbox))
+        return self._open_portal().call(function, self._sandbox)
 
     def open(self) -> Self:
         """Start the thread and listen.
 
         Raises:
-            OSError: the port cannot be had.
-            RuntimeError: it is open already, or was: a closed one is not opened again.
+            OSError: the port is not available.
+            RuntimeError: it is open already.
 
         """
-        self._thread.start()
+        if self._portal is not None:
+            raise RuntimeError("the sandbox is open already")
+        with contextlib.ExitStack() as stack:
+            portal = stack.enter_context(self._start())
+            stack.enter_context(portal.wrap_async_context_manager(self._sandbox))
+            self._stack, self._portal = stack.pop_all(), portal
+        # Before the interpreter exits: afterwards the thread no longer runs, and nothing could wait for it.
+        weakref.finalize(self, self._stack.close)
         return self
 
     def close(self) -> None:
-        """Stop at once; nothing of it is left. Idempotent.
+        """Stop at once. Idempotent."""
+        self._portal = None
+        self._stack.close()
 
-        Raises:
-            RuntimeError: its thread has died before.
-
-        """
-        self._thread.stop()
+    def _open_portal(self) -> "BlockingPortal":
+        if self._portal is None:
+            raise RuntimeError("the sandbox is not open")
+        return self._portal
 
     def __enter__(self) -> Self:
         return self.open()
@@ -180,43 +202,43 @@ class ThreadedSandbox:
 
 
 class ThreadedClock:
-    """The sandbox's clock, asked from another thread."""
+    """The sandbox's clock, for other threads."""
 
     def __init__(self, sandbox: ThreadedSandbox) -> None:
         self._sandbox = sandbox
 
     def now(self) -> dt.datetime:
-        """The time by this clock, in UTC."""
+        """Return the time by this clock, in UTC."""
         return self._sandbox.call(lambda sandbox: sandbox.clock.now())
 
     def advance(self, seconds: float = 0.0, *, hours: float = 0.0) -> None:
-        """Move the clock, back where it is negative."""
+        """Move the clock; negative values move it back."""
         self._sandbox.call(lambda sandbox: sandbox.clock.advance(seconds, hours=hours))
 
 
-class ThreadedScript:
-    """The sandbox's rules, asked from another thread; see `Script`."""
+class ThreadedRules:
+    """The sandbox's rules, for other threads; see `FaultRules`."""
 
     def __init__(self, sandbox: ThreadedSandbox) -> None:
         self._sandbox = sandbox
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """All of them, the first one first; each tells how often it was asked and how often it bit."""
+        """All rules, in order."""
         return self._sandbox.call(lambda sandbox: tuple(sandbox.faults.rules))
 
     def add(self, what: str | Fault | Sequence[str | Fault | None], **where: Any) -> Rule:
         """Add a rule; `ThreadedSandbox.fault` does the same."""
         return self._sandbox.fault(what, **where)
 
-    def chaos(self, faults: Iterable[str | Fault], probability: float, seed: int, **where: Any) -> Rule:
-        """Let each request meet one of these faults with a probability; the same in every run with this seed."""
-        return self._sandbox.call(lambda sandbox: sandbox.faults.chaos(faults, probability, seed, **where))
+    def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **where: Any) -> Rule:
+        """Add a rule that draws a fault for each request; see `FaultRules.add_random`."""
+        return self._sandbox.call(lambda sandbox: sandbox.faults.add_random(faults, probability, seed, **where))
 
     def remove(self, rule: Rule) -> None:
-        """Take one rule out."""
+        """Remove a rule."""
         self._sandbox.call(lambda sandbox: sandbox.faults.remove(rule))
 
     def clear(self) -> None:
-        """Back to normal."""
+        """Remove all rules."""
         self._sandbox.call(lambda sandbox: sandbox.faults.clear())

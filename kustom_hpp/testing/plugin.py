@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         f"{_MARKER}(**options): options of kustom_sandbox, as for kustom_hpp.sandbox.Sandbox: "
-        "quota=40, faults=['status_503~nth=2'], latency=0.1, ... The marker nearest to the test wins.",
+        "rate_limit=40, faults=['status_503~nth=2'], latency=0.1, ... The marker nearest to the test wins.",
     )
 
 
@@ -36,7 +36,7 @@ def kustom_sandbox(request: pytest.FixtureRequest) -> Iterator["ThreadedSandbox"
 
     It has base_url and api_key. fault(...), faults, expire(...) and clock inject faults, act(session, "pay") plays the
     consumer, record has the requests. It serves sync and async tests.
-    `@pytest.mark.kustom_sandbox(quota=40)` gives it options.
+    `@pytest.mark.kustom_sandbox(rate_limit=40)` gives it options.
     """
     from kustom_hpp.sandbox.threaded import ThreadedSandbox
 

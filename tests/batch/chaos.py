@@ -19,7 +19,9 @@ from attrs import define, field
 
 import kustom_hpp as hpp
 from kustom_hpp.batch import Outcome, OutcomeState, SqliteJournal, run
-from kustom_hpp.sandbox import FAULTS, Sandbox, Stage
+from kustom_hpp.sandbox import Sandbox, Stage
+from tests.support.faults import ALL_FAULTS as FAULTS
+from tests.support.faults import find_fault
 from tests.support.orders import rows, states, violations
 
 PROBABILITY = 0.3
@@ -68,14 +70,14 @@ async def chaos(count: int, seed: int, *, read: float = 1.0) -> Report:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         async with Sandbox() as sandbox:
-            rule = sandbox.faults.chaos(WEATHER, probability=PROBABILITY, seed=seed)
+            rule = sandbox.faults.add_random(map(find_fault, WEATHER), probability=PROBABILITY, seed=seed)
             async with SqliteJournal(Path(folder) / "journal.db", scope="chaos") as journal:
                 outcomes = await _run(sandbox, journal, count, read)
-            await sandbox.settled(30)
+            await sandbox.wait_until_idle(30)
             posts, made = sandbox.record.counts.posts, sandbox.record.created
             keys = [row.key for row in rows(sandbox.base_url, count)]
             broken = list(violations(outcomes, made, keys))
-            met = rule.bitten
+            met = rule.triggered
             sandbox.faults.clear()
             async with SqliteJournal(Path(folder) / "journal.db", scope="chaos") as journal:
                 second_run = await _run(sandbox, journal, count, read)

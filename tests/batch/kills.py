@@ -165,9 +165,9 @@ class Killer:
         for _ in range(2 if self.dice.random() < _TWICE else 1):
             # The moment of a POST is a moment of flight: a few milliseconds later it may be any.
             reported |= await self.interrupt(prefix, [(0, self.dice.uniform(0, 0.02)), (signal.SIGKILL, 60.0)])
-        await self.sandbox.settled(30)
+        await self.sandbox.wait_until_idle(30)
         outcomes = await self.resume(prefix)
-        await self.sandbox.settled(30)
+        await self.sandbox.wait_until_idle(30)
         base_url = self.sandbox.base_url
         broken = list(violations(outcomes, record.created, [row.key for row in rows(base_url, ROWS, prefix)]))
         ended = {outcome.key: outcome for outcome in outcomes}

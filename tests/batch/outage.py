@@ -62,7 +62,7 @@ async def all_500(count: int) -> Report:
                             first.append(outcome)  # noqa: PERF401 - what came before the stop counts
                 except BatchStoppedError as error:
                     stopped = error
-            await sandbox.settled()
+            await sandbox.wait_until_idle()
             ended, posts = states(first), sandbox.record.counts.posts
             report.reported.append(f"500 from row {count // 10} on: {dict(ended)}, {posts} POSTs; {stopped}")
             keys = [row.key for row in rows(sandbox.base_url, count)]
@@ -80,7 +80,7 @@ async def all_500(count: int) -> Report:
                 _run(client, sandbox.base_url, count, journal) as outcomes,
             ):
                 second = [outcome async for outcome in outcomes]
-            await sandbox.settled()
+            await sandbox.wait_until_idle()
             report.reported.append(
                 f"and when it is back: {dict(states(second))}, {sandbox.record.counts.posts - posts} POSTs"
             )

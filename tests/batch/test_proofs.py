@@ -12,7 +12,7 @@ from benchmarks import batch as benchmark
 from benchmarks.environment import in_fresh_interpreter
 from kustom_hpp import batch
 from kustom_hpp.batch import Outcome, OutcomeState
-from kustom_hpp.sandbox import Created, Sandbox
+from kustom_hpp.sandbox import CreatedSession, Sandbox
 from tests.batch import chaos, kills, outage
 from tests.support.batches import Api, items, session
 from tests.support.orders import rows, states, url_of, violations
@@ -26,7 +26,7 @@ async def test_a_batch_over_real_sockets(tmp_path: Path) -> None:
             batch.run(client.create_session, rows(sandbox.base_url, 300), journal=journal) as outcomes,
         ):
             ended = [outcome async for outcome in outcomes]
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         keys = [row.key for row in rows(sandbox.base_url, 300)]
         assert list(violations(ended, sandbox.record.created, keys)) == []
         assert states(ended) == {"created": 300}
@@ -83,7 +83,7 @@ def test_the_judge_sees_each_broken_promise(
         for key, state, identity in outcomes
     ]
     record = [
-        Created(session_id=identity, payment_session_url=url_of("http://x", key), redirect_url="", request=1)
+        CreatedSession(session_id=identity, payment_session_url=url_of("http://x", key), redirect_url="", request=1)
         for key, identity in made
     ]
     broken = list(violations(reported, record, ["a"]))

@@ -14,14 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kustom_hpp.models import BackgroundImage, CreateSessionRequest, MerchantUrls, Options, PaymentMethodCategory
-from kustom_hpp.sandbox import Action, Bucket, OrderLine, Quota, Sandbox
+from kustom_hpp.sandbox import Action, MerchantRateLimit, OrderLine, Sandbox, TokenBucket
 from kustom_hpp.sandbox.stored_session import StoredSession
 from tests.browser.driver import DESK, PHONE, Browser, start
 from tests.browser.shop import Shop
 from tests.sandbox.pages import HOSTILE, KP
 from tests.sandbox.support import ask, request
 
-State = Callable[[Sandbox, Shop], Awaitable[str]]
+SandboxState = Callable[[Sandbox, Shop], Awaitable[str]]
 """Makes the state; the URL where it can be seen."""
 
 SCREENS = [(screen, dark) for screen in (PHONE, DESK) for dark in (False, True)]
@@ -40,7 +40,7 @@ def session(sandbox: Sandbox, order: str = "1", options: Options | None = None, 
 
 def page_of(sandbox: Sandbox, made: StoredSession) -> str:
     """Where its page is."""
-    url: str = made.wire(sandbox.base_url)["redirect_url"]
+    url: str = made.created_json(sandbox.base_url)["redirect_url"]
     return url
 
 
@@ -72,7 +72,7 @@ async def cancelling(sandbox: Sandbox, shop: Shop) -> str:
     return page_of(sandbox, session(sandbox, cancel=shop.url("/cart"))) + "/cancel"
 
 
-def ended(action: Action) -> State:
+def ended(action: Action) -> SandboxState:
     """The generic page after an action."""
 
     async def state(sandbox: Sandbox, shop: Shop) -> str:
@@ -122,7 +122,7 @@ async def hostile(sandbox: Sandbox, shop: Shop) -> str:
         OrderLine(name="\u202e\u2066" * 100 + "שלום", unit_price=1),
         shop=HOSTILE + flood,
     )
-    sandbox.state.note(made, "callback", HOSTILE + flood)
+    sandbox.state.record_event(made, "callback", HOSTILE + flood)
     return page_of(sandbox, made)
 
 
@@ -179,7 +179,7 @@ async def console(sandbox: Sandbox, shop: Shop) -> str:
     sandbox.fault("hang~seconds=5", probability=0.0)
     await ask(sandbox)
     await ask(sandbox, request(sandbox, authorization="Basic nonsense"))
-    sandbox.state.note(made, "callback", f"500, attempt 1 of 4: BACK to {shop.url('/a' * 100)}", failed=True)
+    sandbox.state.record_event(made, "callback", f"500, attempt 1 of 4: BACK to {shop.url('/a' * 100)}", failed=True)
     return sandbox.base_url + "/"
 
 
@@ -204,13 +204,13 @@ async def faulted_console(sandbox: Sandbox, shop: Shop) -> str:
 
 
 async def ruled_console(sandbox: Sandbox, shop: Shop) -> str:
-    """The console with rules of every kind, two of them spent."""
-    sandbox.quota = Bucket(Quota(5))
+    """The console with rules of every kind, two of them exhausted."""
+    sandbox.rate_limit = TokenBucket(MerchantRateLimit(5))
     sandbox.fault("status_503", nth=1)
     sandbox.fault("retry_after_seconds~seconds=2", operation="read_session", skip=2, times=3)
     sandbox.fault(["status_429", None, "hang"], skip=50)
-    sandbox.faults.chaos(["status_500", "status_503"], 0.1, 1)
-    sandbox.fault("hang~seconds=5", only=f"{_HOST}9a3f0010-7a78-46a5-8f68-c56fe52dc4af", operation="any")
+    sandbox.faults.add_random(["status_500", "status_503"], 0.1, 1)
+    sandbox.fault("hang~seconds=5", payment_session_url=f"{_HOST}9a3f0010-7a78-46a5-8f68-c56fe52dc4af", operation="any")
     sandbox.fault("hang", times=0)
     await ask(sandbox)
     return sandbox.base_url + "/"
@@ -221,7 +221,7 @@ async def open_console(sandbox: Sandbox, shop: Shop) -> str:
     made = session(sandbox, KP, success=shop.url("/thanks?token={{authorization_token}}"))
     for action in (Action.DECLINE, Action.PAY):
         sandbox.act(made, action)
-        sandbox.state.note(made, "callback", f"200, attempt 1 of 4: COMPLETED to {shop.url('/status')}")
+        sandbox.state.record_event(made, "callback", f"200, attempt 1 of 4: COMPLETED to {shop.url('/status')}")
     return f"{sandbox.base_url}/?q={made.session_id}"
 
 
@@ -236,7 +236,7 @@ async def console_without(sandbox: Sandbox, shop: Shop) -> str:
     return f"{sandbox.base_url}/?q=nothing"
 
 
-STATES: dict[str, State] = {
+STATES: dict[str, SandboxState] = {
     "payment": payment,
     "branded": branded,
     "declined": declined,

@@ -44,7 +44,7 @@ async def test_sessions_appear_and_change_without_a_reload(sandbox: Sandbox, bro
     await browser.until(HAS, "FAILED")
     assert [row[0] for row in await browser.script(ROWS)] == ["1002", "1001"]
     sandbox.act(first, "pay")
-    sandbox.state.note(first, "callback", "200, attempt 1 of 4")
+    sandbox.state.record_event(first, "callback", "200, attempt 1 of 4")
     await browser.until(HAS, "200, attempt 1 of 4")
     assert await browser.script(ROWS) == [
         ["1001", "COMPLETED", "callback 200, attempt 1 of 4"],
@@ -271,7 +271,7 @@ async def test_a_form_of_another_site_changes_nothing(sandbox: Sandbox, shop: Sh
             f"{sandbox.base_url}/_sandbox/console/{path}",
         )
         assert "Another site sent this form." in await browser.text()
-    assert (made.status, sandbox.faults.rules, sandbox.quota) == ("WAITING", [], None)
+    assert (made.status, sandbox.faults.rules, sandbox.rate_limit) == ("WAITING", [], None)
     assert all("403" in complaint for complaint in await browser.complaints())
 
 

@@ -48,7 +48,7 @@ async def test_buy_the_callback_comes_the_order_is_paid(
         await reads(browser, f"Order {order_id}: paid, thank you!")
         await browser.press("Back to the shop")
         assert await browser.url() == f"{url}/"
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
     assert [call.status for call in sandbox.record.callbacks] == [204, 204]
 
 
@@ -58,7 +58,7 @@ async def test_buy_the_callback_is_lost_the_poll_finds_it(
     async with serving(kind, sandbox, orders, callback_url=NOWHERE, poll=0.5) as url:
         order_id = await buy(browser, url, sandbox)
         await reads(browser, f"Order {order_id}: paid, thank you!")
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
     assert {call.status for call in sandbox.record.callbacks} == {None}
 
 

@@ -19,8 +19,8 @@ from tests.cli.conftest import Cli, run
 def test_one_line_for_each_row_with_the_answer_and_nothing_else(
     cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
 ) -> None:
-    at_sandbox.fault("status_404", only=order(3))
-    at_sandbox.fault("status_503", only=order(4))
+    at_sandbox.fault("status_404", payment_session_url=order(3))
+    at_sandbox.fault("status_503", payment_session_url=order(4))
     done = cli("batch", write(tmp_path / "in", 20), *paths)
     assert (done.code, done.out) == (4, "")
     lines = {row["key"]: row for row in read(tmp_path / "out.jsonl")}
@@ -48,8 +48,8 @@ def test_one_line_for_each_row_with_the_answer_and_nothing_else(
 def test_a_second_run_tells_from_the_journal_and_sends_nothing(
     cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
 ) -> None:
-    at_sandbox.fault("status_404", only=order(3), times=1)
-    at_sandbox.fault("status_503", only=order(4), times=1)
+    at_sandbox.fault("status_404", payment_session_url=order(3), times=1)
+    at_sandbox.fault("status_503", payment_session_url=order(4), times=1)
     path = write(tmp_path / "in", 10)
     assert cli("batch", path, *paths).code == 4
     first, sent = {row["key"]: row for row in read(tmp_path / "out.jsonl")}, len(at_sandbox.record.requests)

@@ -75,7 +75,7 @@ def test_interrupted_midway_and_run_again_nothing_is_lost_and_nothing_twice(
 
 
 def test_a_second_signal_cuts_off_what_hangs(sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]) -> None:
-    sandbox.fault("hang", only=order(5))
+    sandbox.fault("hang", payment_session_url=order(5))
     settings = {"KUSTOM_HPP_API_KEY": sandbox.api_key, "KUSTOM_HPP_BASE_URL": sandbox.base_url}
     with start("batch", write(tmp_path / "in", 10), *paths, **settings) as process:
         wait_for(process, lambda: Path(paths[1]).exists() and len(Path(paths[1]).read_bytes().splitlines()) == 9)

@@ -16,6 +16,7 @@ from kustom_hpp._version import __version__
 from kustom_hpp.cli.console import Exit, exit_code
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import ROOT, Cli, start, variables
+from tests.support.faults import find_fault
 
 
 def test_version(cli: Cli) -> None:
@@ -135,7 +136,7 @@ def test_no_secret_in_any_output(
     commands += [f"create {tmp_path / name}" for name in (*bodies, "cut.json", "none.json")]
     commands += ["read s-1 --all", "disable s-1", "wait s-1 --deadline 0.1", f"distribute s-1 {tmp_path / 'bad.json'}"]
     environment.setenv("KUSTOM_HPP_API_KEY", key)
-    at_sandbox.fault("echo_auth")
+    at_sandbox.fault(find_fault("echo_auth"))
     said, codes, kept = "", set(), set()
     # Alone, as half of a pair, given twice, and each in the wrong place.
     wrong = ("PASSWORD", key), ("INSECURE_HTTP", key), ("ENVIRONMENT", key), ("BASE_URL", f"https://u:{key}@x.example")

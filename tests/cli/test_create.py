@@ -10,6 +10,7 @@ import pytest
 
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import Cli, run, start
+from tests.support.faults import find_fault
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/1001"
 
@@ -147,7 +148,7 @@ def test_no_connection_and_no_time(cli: Cli, at_sandbox: ThreadedSandbox, enviro
 
 
 def test_a_retry_is_told(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
-    at_sandbox.fault("retry_after_past", times=1)
+    at_sandbox.fault(find_fault("retry_after_past"), times=1)
     done = cli("create", "-", stdin=request())
     assert done.code == 0
     assert done.err.startswith("retrying: attempt 1 failed (create_session returned 429")

@@ -14,8 +14,8 @@ from tests.cli.conftest import Cli
 def doubtful(cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path) -> list[str]:
     """A batch of 6 rows, of which rows 1 to 3 are in doubt and row 4 was refused; the words that run it."""
     for number in (1, 2, 3):
-        at_sandbox.fault("status_503", only=order(number), times=1)
-    at_sandbox.fault("status_404", only=order(4), times=1)
+        at_sandbox.fault("status_503", payment_session_url=order(number), times=1)
+    at_sandbox.fault("status_404", payment_session_url=order(4), times=1)
     words = ["batch", write(tmp_path / "in", 6), "--output", str(tmp_path / "out"), "--journal", str(tmp_path / "j.db")]
     assert cli(*words).code == 4
     return words
@@ -36,8 +36,8 @@ def test_show_counts_and_lists_the_doubts(cli: Cli, doubtful: list[str], tmp_pat
 def test_what_the_next_run_sends_is_told_apart_from_what_was_refused(
     cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path
 ) -> None:
-    at_sandbox.fault("status_404", only=order(0), times=1)
-    at_sandbox.fault("status_401", only=order(5), times=1)
+    at_sandbox.fault("status_404", payment_session_url=order(0), times=1)
+    at_sandbox.fault("status_401", payment_session_url=order(5), times=1)
     journal = str(tmp_path / "j.db")
     words = ["batch", write(tmp_path / "in", 30), "--output", str(tmp_path / "out"), "--journal", journal]
     assert cli(*words, "--concurrency", "1").code == 3

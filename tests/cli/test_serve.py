@@ -12,7 +12,7 @@ import pytest
 
 from kustom_hpp.cli.sandbox import banner as greeting_of
 from kustom_hpp.sandbox import FAULTS
-from kustom_hpp.sandbox.faults import GROUPS
+from kustom_hpp.sandbox.faults import FAULT_GROUPS
 from tests.cli.conftest import Cli, Done, run, start, variables
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/1001"
@@ -60,12 +60,19 @@ def test_people_get_lines_to_paste() -> None:
 
 
 def test_it_misbehaves_as_told() -> None:
-    options = ["--fault", "hang~seconds=0.1,nth=2", "--fault", "status_429~operation=read_session", "--quota", "2.5:7"]
-    told, pasted, err = greeting(*options, "--tell", "bare", "--latency", "0.05..0.1", lines=16)
+    options = [
+        "--fault",
+        "hang~seconds=0.1,nth=2",
+        "--fault",
+        "status_429~operation=read_session",
+        "--rate-limit",
+        "2.5:7",
+    ]
+    told, pasted, err = greeting(*options, "--rate-limit-headers", "bare", "--latency", "0.05..0.1", lines=16)
     assert told[2:6] == [
         "  fault    hang~seconds=0.1,nth=2",
         "  fault    status_429~operation=read_session",
-        "  quota    2.5 creates a second, 7 at once",
+        "  rate limit  2.5 creates a second, 7 at once",
         "  latency  0.05 to 0.1 s",
     ]
     assert json.loads(pasted.split("\n")[0])["session_id"]
@@ -73,20 +80,29 @@ def test_it_misbehaves_as_told() -> None:
 
 
 def test_what_it_was_told_is_in_force() -> None:
-    options = ["--fault", "status_503~times=1", "--quota", "2.5:7", "--tell", "bare", "--latency", "0.05"]
+    options = [
+        "--fault",
+        "status_503~times=1",
+        "--rate-limit",
+        "2.5:7",
+        "--rate-limit-headers",
+        "bare",
+        "--latency",
+        "0.05",
+    ]
     with start("sandbox", "--json", *options) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         where = {"KUSTOM_HPP_BASE_URL": told["base_url"], "KUSTOM_HPP_API_KEY": told["api_key"]}
         codes = [run("create", "-", stdin=json.dumps({"payment_session_url": ORDER}), **where).code for _ in range(2)]
         assert codes == [4, 0]
-        asked = {name: ask(told, name) for name in ("faults", "quota", "latency")}
+        asked = {name: ask(told, name) for name in ("faults", "rate_limit", "latency")}
         process.terminate()
         assert process.wait(30) == 0
     assert [(rule["fault"], rule["times"], rule["bitten"]) for rule in asked["faults"]["faults"]] == [
         ("status_503", 1, 1)
     ]
-    assert asked["quota"] == {"quota": {"rate": 2.5, "burst": 7, "tell": "bare"}}
+    assert asked["rate_limit"] == {"rate_limit": {"rate": 2.5, "burst": 7, "announce": "bare"}}
     assert asked["latency"] == {"latency": {"low": 0.05, "high": None, "seed": 0}}
 
 
@@ -130,21 +146,21 @@ def test_a_key_that_cannot_be_taken(cli: Cli, environment: pytest.MonkeyPatch) -
         ),
         (
             "--fault hang --fault garbage~x=1 --fault =",
-            "--fault garbage~x=1: garbage has no parameter 'x'; it has: none",
+            "--fault garbage~x=1: garbage has no parameter 'x'. It has: none",
         ),
         ("--fault hang --fault garbage~x=1 --fault =", "--fault =: no fault is called '='"),
         ("--fault hang~nth=0", "--fault hang~nth=0: nth counts from 1, got 0"),
         ("--fault hang~nth=x", "--fault hang~nth=x: nth must be of type int, got 'x'"),
         ("--fault hang~operation=sell", "no operation is called 'sell'"),
         ("--fault hang~probability=2", "'probability' must be <= 1.0"),
-        ("--quota 0", "--quota 0 is no rate above 0"),
-        ("--quota -1", "--quota"),
-        ("--quota 40:0", "--quota 40:0 is no rate above 0"),
-        ("--quota 40:", "--quota 40: is no rate above 0"),
-        ("--quota nan", "--quota nan is no rate above 0"),
-        ("--quota 1e9", "--quota 1e9 is no rate above 0"),
-        ("--tell bare", "--tell bare says how answers tell of a quota: give the quota too"),
-        ("--quota 40 --tell all", "--tell"),
+        ("--rate-limit 0", "--rate-limit 0 is not a rate above 0"),
+        ("--rate-limit -1", "--rate-limit"),
+        ("--rate-limit 40:0", "--rate-limit 40:0 is not a rate above 0"),
+        ("--rate-limit 40:", "--rate-limit 40: is not a rate above 0"),
+        ("--rate-limit nan", "--rate-limit nan is not a rate above 0"),
+        ("--rate-limit 1e9", "--rate-limit 1e9 is not a rate above 0"),
+        ("--rate-limit-headers bare", "--rate-limit-headers bare announces a rate limit. Add one"),
+        ("--rate-limit 40 --rate-limit-headers all", "--rate-limit-headers"),
         ("--latency x", "--latency x is no time in seconds"),
         ("--latency 0.5..0.1", "--latency 0.5..0.1 is no time in seconds"),
         ("--latency 0.1..", "--latency 0.1.. is no time in seconds"),
@@ -164,30 +180,31 @@ def test_all_faults_are_listed_for_people_and_for_scripts(cli: Cli) -> None:
     assert (people.code, people.err, scripts.code, scripts.err) == (0, "", 0, "")
     rows = [json.loads(line) for line in scripts.out.splitlines()]
     assert {row["name"]: (row["session_exists"], row["stage"], row["parameters"]) for row in rows} == {
-        name: (kind.commits, kind.stage, dict(kind.defaults)) for name, kind in FAULTS.items()
+        name: (kind.processes_request, kind.stage, dict(kind.defaults)) for name, kind in FAULTS.items()
     }
     head, *lines = people.out.splitlines()
     assert head.split("  ")[0] == "fault"
-    shown = {line.split()[0]: line.split()[1:] for line in lines[: len(FAULTS)]}
-    assert shown.keys() == FAULTS.keys()
-    assert {name: words[0] for name, words in shown.items()} == {
-        name: "yes" if kind.commits else "no*" if "commit" in kind.defaults else "no" for name, kind in FAULTS.items()
+    session_json = {line.split()[0]: line.split()[1:] for line in lines[: len(FAULTS)]}
+    assert session_json.keys() == FAULTS.keys()
+    assert {name: words[0] for name, words in session_json.items()} == {
+        name: "yes" if kind.processes_request else "no*" if "commit" in kind.defaults else "no"
+        for name, kind in FAULTS.items()
     }
-    assert " ".join(shown["hang"]) == "yes processes the request and falls silent; FIN after seconds [seconds=10]"
+    assert " ".join(session_json["hang"]) == "yes processes the request, then silence; FIN after seconds [seconds=10]"
 
 
 def test_in_a_terminal_faults_stand_with_their_like(cli: Cli, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("FORCE_COLOR", "1")
     environment.setenv("COLUMNS", "80")
     text = re.sub(r"\x1b\[[0-9;]*m", "", cli("sandbox", "--list-faults").out)
-    assert all(title in text for title in GROUPS)
+    assert all(title in text for title in FAULT_GROUPS)
     assert all(f" {name} " in text for name in FAULTS)
     assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_port_of_choice(cli: Cli) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as other_client_rate:
+        port = other_client_rate.getsockname()[1]
         done = cli("sandbox", "--port", str(port))
     assert (done.code, done.out) == (1, "")
     assert done.err == (

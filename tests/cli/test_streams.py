@@ -66,7 +66,7 @@ def test_an_interrupted_batch_lets_what_flies_end_though_nobody_hears_so(
 def test_what_may_exist_is_told_by_the_exit_code_whatever_becomes_of_the_words(
     sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
 ) -> None:
-    sandbox.fault("reset_after_request", only=order(2))
+    sandbox.fault("reset_after_request", payment_session_url=order(2))
     request = tmp_path / "request.json"
     request.write_text(json.dumps({"payment_session_url": order(2)}))
     done = redirected("2>/dev/full", "create", str(request), **settings_of(sandbox))

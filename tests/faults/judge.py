@@ -14,7 +14,7 @@ from attrs import frozen
 import kustom_hpp as hpp
 from kustom_hpp import Delivery
 from kustom_hpp.events import Event
-from kustom_hpp.sandbox import Created, RequestSeen
+from kustom_hpp.sandbox import CreatedSession, RecordedRequest
 
 MAX_ERROR_BODY = 64 * 1024
 SLACK = 5.0
@@ -26,9 +26,9 @@ class Facts:
     """One call: how it ended, and what the server knows about it."""
 
     outcome: hpp.Session | BaseException
-    posts: tuple[RequestSeen, ...]
+    posts: tuple[RecordedRequest, ...]
     """The creates whose heads the server saw."""
-    created: tuple[Created, ...]
+    created: tuple[CreatedSession, ...]
     """The sessions that the server made for the call's payment session."""
     sink: int = 0
     """Requests that came in where redirects point to."""

@@ -18,6 +18,9 @@ from kustom_hpp.sandbox import Sandbox
 from tests.faults import certificates
 from tests.faults.judge import Facts, attempts_of
 from tests.faults.table import MAX_ATTEMPTS, Place, Row
+from tests.support.faults import find_fault
+from tests.support.ports import open_port
+from tests.support.proxy import open_proxy
 
 PATIENT = hpp.Timeouts(connect=10.0, read=20.0)
 """Where the server ends the attempt: a machine that is busy must not end it first."""
@@ -79,20 +82,20 @@ async def site(sandbox: Sandbox, row: Row, *, once: bool) -> AsyncIterator[Site]
         https = certificates.trusting()
         secure = sandbox.base_url.replace("http:", "https:", 1)
         if row.place is Place.API:
-            sandbox.fault(row.told, skip=row.before, times=1 if once else None)
+            sandbox.fault(find_fault(row.told), skip=row.before, times=1 if once else None)
             yield Site(base_url=sandbox.base_url)
         elif row.place is Place.PORT:
-            port = await stack.enter_async_context(sandbox.port(row.told))
+            port = await stack.enter_async_context(open_port(sandbox, row.told))
             yield Site(base_url=port.base_url, ssl=https)
         elif row.place is Place.TLS:
             yield Site(base_url=secure, ssl=https)
         elif row.place is Place.NAME:
             yield Site(base_url=f"https://{row.told}.invalid")
         elif row.told == "refused":
-            port = await stack.enter_async_context(sandbox.port("refuse"))
+            port = await stack.enter_async_context(open_port(sandbox, "refuse"))
             yield Site(base_url=sandbox.base_url, proxy=port.base_url, ssl=https)
         else:
-            proxy = await stack.enter_async_context(sandbox.proxy(*[row.told, "ok"][: 1 + once]))
+            proxy = await stack.enter_async_context(open_proxy(sandbox, *[row.told, "ok"][: 1 + once]))
             yield Site(base_url=sandbox.base_url, proxy=proxy.url, ssl=https)
 
 
@@ -137,7 +140,7 @@ async def play(row: Row, variant: Variant) -> Facts:
         outcome = await _outcome(client, order(client, "the-order", secret, row.padding))
         elapsed = asyncio.get_running_loop().time() - began
         attempts = attempts_of(outcome)
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         return Facts(
             outcome=outcome,
             posts=sandbox.record.posts[row.before :],

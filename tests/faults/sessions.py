@@ -16,11 +16,13 @@ import kustom_hpp as hpp
 from kustom_hpp import Delivery
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.events import Event
-from kustom_hpp.sandbox import FAULTS, Fault, RequestSeen, Sandbox, Stage, StoredSession
+from kustom_hpp.sandbox import RecordedRequest, Sandbox, Stage, StoredSession
 from tests.faults import certificates
 from tests.faults.judge import SLACK, leaks, travels
 from tests.faults.play import PATIENT, QUICK, Site, Variant, base64_of, lent, site
 from tests.faults.table import LOST, MAX_ATTEMPTS, ODD, ROWS, SERVER, SESSION, THROTTLED, UNREADABLE, Ending, Place, Row
+from tests.support.faults import ALL_FAULTS as FAULTS
+from tests.support.faults import find_fault
 
 Done = Ending(None, None)
 
@@ -99,7 +101,7 @@ class Facts:
     operation: str
     row: Row
     outcome: hpp.SessionDetails | BaseException | None
-    requests: tuple[RequestSeen, ...]
+    requests: tuple[RecordedRequest, ...]
     """Those of the operation, as far as the server could tell what they are."""
     heads: int
     """All requests whose heads came in."""
@@ -227,7 +229,7 @@ async def play(operation: str, row: Row, variant: Variant) -> Facts:
         began = asyncio.get_running_loop().time()
         outcome = await _outcome(_call(client, operation, given, secret, row.padding))
         elapsed = asyncio.get_running_loop().time() - began
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         attempts = events[-1].attempts
         return Facts(
             operation=operation,
@@ -267,10 +269,10 @@ def _links(stored: StoredSession, sandbox: Sandbox) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def _site(sandbox: Sandbox, operation: str, row: Row, *, once: bool) -> AsyncIterator[Site]:
     """As `site`, for this operation's requests."""
-    if row.place is Place.API and FAULTS[Fault.parse(row.told).name].stage is not Stage.CONNECTION:
+    if row.place is Place.API and FAULTS[find_fault(row.told).name].stage is not Stage.CONNECTION:
         # What comes before it on the connection is a read.
         before = row.before if operation == READ else 0
-        sandbox.fault(row.told, skip=before, times=1 if once else None, operation=operation)
+        sandbox.fault(find_fault(row.told), skip=before, times=1 if once else None, operation=operation)
         yield Site(base_url=sandbox.base_url)
     else:
         async with site(sandbox, row, once=once) as where:

@@ -108,9 +108,9 @@ async def _over_a_client(calls: int, seed: int, *, borrowed: bool) -> Aftermath:
             http_session=lent,
         )
         latest = max(LATEST, await _many_at_once(client, AT_ONCE))
-        sandbox.faults.chaos(WEATHER, probability=0.5, seed=seed)
+        sandbox.faults.add_random(WEATHER, probability=0.5, seed=seed)
         done = await _blow(client, calls, latest, random.Random(seed))
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         aftermath = Aftermath(calls=calls)
         made = Counter(one.payment_session_url for one in sandbox.record.created)
         for call in done:

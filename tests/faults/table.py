@@ -12,7 +12,9 @@ from attrs import frozen
 
 import kustom_hpp as hpp
 from kustom_hpp import Delivery
-from kustom_hpp.sandbox import PORTS, PROXY_BEHAVIOURS, Fault
+from tests.support.faults import find_fault
+from tests.support.ports import PORTS
+from tests.support.proxy import PROXY_BEHAVIOURS
 
 MAX_ATTEMPTS = 3
 """Of every call in the matrix."""
@@ -81,9 +83,9 @@ class Row:
         return self.told if self.place is Place.API else f"{self.place}:{self.told}"
 
     @property
-    def commits(self) -> bool:
+    def processes_request(self) -> bool:
         """Whether the session is made, from the fault's own row; only a healthy way makes one elsewhere."""
-        return Fault.parse(self.told).commits if self.place is Place.API else self.endings == (SESSION,)
+        return find_fault(self.told).processes_request if self.place is Place.API else self.endings == (SESSION,)
 
     @property
     def heals(self) -> bool:
@@ -125,7 +127,9 @@ def expected(row: Row, *, resend: bool, once: bool) -> Expected:
         low, high = 1, 2 if once else MAX_ATTEMPTS
     healthy = int(once and any(again))
     posts = [row.reaches * (count - healthy * (count > 1)) + healthy * (count > 1) for count in (low, high)]
-    sessions = [row.commits * (count - healthy * (count > 1)) + healthy * (count > 1) for count in (low, high)]
+    sessions = [
+        row.processes_request * (count - healthy * (count > 1)) + healthy * (count > 1) for count in (low, high)
+    ]
     return Expected(
         endings=tuple(endings),
         attempts=range(low, high + 1),
@@ -181,9 +185,9 @@ ROWS: tuple[Row, ...] = (
     *_statuses(REFUSED, 431, 451),
     *_statuses(ODD, 408, 304, 305, 306, 600, 999),
     *_statuses(SERVER, 500, 501, 502, 503, 504, 505, 507, 508, 511, 520, 599),
-    *_statuses(ODD, 408, form="status_{}_committed"),
-    *_statuses(SERVER, 500, 502, 503, 504, form="status_{}_committed"),
-    *_statuses(SESSION, 200, 202, 299),
+    *_statuses(ODD, 408, form="status_{}~commit=1"),
+    *_statuses(SERVER, 500, 502, 503, 504, form="status_{}~commit=1"),
+    *_statuses(SESSION, 200, 201, 202, 299),
     *_statuses(UNREADABLE, 204, 205),
     *_statuses(ODD, 300, 301, 302, 303, form="redirect_{}"),
     *_statuses(ODD, 300, 301, 302, 303, form="redirect_{}_same"),
@@ -194,9 +198,9 @@ ROWS: tuple[Row, ...] = (
     *_rows("waits", THROTTLED, "status_429 retry_after_seconds retry_after_date retry_after_past retry_after_naive"),
     *_rows("waits", THROTTLED, "retry_after_overflow retry_after_garbage retry_after_empty retry_after_negative"),
     *_rows("waits", THROTTLED, "retry_after_digits retry_after_superscript retry_after_nan retry_after_inf"),
-    *_rows("waits", THROTTLED, "retry_after_exponent ratelimit"),
+    *_rows("waits", THROTTLED, "retry_after_exponent retry_after_control ratelimit"),
     *_rows("waits", THROTTLED, "retry_after_huge", hint_too_long=True),
-    *_rows("waits", SERVER, "status_503_retry_after status_503_retry_after_committed"),
+    *_rows("waits", SERVER, "status_503_retry_after status_503_retry_after~commit=1"),
     *_rows("waits", SERVER, "retry_after_huge~status=503", hint_too_long=True),
     # ------------------------------------------------------------------------------------------------- error bodies
     *_rows("errors", BAD_REQUEST, "error_empty error_text error_html error_cut error_list error_null error_deep"),

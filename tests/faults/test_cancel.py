@@ -8,6 +8,8 @@ import kustom_hpp as hpp
 from kustom_hpp import Delivery
 from tests.faults import storm
 from tests.faults.play import order
+from tests.support.faults import find_fault
+from tests.support.ports import open_port
 
 
 @pytest.mark.parametrize("borrowed", [False, True], ids=["owned", "borrowed"])
@@ -52,7 +54,7 @@ MOMENTS = {
 @pytest.mark.parametrize("lend", [None, {}], ids=["owned", "borrowed"])
 async def test_given_up_while_it_waits(sandbox, make_client, lend, moment):
     fault, delivery, sessions = moment
-    sandbox.fault(fault)
+    sandbox.fault(find_fault(fault))
     events, waiting = [], asyncio.Event()
 
     def hook(event):
@@ -69,7 +71,7 @@ async def test_given_up_while_it_waits(sandbox, make_client, lend, moment):
     assert task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await sandbox.settled()
+    await sandbox.wait_until_idle()
     assert isinstance(events[-1], hpp.Finished)
     assert (events[-1].cancelled, events[-1].delivery, events[-1].attempts) == (True, delivery, 1)
     assert sandbox.record.counts.created == sessions
@@ -79,7 +81,7 @@ async def test_given_up_while_it_waits(sandbox, make_client, lend, moment):
 @pytest.mark.parametrize("lend", [None, {}], ids=["owned", "borrowed"])
 async def test_given_up_before_anything_was_sent(sandbox, make_client, lend):
     events = []
-    async with sandbox.port("connect_hang") as port:
+    async with open_port(sandbox, "connect_hang") as port:
         client = await make_client(lend, base_url=port.base_url, hooks=[events.append], pool=hpp.Pool(connections=1))
         connecting = asyncio.ensure_future(client.create_session(order(client, "connecting")))
         queued = asyncio.ensure_future(client.create_session(order(client, "queued")))

@@ -6,21 +6,21 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import Delivery
-from kustom_hpp.sandbox import Created, RequestSeen
+from kustom_hpp.sandbox import CreatedSession, RecordedRequest
 from kustom_hpp.transport import session_manager as transport
 from tests.faults.judge import Facts, leaks, violations
 from tests.faults.play import Variant, play
 from tests.faults.table import ROWS
 
 SECRET = "kco_test_api_very_secret"
-MADE = Created(
+MADE = CreatedSession(
     session_id="s-1", payment_session_url="https://x.example/1", redirect_url="https://x.example/p", request=1
 )
 SESSION = hpp.Session(session_id="s-1", redirect_url="https://x.example/p")
 
 
-def post(status: int | None = 201) -> RequestSeen:
-    return RequestSeen(number=1, connection=1, method="POST", target="/hpp/v1/sessions", headers=(), status=status)
+def post(status: int | None = 201) -> RecordedRequest:
+    return RecordedRequest(number=1, connection=1, method="POST", target="/hpp/v1/sessions", headers=(), status=status)
 
 
 GOOD = Facts(outcome=SESSION, posts=(post(),), created=(MADE,), secrets=(SECRET,))

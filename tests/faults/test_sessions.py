@@ -81,13 +81,13 @@ async def test_a_message_that_is_sent_twice_is_noticed(monkeypatch):
         return real(self, call, deadline, "resend")
 
     monkeypatch.setattr(hpp.HPPClient, "_call", careless)
-    for name in ("reset_after_request", "close_after_request", "status_500_committed", "garbage"):
+    for name in ("reset_after_request", "close_after_request", "status_500~commit=1", "garbage"):
         facts = await play(DISTRIBUTE, row_named(name), ALWAYS)
         assert facts.distributions == 3
         assert any("messages, after" in sentence for sentence in violations(facts))
 
 
-@pytest.mark.parametrize("name", ["status_503_committed", "status_503_retry_after_committed"])
+@pytest.mark.parametrize("name", ["status_503~commit=1", "status_503_retry_after~commit=1"])
 async def test_only_the_documented_503_may_send_twice(name):
     facts = await play(DISTRIBUTE, row_named(name), ALWAYS)
     assert facts.distributions == 3

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kustom_hpp.sandbox import FAULTS
 from tests.faults.table import ROWS, Place, known_to, names_of
+from tests.support.faults import ALL_FAULTS as FAULTS
 
 
 def test_every_fault_of_the_sandbox_has_a_row_and_every_row_its_fault():
@@ -34,7 +34,10 @@ def test_a_row_with_parameters_says_something_else_than_the_plain_one():
     for row in ROWS:
         if "~" in row.told and row.place is Place.API:
             other = plain[row.told.partition("~")[0]]
-            assert row.told == "double_answer~late=0" or (row.endings, row.commits) != (other.endings, other.commits)
+            assert row.told == "double_answer~late=0" or (row.endings, row.processes_request) != (
+                other.endings,
+                other.processes_request,
+            )
 
 
 def names_in(folder: Path) -> set[str]:

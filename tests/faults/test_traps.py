@@ -14,6 +14,8 @@ from kustom_hpp import Delivery
 from kustom_hpp.sandbox import Sandbox
 from tests.faults.judge import leaks
 from tests.faults.play import SHORT, order
+from tests.support.faults import find_fault
+from tests.support.ports import open_port
 
 both_sessions = pytest.mark.parametrize("lend", [None, {}], ids=["owned", "borrowed"])
 MIB = 1 << 20
@@ -30,7 +32,7 @@ async def by_hand(sandbox: Sandbox, session: aiohttp.ClientSession) -> bytes:
 @pytest.mark.parametrize("fault", ["garbage", "length_too_short", "chunk_garbage"])
 @both_sessions
 async def test_t01_a_made_up_status_400_is_not_a_rejection(sandbox, make_client, lend, fault):
-    sandbox.fault(fault)
+    sandbox.fault(find_fault(fault))
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientResponseError) as made_up:
             await by_hand(sandbox, session)
@@ -45,8 +47,8 @@ async def test_t01_a_made_up_status_400_is_not_a_rejection(sandbox, make_client,
 @both_sessions
 async def test_t02_a_timeout_says_in_which_phase_it_came(sandbox, make_client, lend):
     retry = hpp.RetrySettings(max_attempts=1)
-    sandbox.fault("hang", only=f"{sandbox.base_url}/checkout/v3/orders/silent")
-    async with sandbox.port("connect_hang") as port:
+    sandbox.fault("hang", payment_session_url=f"{sandbox.base_url}/checkout/v3/orders/silent")
+    async with open_port(sandbox, "connect_hang") as port:
         connecting = await make_client(lend, base_url=port.base_url, timeouts=SHORT, retry=retry)
         with pytest.raises(hpp.ConnectError, match="connect timeout") as before:
             await connecting.create_session(order(connecting, "t02"))
@@ -77,7 +79,7 @@ async def _ending(client: hpp.HPPClient, order_id: str, deadline: float) -> hpp.
 @both_sessions
 async def test_t03_not_sent_is_told_from_maybe_sent_though_one_class_is_the_others_parent(sandbox, make_client, lend):
     assert issubclass(aiohttp.ClientConnectorError, aiohttp.ClientOSError)
-    async with sandbox.port("refuse") as port:
+    async with open_port(sandbox, "refuse") as port:
         refused = await make_client(lend, base_url=port.base_url)
         with pytest.raises(hpp.ConnectError, match="ClientConnectorError, errno 111"):
             await refused.create_session(order(refused, "t03"))
@@ -89,7 +91,7 @@ async def test_t03_not_sent_is_told_from_maybe_sent_though_one_class_is_the_othe
 
 async def handed_out(sandbox: Sandbox, client: hpp.HPPClient, orders: int) -> list[bool]:
     """For each order whether it got its own session, where a stray answer comes 20 ms after each true one."""
-    sandbox.fault("double_answer~late=20")
+    sandbox.fault(find_fault("double_answer~late=20"))
     right = []
     for number in range(orders):
         session = await client.create_session(order(client, f"t04-{number}"))
@@ -114,7 +116,7 @@ async def test_t04_without_the_guard_it_does(sandbox, make_client, caplog):
 def close_idle_connections(sandbox: Sandbox) -> None:
     """As the server's kernel does it: the FIN is on its way before our loop has looked at the connection again."""
     for listener in sandbox._listeners:
-        for link in listener._links:
+        for link in listener._connections:
             link.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
@@ -146,7 +148,7 @@ async def test_t05_idle_connections_are_let_go_before_servers_close_them():
 
 @both_sessions
 async def test_t06_a_server_that_does_not_read_is_waited_for_no_longer_than_for_an_answer(sandbox, make_client, lend):
-    sandbox.fault("server_not_reading")
+    sandbox.fault(find_fault("server_not_reading"))
     client = await make_client(lend, timeouts=hpp.Timeouts(connect=10.0, read=0.5))
     began = asyncio.get_running_loop().time()
     with pytest.raises(hpp.LostResponseError) as caught:
@@ -158,7 +160,7 @@ async def test_t06_a_server_that_does_not_read_is_waited_for_no_longer_than_for_
 async def peak(sandbox: Sandbox, client: hpp.HPPClient, fault: str) -> tuple[int, hpp.HPPError]:
     """Bytes of memory that one call needs at most, the sandbox's own included."""
     await client.create_session(order(client, "warm"))
-    rule = sandbox.fault(fault)
+    rule = sandbox.fault(find_fault(fault))
     tracemalloc.start()
     try:
         with pytest.raises(hpp.HPPError) as caught:
@@ -189,7 +191,7 @@ async def test_t08_neither_does_an_error(sandbox, make_client, lend, fault):
 
 
 async def test_t07_the_measure_sees_a_body_that_is_read_without_a_cap(sandbox):
-    sandbox.fault("big_body~mib=32")
+    sandbox.fault(find_fault("big_body~mib=32"))
     tracemalloc.start()
     try:
         async with aiohttp.ClientSession() as session:
@@ -203,7 +205,7 @@ async def test_t07_the_measure_sees_a_body_that_is_read_without_a_cap(sandbox):
 async def test_t09_the_key_reaches_the_server_and_no_error(sandbox, make_client, lend):
     client = await make_client(lend, retry=hpp.RetrySettings(max_attempts=1))
     for fault in ("garbage", "body_html", "echo_auth", "redirect_307", "status_evil_error", "reset_after_request"):
-        rule = sandbox.fault(fault)
+        rule = sandbox.fault(find_fault(fault))
         with pytest.raises(hpp.HPPError) as caught:
             await client.create_session(order(client, "t09", secret="the-shops-token"))
         assert leaks(caught.value, [sandbox.api_key, "the-shops-token"]) == []
@@ -216,7 +218,7 @@ async def test_t09_the_key_reaches_the_server_and_no_error(sandbox, make_client,
 async def test_t10_every_error_travels(sandbox, make_client, lend):
     client = await make_client(lend, retry=hpp.RetrySettings(max_attempts=2, on_unknown="resend", initial=0.01))
     for fault in ("garbage", "half_headers", "body_html", "status_400", "status_429", "status_500", "redirect_301"):
-        rule = sandbox.fault(fault)
+        rule = sandbox.fault(find_fault(fault))
         with pytest.raises(hpp.HPPError) as caught:
             await client.create_session(order(client, "t10"))
         for there in (pickle.loads(pickle.dumps(caught.value)), copy.deepcopy(caught.value)):

@@ -9,6 +9,7 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import Delivery
 from tests.faults.play import order
+from tests.support.faults import find_fault
 
 WIRE = [b"Host", b"Authorization", b"User-Agent", b"Accept", b"Accept-Encoding", b"Content-Type", b"Content-Length"]
 
@@ -35,11 +36,11 @@ async def test_t19_a_middleware_that_rewrites_bodies_is_passed_by(sandbox, make_
 
 @pytest.mark.parametrize("fault", ["close_before_processing", "reset_after_request", "garbage"])
 async def test_t19_a_middleware_that_retries_makes_one_post(sandbox, make_client, fault):
-    sandbox.fault(fault)
+    sandbox.fault(find_fault(fault))
     client = await make_client({"middlewares": (retrying,)})
     with pytest.raises(hpp.LostResponseError):
         await client.create_session(order(client, "t19"))
-    await sandbox.settled()
+    await sandbox.wait_until_idle()
     assert sandbox.record.counts.posts == 1
 
 
@@ -65,12 +66,12 @@ def retrying_session(**options: Any) -> aiohttp.ClientSession:
 
 @pytest.mark.parametrize("fault", ["close_before_processing", "reset_after_request", "garbage"])
 async def test_t19_a_session_that_retries_makes_one_post(sandbox, make_client, fault):
-    sandbox.fault(fault)
+    sandbox.fault(find_fault(fault))
     async with retrying_session() as session:
         client = await make_client(http_session=session)
         with pytest.raises(hpp.LostResponseError) as caught:
             await client.create_session(order(client, "t19"))
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
     assert session.tries > 1  # type: ignore[attr-defined]
     assert caught.value.delivery is Delivery.UNKNOWN
     assert sandbox.record.counts.posts == 1
@@ -79,7 +80,7 @@ async def test_t19_a_session_that_retries_makes_one_post(sandbox, make_client, f
 @pytest.mark.parametrize("fault", ["status_400", "status_429", "status_500", "redirect_303", "status_204"])
 @pytest.mark.parametrize("how", [True, lambda _: 1 / 0], ids=["true", "a function"])
 async def test_t19_raise_for_status_raises_nothing_foreign(sandbox, make_client, fault, how):
-    sandbox.fault(fault)
+    sandbox.fault(find_fault(fault))
     client = await make_client({"raise_for_status": how})
     with pytest.raises(hpp.HPPError):
         await client.create_session(order(client, "t19"))

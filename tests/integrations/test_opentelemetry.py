@@ -18,6 +18,7 @@ from kustom_hpp.integrations.opentelemetry import BUCKETS, OpenTelemetryHook
 from kustom_hpp.sandbox import Sandbox
 from tests.golden import MINIMAL_ANSWER, MINIMAL_DETAILS, MINIMAL_REQUEST, ORDER_URL, SESSION_ID
 from tests.shape import run_python
+from tests.support.faults import find_fault
 from tests.test_client import ANSWER, KEY, QUICK, Hanging, lost, not_sent, throttled
 from tests.test_shape import PACKAGE
 
@@ -367,7 +368,7 @@ async def test_no_secret_is_told(telemetry, fault):
         extra={"newer_than_this_release": extra},
     )
     async with Sandbox(api_key=f"kco_test_{key}") as sandbox:
-        sandbox.fault(fault)
+        sandbox.fault(find_fault(fault))
         async with hpp.HPPClient(
             sandbox.api_key,
             base_url=sandbox.base_url,

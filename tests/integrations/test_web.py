@@ -22,6 +22,7 @@ from kustom_hpp.sandbox import Sandbox
 from tests.golden import FULL_DETAILS, FULL_SESSION_DETAILS
 from tests.integrations.web import APPS, App
 from tests.shape import run_python
+from tests.support.faults import find_fault
 from tests.test_shape import PACKAGE
 
 SECRET = "Zm9yIG9uZSBzZXNzaW9uIG9ubHk"
@@ -173,7 +174,7 @@ async def test_500_concurrent_requests_share_one_pool(kind, browser, sandbox):
 async def test_stopping_under_load_leaves_nothing_open(kind, browser, sandbox, fault, caplog):
     """Requests that the API answers are finished, the others are cut; and nobody says "Unclosed"."""
     if fault:
-        sandbox.fault(fault)
+        sandbox.fault(find_fault(fault))
     reached = asyncio.Event()
     ended = []
 

@@ -84,7 +84,7 @@ async def over_network(count: int, seed: int) -> tuple[list[str], dict[str, int]
             ):
                 ended = [outcome async for outcome in outcomes]
                 keys = [row.key for row in rows(network.base_url, count)]
-            await sandbox.settled(30)
+            await sandbox.wait_until_idle(30)
             broken = list(violations(ended, sandbox.record.created, keys))
     return broken, dict(states(ended)), dict(network.met)
 
@@ -122,7 +122,7 @@ async def stopped_process(size: Size) -> list[Row]:
         async with Sandbox() as sandbox:
             killer = kills.Killer(sandbox, Path(folder), size.seed)
             handed_out = await killer.interrupt("stopped", [(signal.SIGSTOP, seconds), (signal.SIGCONT, 60.0)])
-            await sandbox.settled(30)
+            await sandbox.wait_until_idle(30)
             outcomes = await killer.resume("stopped")
             keys = [row.key for row in rows(sandbox.base_url, kills.ROWS, "stopped")]
             broken = [*violations(outcomes, sandbox.record.created, keys), *killer.report.broken]

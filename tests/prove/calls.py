@@ -22,6 +22,7 @@ from tests.faults.table import ROWS, Place, Row
 from tests.prove import mutants
 from tests.prove.table import Row as Line
 from tests.prove.table import Size, trial
+from tests.support.faults import find_fault
 
 AT_ONCE = 16
 BROKEN_BY = {
@@ -84,7 +85,7 @@ def variants_of(size: Size) -> list[Variant]:
 
 CONTROLS: dict[str, tuple[str, AbstractContextManager[None], tuple[str, ...]]] = {
     "P1": ("lets aiohttp's errors escape", mutants.foreign_errors(), ("reset_after_request", "garbage")),
-    "P2": ("retries whatever failed", mutants.resends_unknown(), ("close_after_request", "status_500_committed")),
+    "P2": ("retries whatever failed", mutants.resends_unknown(), ("close_after_request", "status_500~commit=1")),
     "P3": ("judges by the exception's class", mutants.judges_by_class(), ("reset_after_request", "half_headers")),
     "P6": ("redacts nothing", mutants.redacts_nothing(), ("echo_auth",)),
     "P7": ("follows redirects", mutants.follows_redirects(), ("redirect_307", "redirect_302")),
@@ -269,7 +270,7 @@ async def _strays(
     """Return how many sessions were those of another order, and how many cookies were sent back."""
     wrong = 0
     async with Sandbox() as sandbox, connect(sandbox) as create:
-        sandbox.fault(fault, skip=1)
+        sandbox.fault(find_fault(fault), skip=1)
         for number in range(calls):
             url = f"{by_name(sandbox)}/checkout/v3/orders/stray-{number}"
             identity = await create(url)
@@ -338,7 +339,7 @@ async def urls_in_responses(size: Size) -> list[Line]:
     """Sessions whose URLs lead elsewhere are read, disabled and distributed."""
     errors = requests = 0
     async with Sandbox() as sandbox:
-        sink = await sandbox.sink()
+        sink = await sandbox.redirect_target()
         evil = [
             f"{sink}/hpp/v1/sessions/s", f"{sandbox.base_url}@{sink[7:]}/hpp/v1/sessions/s", "javascript:alert(1)",
             f"//{sink[7:]}/hpp/v1/sessions/s", f"{sandbox.base_url}/hpp/v1/../../sink", "file:///etc/passwd",

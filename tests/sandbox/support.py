@@ -12,6 +12,7 @@ from attrs import define
 from yarl import URL
 
 from kustom_hpp.sandbox import Fault, Sandbox, Stage
+from tests.support.faults import find_fault
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/92d97f60-7a78-46a5-8f68-c56fe52dc4af"
 PATH = "/hpp/v1/sessions"
@@ -26,10 +27,10 @@ def order(number: int) -> str:
 
 def short(name: str, **given: Any) -> Fault:
     """A fault whose waits and sizes suit a test."""
-    fault = Fault(name)
+    fault = find_fault(name)
     if fault.stage is Stage.CONNECTION:
         return fault
-    return Fault.of(name, **{key: value for key, value in SHORT.items() if key in fault.kind.defaults} | given)
+    return find_fault(name, **{key: value for key, value in SHORT.items() if key in fault.type.defaults} | given)
 
 
 def request(

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kustom_hpp.sandbox import Latency, Quota, Sandbox
+from kustom_hpp.sandbox import Latency, MerchantRateLimit, Sandbox
 from kustom_hpp.sandbox.endpoints import admin
 from tests.sandbox.support import ask, order, request
 
@@ -63,11 +63,18 @@ async def create(sandbox: Sandbox, number: int = 1) -> tuple[int, Any]:
 
 async def test_faults_come_and_go(sandbox: Sandbox, tell: Admin) -> None:
     assert await tell("GET", "faults") == (200, {"faults": []})
-    always = {"skip": 0, "times": None, "probability": 1.0, "seed": 0, "operation": "create_session", "only": None}
-    second = {"number": 1, "fault": "status_503", **always, "skip": 1, "times": 1, "seen": 0, "bitten": 0}
+    always = {
+        "skip": 0,
+        "times": None,
+        "probability": 1.0,
+        "seed": 0,
+        "operation": "create_session",
+        "payment_session_url": None,
+    }
+    second = {"number": 1, "fault": "status_503", **always, "skip": 1, "times": 1, "checked": 0, "triggered": 0}
     assert await tell("POST", "faults", {"fault": "status_503", "nth": 2, "times": None}) == (201, second)
     assert [(await create(sandbox))[0] for _ in range(3)] == [201, 503, 201]
-    assert await tell("GET", "faults") == (200, {"faults": [second | {"seen": 3, "bitten": 1}]})
+    assert await tell("GET", "faults") == (200, {"faults": [second | {"checked": 3, "triggered": 1}]})
 
     status, listed = await tell("POST", "faults", {"fault": ["status_429", None, "status_400"]})
     assert (status, listed["number"], listed["fault"]) == (201, 2, ["status_429", None, "status_400"])
@@ -93,22 +100,22 @@ async def test_a_fault_for_one_operation_and_one_payment_session(sandbox: Sandbo
         async with tell.session.get(session["session_url"].removeprefix(sandbox.base_url), headers=headers) as answer:
             assert answer.status == expected
     only = f"{order(7)}?token={SECRET}"
-    _, rule = await tell("POST", "faults", {"fault": "status_403", "only": only})
-    assert rule["only"] == f"{order(7)}?***"
+    _, rule = await tell("POST", "faults", {"fault": "status_403", "payment_session_url": only})
+    assert rule["payment_session_url"] == f"{order(7)}?***"
     assert [(await create(sandbox, number))[0] for number in (6, 7)] == [201, 403]
 
 
 async def test_the_quota_can_be_changed(sandbox: Sandbox, tell: Admin) -> None:
-    assert await tell("GET", "quota") == (200, {"quota": None})
-    two = {"quota": {"rate": 2, "burst": 2, "tell": "headers"}}
-    assert await tell("POST", "quota", {"rate": 2}) == (200, two)
-    assert await tell("GET", "quota") == (200, two)
-    assert sandbox.quota.quota == Quota(2)
+    assert await tell("GET", "rate_limit") == (200, {"rate_limit": None})
+    two = {"rate_limit": {"rate": 2, "burst": 2, "announce": "headers"}}
+    assert await tell("POST", "rate_limit", {"rate": 2}) == (200, two)
+    assert await tell("GET", "rate_limit") == (200, two)
+    assert sandbox.rate_limit.limit == MerchantRateLimit(2)
     assert [(await create(sandbox))[0] for _ in range(3)] == [201, 201, 429]
-    assert (await tell("POST", "quota", {"rate": 0.5, "burst": 7, "tell": "bare"}))[0] == 200
-    assert sandbox.quota.quota == Quota(0.5, 7, "bare")
-    assert await tell("DELETE", "quota") == (204, None)
-    assert sandbox.quota is None
+    assert (await tell("POST", "rate_limit", {"rate": 0.5, "burst": 7, "announce": "bare"}))[0] == 200
+    assert sandbox.rate_limit.limit == MerchantRateLimit(0.5, 7, "bare")
+    assert await tell("DELETE", "rate_limit") == (204, None)
+    assert sandbox.rate_limit is None
     assert (await create(sandbox))[0] == 201
 
 
@@ -218,33 +225,41 @@ async def test_of_very_many_the_newest_are_told(sandbox: Sandbox, tell: Admin, m
         ("faults", {"fault": "hang", "operation": "sell"}, ["no operation is called 'sell'.*"]),
         (
             "faults",
-            {"fault": 5, "nth": "2", "times": True, "skip": 1.5, "probability": [], "only": {}, "nope": 1},
+            {
+                "fault": 5,
+                "nth": "2",
+                "times": True,
+                "skip": 1.5,
+                "probability": [],
+                "payment_session_url": {},
+                "nope": 1,
+            },
             [
-                "nope: there is no such field; there are fault, nth, times, skip, probability, seed, operation, only",
+                "nope: there is no such field; there are .*, operation, payment_session_url",
                 "fault: must be the spelling of a fault, or a list of such and nulls, got a number",
                 "nth: must be a whole number, got text of 1 characters",
                 "times: must be a whole number, got true",
                 "skip: must be a whole number, got a number",
                 "probability: must be a number, got .*",
-                "only: must be text, got .*",
+                "payment_session_url: must be text, got .*",
             ],
         ),
         ("faults", {"fault": "hang", "probability": 2}, ["'probability' must be <= 1.0: 2.0"]),
         ("faults", {"fault": "hang", "skip": -1}, ["'skip' must be >= 0: -1"]),
-        ("quota", {"rate": 0}, ["rate must be from 0.00001 .one create in a day or so. to .*, got 0"]),
-        ("quota", {"rate": 1e-320}, ["rate must be from 0.00001 .*, got 1e-320"]),
-        ("quota", {"rate": 1, "burst": 10**400}, ["burst must be from 1 to 1,000,000,000 creates, got 1000.*"]),
+        ("rate_limit", {"rate": 0}, ["rate must be from 0.00001 .one create in a day or so. to .*, got 0"]),
+        ("rate_limit", {"rate": 1e-320}, ["rate must be from 0.00001 .*, got 1e-320"]),
+        ("rate_limit", {"rate": 1, "burst": 10**400}, ["burst must be from 1 to 1,000,000,000 creates, got 1000.*"]),
         (
             "faults",
             {"fault": "hang~seconds=nan"},
             ["hang: seconds must be a number of at most 1,000,000,000, got 'nan'"],
         ),
         ("faults", b'{"fault": "hang", "probability": NaN}', ["'probability' must be >= 0.0: nan"]),
-        ("faults", {"fault": []}, ["a sequence needs at least one fault: .*"]),
-        ("faults", {"fault": [None]}, ["a sequence needs at least one fault: .*"]),
-        ("quota", b'{"rate": 1' + b"0" * 400 + b"}", [".*"]),
-        ("quota", {"burst": 3, "tell": "all"}, ["rate: is needed"]),
-        ("quota", {"rate": 3, "tell": "all"}, ["'tell' must be in .*"]),
+        ("faults", {"fault": []}, ["a sequence needs at least one fault; .*"]),
+        ("faults", {"fault": [None]}, ["a sequence needs at least one fault; .*"]),
+        ("rate_limit", b'{"rate": 1' + b"0" * 400 + b"}", [".*"]),
+        ("rate_limit", {"burst": 3, "announce": "all"}, ["rate: is needed"]),
+        ("rate_limit", {"rate": 3, "announce": "all"}, ["'announce' must be in .*"]),
         ("latency", {"low": 2, "high": 1}, ["a latency goes from a lower number .*"]),
         ("latency", b'{"low": 1e999}', ["'low' must be < inf.*"]),
         ("clock", {"hours": 1e12}, ["no calendar has the time to which the clock would be moved"]),
@@ -267,7 +282,7 @@ async def test_what_is_wrong_is_named(tell: Admin, path: str, body: Any, message
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "kco_test_api_x"])
-@pytest.mark.parametrize("deed", admin.table(admin.Admin(None)), ids=lambda deed: f"{deed.method} {deed.path}")
+@pytest.mark.parametrize("deed", admin.routes(admin.Admin(None)), ids=lambda deed: f"{deed.method} {deed.path}")
 async def test_nothing_is_done_without_the_key(tell: Admin, deed: Any, key: str) -> None:
     _, session = await create(tell.sandbox)
     tell.sandbox.fault("hang")
@@ -304,7 +319,7 @@ async def test_a_body_that_is_too_large(tell: Admin) -> None:
 
 def test_the_documentation_names_every_deed() -> None:
     told = {(method, path) for methods, path in _told(admin.__doc__ or "") for method in methods}
-    assert told == {(deed.method, admin.ROOT + deed.path) for deed in admin.table(admin.Admin(None))}
+    assert told == {(deed.method, admin.ROOT + deed.path) for deed in admin.routes(admin.Admin(None))}
 
 
 def _told(text: str) -> list[tuple[list[str], str]]:

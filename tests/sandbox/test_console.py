@@ -10,11 +10,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kustom_hpp.sandbox import FAULTS, Bucket, Fault, Latency, Quota, Sandbox, Script
+from kustom_hpp.sandbox import FAULTS, Fault, FaultRules, Latency, MerchantRateLimit, Sandbox, TokenBucket
 from kustom_hpp.sandbox.pages import console
 from kustom_hpp.sandbox.pages import console_views as views
 from kustom_hpp.sandbox.pages.failed_requests import is_failed, request_view
-from kustom_hpp.sandbox.recorded import RequestSeen
+from kustom_hpp.sandbox.record import RecordedRequest
 from tests.sandbox.pages import HOSTILE, KP, Page, browse, create
 from tests.sandbox.support import ORDER, Wire, ask, exchange, order, request
 
@@ -253,7 +253,7 @@ async def test_a_session_says_what_the_api_would_refuse(sandbox: Sandbox) -> Non
 
 
 async def test_rules_and_limits_are_shown() -> None:
-    async with Sandbox(quota=5) as sandbox:
+    async with Sandbox(rate_limit=5) as sandbox:
         sandbox.fault("status_503", times=1)
         for _ in range(30):
             sandbox.fault(["hang", None], skip=50)
@@ -267,7 +267,7 @@ async def test_rules_and_limits_are_shown() -> None:
 
 def test_limits_in_words() -> None:
     assert views.limits_text(None, None) == "No rate limit; no latency."
-    bucket = Bucket(Quota(0.5, burst=3))
+    bucket = TokenBucket(MerchantRateLimit(0.5, burst=3))
     assert views.limits_text(bucket, Latency(0.25)) == "Rate limit 0.5 creates a second, 3 at once; latency 0.25 s."
     assert views.limits_text(None, Latency(0, 1)) == "No rate limit; latency 0 to 1 s."
 
@@ -287,14 +287,14 @@ def test_limits_in_words() -> None:
     ],
 )
 def test_a_rule_tells_when_it_applies(what: str, where: dict[str, Any], told: str) -> None:
-    script = Script()
+    script = FaultRules()
     script.add(what, **where)
     [shown] = views.rule_views(script.rules)
     assert (shown.what, shown.when, shown.triggered) == (what.partition("~")[0], told, "0 of 0")
 
 
 def test_a_rule_that_draws_and_one_without_end_are_told() -> None:
-    script = Script()
+    script = FaultRules()
     script.chaos(["status_500", "hang~seconds=2"], 0.1, 1)
     script.add(["hang", None] * 5_000)
     drawn, endless = views.rule_views(script.rules)
@@ -307,9 +307,9 @@ async def test_rules_that_are_spent_come_last_and_say_so(sandbox: Sandbox) -> No
     sandbox.fault("status_503", nth=1)
     sandbox.fault(["status_429", None])
     sandbox.fault("status_500", skip=9)
-    assert [rule.spent for rule in sandbox.faults.rules] == [False, False, False]
+    assert [rule.exhausted for rule in sandbox.faults.rules] == [False, False, False]
     assert [(await ask(sandbox)).status for _ in range(3)] == [503, 429, 201]
-    assert [rule.spent for rule in sandbox.faults.rules] == [True, True, False]
+    assert [rule.exhausted for rule in sandbox.faults.rules] == [True, True, False]
     page = await look(sandbox)
     start = page.texts.index("Faults", page.texts.index("Python"))
     assert page.texts[start + 1 : start + 14] == [
@@ -327,7 +327,9 @@ async def test_a_fault_that_met_a_session_stands_in_its_timeline(sandbox: Sandbo
 
 
 def test_a_request_without_a_response_yet_is_in_flight() -> None:
-    seen = RequestSeen(number=1, connection=1, method="POST", target="/x?secret", headers=(), fault=None, status=None)
+    seen = RecordedRequest(
+        number=1, connection=1, method="POST", target="/x?secret", headers=(), fault=None, status=None
+    )
     assert not is_failed(seen)
     seen.fault = Fault("hang")
     assert is_failed(seen)
@@ -444,7 +446,7 @@ async def test_hostile_texts_are_texts(sandbox: Sandbox) -> None:
         page_title=HOSTILE + "x" * 100_000,
     )
     [stored] = sandbox.state.sessions.values()
-    sandbox.state.note(stored, "callback", HOSTILE)
+    sandbox.state.record_event(stored, "callback", HOSTILE)
     got = await browse(sandbox.base_url + "/?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E")
     assert [tag.get("src") for tag in got.page.all("script")] == ["/_sandbox/static/console.js"]
     got = await browse(sandbox.base_url + "/")
@@ -552,7 +554,7 @@ async def test_an_open_console_holds_nothing_up() -> None:
         answer = await http.get(sandbox.base_url + STREAM)
         await Stream(answer).event()
         await create(sandbox)
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
     with contextlib.suppress(aiohttp.ClientError):
         await answer.read()
     await http.close()

@@ -90,10 +90,10 @@ async def test_faults_can_be_added_and_removed_and_cleared(sandbox: Sandbox) -> 
 
 async def test_limits_can_be_set_and_removed(sandbox: Sandbox) -> None:
     assert (await send(sandbox, "/rate_limit", rate="40", burst="80")).status == 303
-    assert sandbox.quota is not None
-    assert (sandbox.quota.quota.rate, sandbox.quota.quota.size) == (40, 80)
+    assert sandbox.rate_limit is not None
+    assert (sandbox.rate_limit.limit.rate, sandbox.rate_limit.limit.size) == (40, 80)
     assert (await send(sandbox, "/rate_limit", rate="", burst="")).status == 303
-    assert sandbox.quota is None
+    assert sandbox.rate_limit is None
     for form, low, high in (({"low": "0.1", "high": "0.5"}, 0.1, 0.5), ({"low": "0.2"}, 0.2, None)):
         assert (await send(sandbox, "/latency", **form)).status == 303
         assert sandbox.latency is not None
@@ -123,7 +123,7 @@ async def test_a_wrong_value_is_a_notice_and_changes_nothing(
     got = await send(sandbox, path, **form)
     assert got.status == status
     assert says in notice(got)
-    assert (sandbox.faults.rules, sandbox.quota, sandbox.latency) == ([], None, None)
+    assert (sandbox.faults.rules, sandbox.rate_limit, sandbox.latency) == ([], None, None)
 
 
 async def test_a_closed_session_and_an_unknown_action_are_notices(sandbox: Sandbox) -> None:
@@ -166,7 +166,7 @@ async def test_a_form_of_another_site_is_refused(sandbox: Sandbox, headers: dict
     for path in (f"/sessions/{made['session_id']}/pay", "/faults", "/rate_limit", "/latency"):
         got = await send(sandbox, path, headers, fault="hang", rate="1", low="0.001")
         assert got.status == (303 if accepted else 403)
-    changed = len(sandbox.faults.rules), sandbox.quota is not None, sandbox.latency is not None
+    changed = len(sandbox.faults.rules), sandbox.rate_limit is not None, sandbox.latency is not None
     assert changed == ((1, True, True) if accepted else (0, False, False))
     assert sandbox.state.sessions[made["session_id"]].status == ("COMPLETED" if accepted else "WAITING")
 
@@ -185,7 +185,7 @@ async def test_another_machine_needs_the_key(sandbox: Sandbox, host: str) -> Non
             reply = await wire.answer()
         assert reply.status == status
         assert (reply.header("WWW-Authenticate") is not None) is (status == 401)
-        assert (sandbox.quota is not None) is (status == 303)
+        assert (sandbox.rate_limit is not None) is (status == 303)
 
 
 async def test_actions_are_no_requests_of_the_api(sandbox: Sandbox) -> None:

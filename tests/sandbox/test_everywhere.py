@@ -7,6 +7,7 @@ import pytest
 
 from kustom_hpp.sandbox import Sandbox
 from tests.sandbox.support import PATH, Reply, ask, request
+from tests.support.faults import find_fault
 
 NAME = "pay.test:8000"
 
@@ -36,7 +37,7 @@ async def test_urls_begin_as_the_client_called_it(host: str, here: str) -> None:
         assert origins((await ask(sandbox, head.encode())).body.decode()) == {f"http://{NAME}"}
         assert (await get(sandbox, "/openapi.json")).json["servers"] == [{"url": f"http://{NAME}"}]
         assert (await get(sandbox, f"/eu/hpp/payments/{reply.json['session_id']}/qr")).status == 200
-        sandbox.fault(["new_fields", "redirect_307_same"])
+        sandbox.fault(["new_fields", find_fault("redirect_307_same")])
         assert origins((await create(sandbox)).body.decode()) == {f"http://{NAME}"}
         assert (await create(sandbox)).header("Location") == f"http://{NAME}{PATH}"
 

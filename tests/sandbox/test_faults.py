@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from kustom_hpp.sandbox import FAULTS, Fault, Sandbox, Stage
+from kustom_hpp.sandbox import Fault, Sandbox, Stage
 from tests.sandbox.support import ORDER, Reply, Wire, ask, exchange, request, short
+from tests.support.faults import ALL_FAULTS as FAULTS
+from tests.support.faults import find_fault
 
 WELL_FORMED = {
     *(name for name in FAULTS if name.startswith(("status_", "redirect_", "retry_after_", "error_"))),
@@ -37,11 +39,11 @@ async def meet(sandbox: Sandbox, name: str, patience: float = 5.0, **given: obje
 async def test_the_record_tells_the_truth(sandbox: Sandbox, name: str) -> None:
     """Every fault of the table: it bites, its answer comes or does not, and a session exists exactly as it says."""
     reply = await meet(sandbox, name, patience=0.3)
-    await sandbox.settled()
+    await sandbox.wait_until_idle()
 
     fault = short(name)
     record = sandbox.record
-    assert len(record.created) == len(record.created_for(ORDER)) == fault.commits
+    assert len(record.created) == len(record.created_for(ORDER)) == fault.processes_request
     if fault.stage is Stage.CONNECTION:
         [connection] = record.connections
         assert (connection.fault, record.requests) == (fault, ())
@@ -49,7 +51,7 @@ async def test_the_record_tells_the_truth(sandbox: Sandbox, name: str) -> None:
     [seen] = record.requests
     assert (seen.fault, seen.done) == (fault, True)
     assert seen.complete is (fault.stage is Stage.REQUEST)
-    assert seen.created == (record.created[0].session_id if fault.commits else None)
+    assert seen.created == (record.created[0].session_id if fault.processes_request else None)
     if name in WELL_FORMED - {"interim_103"}:
         assert seen.status == reply.status
 
@@ -58,14 +60,14 @@ async def test_the_record_tells_the_truth(sandbox: Sandbox, name: str) -> None:
 async def test_whether_it_commits_can_be_said(sandbox: Sandbox, name: str) -> None:
     for number, commit in enumerate((0, 1)):
         fault = short(name, commit=commit)
-        assert fault.commits is bool(commit)
+        assert fault.processes_request is bool(commit)
         rule = sandbox.fault(fault)
         await ask(sandbox)
         assert len(sandbox.record.created) == number
         sandbox.faults.remove(rule)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, kind in FAULTS.items() if kind.commits))
+@pytest.mark.parametrize("name", sorted(name for name, kind in FAULTS.items() if kind.processes_request))
 async def test_a_request_that_is_refused_meets_no_fault_that_commits(sandbox: Sandbox, name: str) -> None:
     sandbox.fault(short(name))
     assert (await ask(sandbox, request(sandbox, body=b"{}"))).status == 400
@@ -92,7 +94,7 @@ async def test_accept_close(sandbox: Sandbox) -> None:
 
 
 async def test_server_not_reading(sandbox: Sandbox) -> None:
-    sandbox.fault("server_not_reading")
+    sandbox.fault(find_fault("server_not_reading"))
     async with await Wire.open(sandbox.base_url) as wire:
         wire.writer.transport.set_write_buffer_limits(high=0)
         wire.writer.write(request(sandbox, body=bytes(900_000)))
@@ -103,7 +105,7 @@ async def test_server_not_reading(sandbox: Sandbox) -> None:
 
 
 async def test_server_not_reading_ends_in_a_reset(sandbox: Sandbox) -> None:
-    sandbox.fault("server_not_reading~seconds=0.05")
+    sandbox.fault(find_fault("server_not_reading~seconds=0.05"))
     assert await exchange(sandbox) == Reply(b"", "rst")
 
 
@@ -155,8 +157,8 @@ async def test_a_silent_handler_ends_when_its_client_goes(sandbox: Sandbox) -> N
         await sandbox.record.wait_for(lambda record: record.created)
         assert not sandbox.record.posts[0].done
         with pytest.raises(TimeoutError, match="still serving"):
-            await sandbox.settled(0.02)
-    await sandbox.settled()
+            await sandbox.wait_until_idle(0.02)
+    await sandbox.wait_until_idle()
     assert sandbox.record.posts[0].done
 
 
@@ -236,7 +238,7 @@ async def test_keepalive_close(sandbox: Sandbox) -> None:
 
 
 async def test_an_answer_and_its_double_come_in_one_segment(sandbox: Sandbox) -> None:
-    sandbox.fault("double_answer~late=0")
+    sandbox.fault(find_fault("double_answer~late=0"))
     async with await Wire.open(sandbox.base_url) as wire:
         wire.writer.write(request(sandbox))
         assert (await wire.reader.read(1 << 16)).count(b"HTTP/1.1 201 Created") == 2
@@ -244,7 +246,7 @@ async def test_an_answer_and_its_double_come_in_one_segment(sandbox: Sandbox) ->
 
 @pytest.mark.parametrize("late", [0, 40])
 async def test_double_answer(sandbox: Sandbox, late: int) -> None:
-    sandbox.fault(f"double_answer~late={late}")
+    sandbox.fault(find_fault(f"double_answer~late={late}"))
     async with await Wire.open(sandbox.base_url) as wire:
         wire.writer.write(request(sandbox))
         first = await wire.answer()
@@ -309,7 +311,7 @@ async def test_framing(sandbox: Sandbox, name: str) -> None:
 @pytest.mark.parametrize("name", ["length_too_short", "chunk_garbage"])
 async def test_head_and_what_is_wrong_come_in_one_segment(sandbox: Sandbox, name: str) -> None:
     """That is what makes a client throw the 201 away together with what is wrong."""
-    sandbox.fault(name)
+    sandbox.fault(find_fault(name))
     async with await Wire.open(sandbox.base_url) as wire:
         wire.writer.write(request(sandbox))
         data = await wire.reader.read(1 << 16)
@@ -353,7 +355,7 @@ def _urls(reply: Reply) -> list[str]:
     return [value for key, value in reply.json.items() if key.endswith("_url")]
 
 
-BODIES: dict[str, Callable[[Reply], bool]] = {
+BODY_FAULTS: dict[str, Callable[[Reply], bool]] = {
     "body_empty": lambda reply: reply.body == b"",
     "body_null": lambda reply: reply.body == b"null",
     "body_not_object": lambda reply: isinstance(reply.json, list),
@@ -383,11 +385,11 @@ BODIES: dict[str, Callable[[Reply], bool]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", BODY_FAULTS)
 async def test_body(sandbox: Sandbox, name: str) -> None:
     reply = await meet(sandbox, name)
     assert reply.status == 201
-    assert BODIES[name](reply)
+    assert BODY_FAULTS[name](reply)
 
 
 @pytest.mark.parametrize(
@@ -407,15 +409,15 @@ async def test_big_answers_are_valid_json(sandbox: Sandbox, name: str, unpack: C
     if "bomb" in name:
         assert len(reply.body) < 10_000
     value = json.loads(plain)
-    assert "session_id" in value if FAULTS[name].commits else "error_code" in value
+    assert "session_id" in value if FAULTS[name].processes_request else "error_code" in value
 
 
 async def test_a_big_body_is_made_only_as_far_as_it_is_read(sandbox: Sandbox) -> None:
-    sandbox.fault(Fault.of("big_body", mib=1_000_000))
+    sandbox.fault(find_fault("big_body", mib=1_000_000))
     async with await Wire.open(sandbox.base_url) as wire:
         wire.writer.write(request(sandbox))
         assert len(await wire.reader.readexactly(3 << 20)) == 3 << 20
-    await sandbox.settled()
+    await sandbox.wait_until_idle()
     assert sandbox.record.posts[0].done
 
 
@@ -444,13 +446,16 @@ async def test_redirect(sandbox: Sandbox, name: str) -> None:
     reply = await meet(sandbox, name)
     assert reply.status == int(name[9:12])
     location = reply.header("location") or ""
-    assert location == (sandbox.base_url if name.endswith("_same") else await sandbox.sink()) + "/hpp/v1/sessions"
+    assert (
+        location
+        == (sandbox.base_url if name.endswith("_same") else await sandbox.redirect_target()) + "/hpp/v1/sessions"
+    )
 
 
 async def test_the_sink_writes_down_what_comes(sandbox: Sandbox) -> None:
-    assert await sandbox.sink() == await sandbox.sink() != sandbox.base_url
+    assert await sandbox.redirect_target() == await sandbox.redirect_target() != sandbox.base_url
     sandbox.fault("status_500")
-    async with await Wire.open(await sandbox.sink()) as wire:
+    async with await Wire.open(await sandbox.redirect_target()) as wire:
         wire.writer.write(request(sandbox))
         assert (await wire.answer()).status == 418
     [hit] = sandbox.record.sink
@@ -477,6 +482,7 @@ RETRY_AFTER: dict[str, Callable[[str], bool]] = {
     "retry_after_nan": lambda text: text == "nan",
     "retry_after_inf": lambda text: text == "inf",
     "retry_after_exponent": lambda text: text == "1e9",
+    "retry_after_control": lambda text: text.endswith("5"),
 }
 
 
@@ -486,11 +492,11 @@ def _ahead(text: str) -> float:
 
 @pytest.mark.parametrize("name", RETRY_AFTER)
 async def test_retry_after(sandbox: Sandbox, name: str) -> None:
-    reply = await _with(sandbox, Fault.of(name, seconds=3))
+    reply = await _with(sandbox, find_fault(name, seconds=3))
     assert reply.status == 429
     assert RETRY_AFTER[name](reply.header("retry-after") or "")
     sandbox.faults.clear()
-    assert (await _with(sandbox, Fault.of(name, status=503))).status == 503
+    assert (await _with(sandbox, find_fault(name, status=503))).status == 503
 
 
 async def _with(sandbox: Sandbox, fault: Fault) -> Reply:
@@ -499,7 +505,7 @@ async def _with(sandbox: Sandbox, fault: Fault) -> Reply:
 
 
 async def test_ratelimit(sandbox: Sandbox) -> None:
-    reply = await _with(sandbox, Fault.of("ratelimit", seconds=2))
+    reply = await _with(sandbox, find_fault("ratelimit", seconds=2))
     names = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after")
     assert [reply.header(name) for name in names] == ["40, 40;w=1", "0", "2", None]
     assert reply.status == 429
@@ -562,7 +568,9 @@ def test_every_fault_has_a_test_of_its_own() -> None:
     }  # fmt: skip
     numbered = {name for name in FAULTS if name[:7] == "status_" and name[7:10].isdigit()}
     redirects = {name for name in FAULTS if name.startswith("redirect_")}
-    looked_at = by_name | FRAMING.keys() | BODIES.keys() | RETRY_AFTER.keys() | ERRORS.keys() | numbered | redirects
+    looked_at = (
+        by_name | FRAMING.keys() | BODY_FAULTS.keys() | RETRY_AFTER.keys() | ERRORS.keys() | numbered | redirects
+    )
     assert looked_at == set(FAULTS)
 
 
@@ -580,7 +588,7 @@ def test_every_fault_has_a_test_of_its_own() -> None:
 def test_the_names_that_others_build_on_stand(name: str) -> None:
     assert FAULTS[name].name == name
     assert FAULTS[name].about
-    assert str(Fault.parse(name)) == name
+    assert str(find_fault(name)) == name
 
 
 def test_which_faults_commit_is_as_it_was_decided() -> None:
@@ -589,10 +597,12 @@ def test_which_faults_commit_is_as_it_was_decided() -> None:
         "accept_rst", "accept_close", "server_not_reading", "close_on_head", "reset_on_head", "keepalive_race_rst",
         "early_413", "close_before_processing", "hang_uncommitted", "ratelimit", "echo_auth",
     }  # fmt: skip
-    done_nevertheless = {"redirect_303", "redirect_303_same", *(name for name in FAULTS if name.endswith("_committed"))}
-    done_nevertheless |= {f"status_{status}" for status in (200, 202, 204, 205, 299)}
+    done_nevertheless = {"redirect_303", "redirect_303_same"}
+    done_nevertheless |= {f"status_{status}" for status in (200, 201, 202, 204, 205, 299)}
     refusals = {name for name in FAULTS if name.startswith(("status_", "redirect_", "retry_after_", "error_"))}
-    assert {name for name in FAULTS if not FAULTS[name].commits} == nothing_done | refusals - done_nevertheless
+    assert {
+        name for name in FAULTS if not FAULTS[name].processes_request
+    } == nothing_done | refusals - done_nevertheless
 
 
 async def test_the_record_has_the_response_and_the_rule_of_a_request_that_met_a_fault(sandbox: Sandbox) -> None:
@@ -610,7 +620,7 @@ async def test_the_record_has_the_response_and_the_rule_of_a_request_that_met_a_
 
 async def test_the_record_has_the_response_of_a_refused_request_up_to_64_kib(sandbox: Sandbox) -> None:
     assert (await ask(sandbox, request(sandbox, authorization="Basic nonsense"))).status == 401
-    sandbox.fault("error_huge~mib=1")
+    sandbox.fault(find_fault("error_huge~mib=1"))
     await exchange(sandbox)
     refused, huge = sandbox.record.requests
     assert refused.response.startswith(b"HTTP/1.1 401 Unauthorized\r\n")

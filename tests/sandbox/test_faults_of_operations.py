@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from kustom_hpp.sandbox import FAULTS, Fault, Sandbox, Stage
+from kustom_hpp.sandbox import Sandbox, Stage
 from tests.sandbox.support import PATH, Reply, Wire, ask, call, exchange, order, request, short
 from tests.sandbox.test_faults import WELL_FORMED
 from tests.sandbox.test_operations import EMAIL
+from tests.support.faults import ALL_FAULTS as FAULTS
+from tests.support.faults import find_fault
 
 REQUEST_FAULTS = sorted(name for name, kind in FAULTS.items() if kind.stage is not Stage.CONNECTION)
 LINES = {
@@ -48,14 +50,14 @@ async def test_the_record_tells_the_truth(sandbox: Sandbox, name: str) -> None:
     for number, operation in enumerate(LINES):
         session_id = await created(sandbox, number)
         reply = await meet(sandbox, operation, session_id, name)
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         seen = sandbox.record.requests[-1]
         assert (seen.operation, seen.fault, seen.done) == (operation, fault, True)
-        assert seen.processed is fault.commits
+        assert seen.processed is fault.processes_request
         assert seen.complete is (fault.stage is Stage.REQUEST)
         assert seen.created is None
         if operation != "read_session":
-            assert was_done(sandbox, operation, session_id) is fault.commits
+            assert was_done(sandbox, operation, session_id) is fault.processes_request
         if name in WELL_FORMED - {"interim_103"}:
             assert seen.status == reply.status
         # And the next one is answered as ever.
@@ -67,13 +69,13 @@ async def test_bodies_are_made_from_the_operation_s_own_answer(sandbox: Sandbox)
     session_id = await created(sandbox)
     for operation in LINES:
         reply = await meet(sandbox, operation, session_id, "new_fields")
-        details = sandbox.state.sessions[session_id].details()
+        details = sandbox.state.sessions[session_id].read_json()
         assert (reply.status, reply.json) == (200, details | {"x_new": {"a": [1, None]}})
         if operation == "disable_session":
             session_id = await created(sandbox, 2)
 
     reply = await meet(sandbox, "read_session", session_id, "wrong_types")
-    details = sandbox.state.sessions[session_id].details()
+    details = sandbox.state.sessions[session_id].read_json()
     assert set(reply.json) == set(details)
     assert {name for name in details if reply.json[name] == details[name]} == {"session_id"}
     assert all(type(reply.json[name]) is not str for name in details if name != "session_id")
@@ -87,7 +89,7 @@ async def test_a_redirect_leads_to_the_path_that_was_asked_for(sandbox: Sandbox)
 
 async def test_a_stray_answer_is_of_the_same_kind(sandbox: Sandbox) -> None:
     session_id = await created(sandbox)
-    sandbox.fault("double_answer~late=0", operation="read_session")
+    sandbox.fault(find_fault("double_answer~late=0"), operation="read_session")
     async with await Wire.open(sandbox.base_url) as wire:
         wire.writer.write(asking(sandbox, "read_session", session_id))
         first, second = await wire.answer(), await wire.answer()
@@ -102,7 +104,7 @@ async def test_faults_meet_creates_alone_unless_told(sandbox: Sandbox) -> None:
     session_id = await created(sandbox)
     rule = sandbox.fault("status_503")
     assert (await ask(sandbox, asking(sandbox, "read_session", session_id))).status == 200
-    assert (rule.seen, (await ask(sandbox)).status) == (0, 503)
+    assert (rule.checked, (await ask(sandbox)).status) == (0, 503)
 
 
 async def test_any_operation(sandbox: Sandbox) -> None:
@@ -111,7 +113,7 @@ async def test_any_operation(sandbox: Sandbox) -> None:
     for operation in LINES:
         assert (await ask(sandbox, asking(sandbox, operation, session_id))).status == 503
     assert (await ask(sandbox)).status == 503
-    assert (rule.seen, rule.bitten) == (4, 4)
+    assert (rule.checked, rule.triggered) == (4, 4)
 
 
 async def test_it_is_spelled_too(sandbox: Sandbox) -> None:
@@ -123,7 +125,7 @@ async def test_it_is_spelled_too(sandbox: Sandbox) -> None:
 
 async def test_a_sequence_for_an_operation(sandbox: Sandbox) -> None:
     session_id = await created(sandbox)
-    sandbox.fault(["status_503", None, Fault("status_429")], operation="read_session")
+    sandbox.fault(["status_503", None, find_fault("status_429")], operation="read_session")
     statuses = [(await ask(sandbox, asking(sandbox, "read_session", session_id))).status for _ in range(4)]
     assert statuses == [503, 200, 429, 200]
     assert (await ask(sandbox)).status == 201
@@ -131,7 +133,7 @@ async def test_a_sequence_for_an_operation(sandbox: Sandbox) -> None:
 
 async def test_one_payment_session(sandbox: Sandbox) -> None:
     mine, other = await created(sandbox, 1), await created(sandbox, 2)
-    sandbox.fault("status_503", operation="any", only=order(1))
+    sandbox.fault("status_503", operation="any", payment_session_url=order(1))
     reads = [(await ask(sandbox, asking(sandbox, "read_session", one))).status for one in (mine, other, "nobody")]
     creates = [(await ask(sandbox, request(sandbox, order(number)))).status for number in (1, 2)]
     assert (reads, creates) == ([503, 200, 404], [503, 201])
@@ -142,7 +144,7 @@ async def test_chaos_is_the_same_in_every_run() -> None:
     for _ in range(2):
         async with Sandbox() as sandbox:
             ids = [await created(sandbox, number) for number in range(20)]
-            sandbox.faults.chaos(["status_429", "status_503"], 0.5, 3, operation="read_session")
+            sandbox.faults.add_random(["status_429", "status_503"], 0.5, 3, operation="read_session")
             met.append([(await ask(sandbox, asking(sandbox, "read_session", one))).status for one in ids])
     assert set(met[0]) == {200, 429, 503}
     assert met[0] == met[1]
@@ -156,7 +158,7 @@ def test_an_operation_that_is_none(wrong: object) -> None:
 
 
 def test_a_connection_has_no_operation() -> None:
-    with pytest.raises(ValueError, match="stands alone"):
+    with pytest.raises(ValueError, match="Add it alone"):
         Sandbox().fault("accept_rst", operation="read_session")
 
 

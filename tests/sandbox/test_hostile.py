@@ -23,7 +23,7 @@ async def healthy(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> AsyncIt
     with caplog.at_level(logging.WARNING):
         yield sandbox
         assert (await ask(sandbox)).status == 201
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
     assert caplog.records == []
 
 

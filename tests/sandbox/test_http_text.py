@@ -7,7 +7,7 @@ import pytest
 from kustom_hpp.sandbox import FAULTS, Sandbox, Stage
 from kustom_hpp.sandbox.pages.failed_requests import request_view
 from kustom_hpp.sandbox.pages.http_text import MAX_TEXT, Problem, problems_of, request_text, response_text
-from kustom_hpp.sandbox.recorded import RequestSeen
+from kustom_hpp.sandbox.record import RecordedRequest
 from tests.sandbox.support import basic, exchange, request, short
 
 KEY_IN_URL = "in-what-nobody-may-see"
@@ -21,8 +21,8 @@ BODY = json.dumps(
 ).encode()
 
 
-def seen(body: bytes = b"", response: bytes = b"", headers: tuple[tuple[bytes, bytes], ...] = ()) -> RequestSeen:
-    return RequestSeen(
+def seen(body: bytes = b"", response: bytes = b"", headers: tuple[tuple[bytes, bytes], ...] = ()) -> RecordedRequest:
+    return RecordedRequest(
         number=1, connection=1, method="POST", target="/x?a=1", headers=headers, body=body, response=response
     )
 

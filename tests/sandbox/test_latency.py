@@ -32,13 +32,13 @@ def test_what_it_cannot_be(given: object) -> None:
 
 
 def test_each_request_has_its_own_the_same_in_every_run() -> None:
-    drawn = [Latency(0.1, 0.5).of(number) for number in range(1, 101)]
-    assert drawn == [Latency(0.1, 0.5).of(number) for number in range(1, 101)]
+    drawn = [Latency(0.1, 0.5).delay_for(number) for number in range(1, 101)]
+    assert drawn == [Latency(0.1, 0.5).delay_for(number) for number in range(1, 101)]
     assert len(set(drawn)) == 100
     assert min(drawn) >= 0.1
     assert max(drawn) <= 0.5
-    assert drawn != [Latency(0.1, 0.5, seed=1).of(number) for number in range(1, 101)]
-    assert {Latency(0.1).of(number) for number in range(5)} == {0.1}
+    assert drawn != [Latency(0.1, 0.5, seed=1).delay_for(number) for number in range(1, 101)]
+    assert {Latency(0.1).delay_for(number) for number in range(5)} == {0.1}
 
 
 @pytest.mark.parametrize("what", ["created", "refused", "no route", "a fault that answers", "a read"])
@@ -67,7 +67,7 @@ async def test_the_work_is_done_before_and_stays_done() -> None:
             [post] = sandbox.record.posts
             assert (post.processed, post.status, post.done) == (True, None, False)
         # The client went: nobody waits for the minute.
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert (post.status, post.done) == (None, True)
         assert sandbox.record.counts.created == 1
 
@@ -85,6 +85,6 @@ async def test_pages_come_at_once_and_the_sink_too() -> None:
     async with Sandbox(latency=60) as sandbox:
         page = await ask(sandbox, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert page.status == 200
-        async with await Wire.open(await sandbox.sink()) as wire:
+        async with await Wire.open(await sandbox.redirect_target()) as wire:
             wire.writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await wire.answer()).status == 418

@@ -62,7 +62,7 @@ async def test_a_read_tells_how_the_session_stands(sandbox: Sandbox) -> None:
     assert reply.header("klarna-correlation-id")
     details = codec().decode_response(reply.body, models.SessionDetails)
     assert (details.session_id, details.status, details.extra) == (session_id, models.SessionStatus.WAITING, {})
-    assert reply.json == sandbox.state.sessions[session_id].details()
+    assert reply.json == sandbox.state.sessions[session_id].read_json()
 
     sandbox.act(session_id, "pay")
     reply = await do(sandbox, "read_session", session_id)

@@ -3,7 +3,7 @@
 import pytest
 
 from kustom_hpp.sandbox import Order, OrderLine, Sandbox
-from kustom_hpp.sandbox.orders import Orders, money, percent, sample_order
+from kustom_hpp.sandbox.sample_orders import SampleOrders, money, percent, sample_order
 
 
 def test_a_sample_is_always_the_same_for_the_same_payment_session() -> None:
@@ -77,12 +77,12 @@ def test_a_test_gives_another_order() -> None:
     sandbox = Sandbox()
     order = sandbox.order("https://a.example/1", OrderLine(name="Mug", unit_price=1_900), currency="EUR", shop="Shop")
     assert order == Order(lines=(OrderLine(name="Mug", unit_price=1_900),), currency="EUR", shop="Shop")
-    assert sandbox.state.orders.of("https://a.example/1") is order
-    assert sandbox.state.orders.of("https://a.example/2") == sample_order("https://a.example/2")
+    assert sandbox.state.orders.get("https://a.example/1") is order
+    assert sandbox.state.orders.get("https://a.example/2") == sample_order("https://a.example/2")
 
 
 def test_the_newest_given_orders_are_kept() -> None:
-    orders, mug = Orders(remember=2), Order(lines=[OrderLine(name="Mug", unit_price=1)])
+    orders, mug = SampleOrders(remember=2), Order(lines=[OrderLine(name="Mug", unit_price=1)])
     for url in "abac":
-        orders.give(url, mug)
-    assert [orders.of(url) is mug for url in "abc"] == [True, False, True]
+        orders.set(url, mug)
+    assert [orders.get(url) is mug for url in "abc"] == [True, False, True]

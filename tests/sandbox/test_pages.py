@@ -391,7 +391,7 @@ async def test_the_page_is_no_api(sandbox: Sandbox) -> None:
     assert (await browse(f"{sandbox.base_url}/_sandbox/static/base.css")).status == 200
     assert (await browse(made["redirect_url"] + "/pay", "POST")).status == 303
     assert sandbox.record.counts.requests == before
-    assert sandbox.faults.rules[0].seen == 0
+    assert sandbox.faults.rules[0].checked == 0
 
 
 async def hostile(sandbox: Sandbox) -> Got:

@@ -30,7 +30,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> None:
         app.router.add_get("/page/line", line)
         app.router.add_get("/page/endless", endless)
 
-    monkeypatch.setattr(routes, "ROOMS", (add_routes,))
+    monkeypatch.setattr(routes, "ROUTE_MODULES", (add_routes,))
 
 
 async def test_a_page_is_no_api(room: None) -> None:
@@ -50,7 +50,7 @@ async def test_a_page_is_no_api(room: None) -> None:
 
 async def test_at_the_sink_there_are_no_pages(room: None) -> None:
     async with Sandbox() as sandbox:
-        sink = await sandbox.sink()
+        sink = await sandbox.redirect_target()
         async with aiohttp.ClientSession(sink) as browser, browser.get("/page/line") as response:
             assert response.status == 418
         assert [seen.path for seen in sandbox.record.sink] == ["/page/line"]
@@ -64,7 +64,7 @@ async def test_a_page_that_never_ends_holds_up_nobody(room: None) -> None:
     ):
         assert await response.content.readexactly(5) == b"first"
         assert (await ask(sandbox, request(sandbox))).status == 201
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         before = asyncio.get_running_loop().time()
         await sandbox.aclose()
         assert asyncio.get_running_loop().time() - before < 0.5

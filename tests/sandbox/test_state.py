@@ -11,8 +11,8 @@ import pytest
 from kustom_hpp import models
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.models import SessionStatus
-from kustom_hpp.sandbox import Action, ClosedError, Moment, Sandbox, State, StoredSession
-from kustom_hpp.sandbox.stored_session import MOST_MOMENTS
+from kustom_hpp.sandbox import Action, Sandbox, SandboxState, SessionClosedError, StoredSession, TimelineEntry
+from kustom_hpp.sandbox.stored_session import MAX_TIMELINE
 
 ORDER_ID = "92d97f60-7a78-46a5-8f68-c56fe52dc4af"
 KCO = f"https://api.playground.kustom.co/checkout/v3/orders/{ORDER_ID}"
@@ -22,7 +22,7 @@ NAMES = ("success", "cancel", "back", "failure", "error")
 URLS = {name: f"https://shop.example/{name}?{ALL}" for name in NAMES}
 
 
-def made(state: State, url: str = KCO, *, mode: str | None = None, **urls: str | None) -> StoredSession:
+def made(state: SandboxState, url: str = KCO, *, mode: str | None = None, **urls: str | None) -> StoredSession:
     """A session whose merchant URLs are these; all but `back` where none are given."""
     given = urls or {name: value for name, value in URLS.items() if name != "back"}
     session = state.create(
@@ -41,23 +41,23 @@ def whats(session: StoredSession) -> list[str]:
 
 
 @pytest.fixture
-def state() -> State:
-    return State()
+def state() -> SandboxState:
+    return SandboxState()
 
 
 # The walk along the lifecycle.
 
 
-def test_a_new_session_waits(state: State) -> None:
+def test_a_new_session_waits(state: SandboxState) -> None:
     session = made(state)
     assert session.status is SessionStatus.WAITING
     assert session.created_at == session.updated_at
     assert whats(session) == ["created"]
-    assert session.details() == {
-        "expires_at": session.wire("")["expires_at"],
+    assert session.read_json() == {
+        "expires_at": session.created_json("")["expires_at"],
         "session_id": session.session_id,
         "status": "WAITING",
-        "updated_at": session.details()["updated_at"],
+        "updated_at": session.read_json()["updated_at"],
     }
 
 
@@ -73,20 +73,20 @@ def test_a_new_session_waits(state: State) -> None:
     ],
 )
 def test_what_an_action_makes_of_a_session(
-    state: State, action: Action, status: SessionStatus, what: str | None, goes_to: str | None
+    state: SandboxState, action: Action, status: SessionStatus, what: str | None, goes_to: str | None
 ) -> None:
     session = made(state)
     state.clock.advance(seconds=5)
     target = state.act(session, action)
     assert session.status is status
-    assert session.details()["status"] == status
+    assert session.read_json()["status"] == status
     assert whats(session) == ["created", "opened", *([what] if what else [])]
     assert [moment.status for moment in session.timeline][-1] is status
     assert session.updated_at - session.created_at >= dt.timedelta(seconds=5)
     assert (target or "").partition("?")[0] == (f"https://shop.example/{goes_to}" if goes_to else "")
 
 
-def test_an_open_session_is_opened_once_until_it_was_left(state: State) -> None:
+def test_an_open_session_is_opened_once_until_it_was_left(state: SandboxState) -> None:
     session = made(state)
     for _ in range(3):
         assert state.act(session, Action.OPEN) is None
@@ -99,7 +99,7 @@ def test_an_open_session_is_opened_once_until_it_was_left(state: State) -> None:
 
 
 @pytest.mark.parametrize("first", [Action.DECLINE, Action.ERROR, Action.BACK])
-def test_whoever_did_not_get_through_may_try_again(state: State, first: Action) -> None:
+def test_whoever_did_not_get_through_may_try_again(state: SandboxState, first: Action) -> None:
     session = made(state)
     state.act(session, first)
     state.act(session, Action.PAY)
@@ -109,7 +109,7 @@ def test_whoever_did_not_get_through_may_try_again(state: State, first: Action) 
 
 @pytest.mark.parametrize("action", list(Action))
 @pytest.mark.parametrize("end", ["paid", "cancelled", "disabled", "expired", "expired order", "paid and expired"])
-def test_what_is_over_is_over(state: State, end: str, action: Action) -> None:
+def test_what_is_over_is_over(state: SandboxState, end: str, action: Action) -> None:
     session = made(state)
     if end.startswith("paid"):
         state.act(session, Action.PAY)
@@ -125,7 +125,7 @@ def test_what_is_over_is_over(state: State, end: str, action: Action) -> None:
     if end == "paid" and action is Action.OPEN:
         assert state.act(session, action) is None
     else:
-        with pytest.raises(ClosedError, match="expired" if "expired" in end else str(session.status)):
+        with pytest.raises(SessionClosedError, match="expired" if "expired" in end else str(session.status)):
             state.act(session, action)
     assert (session.status, session.updated_at, session.timeline) == before
 
@@ -133,9 +133,9 @@ def test_what_is_over_is_over(state: State, end: str, action: Action) -> None:
 # Back and cancel.
 
 
-def test_with_a_back_url_cancelling_is_going_back(state: State) -> None:
+def test_with_a_back_url_cancelling_is_going_back(state: SandboxState) -> None:
     session = made(state, back=URLS["back"], cancel=URLS["cancel"])
-    assert session.way_out is Action.BACK
+    assert session.secondary_action is Action.BACK
     for action in (Action.CANCEL, Action.BACK):
         target = state.act(session, action)
         assert target is not None
@@ -145,9 +145,9 @@ def test_with_a_back_url_cancelling_is_going_back(state: State) -> None:
 
 
 @pytest.mark.parametrize("back", [None, ""])
-def test_without_one_it_is_final(state: State, back: str | None) -> None:
+def test_without_one_it_is_final(state: SandboxState, back: str | None) -> None:
     session = made(state, back=back, cancel="https://shop.example/")
-    assert session.way_out is Action.CANCEL
+    assert session.secondary_action is Action.CANCEL
     assert state.act(session, Action.CANCEL) == "https://shop.example/"
     assert session.status is SessionStatus.CANCELLED
 
@@ -157,7 +157,7 @@ def test_without_one_it_is_final(state: State, back: str | None) -> None:
 
 @pytest.mark.parametrize("action", [Action.PAY, Action.DECLINE, Action.ERROR, Action.BACK, Action.CANCEL])
 @pytest.mark.parametrize("empty", [None, "", "no merchant urls"])
-def test_without_a_url_it_stays_on_a_generic_page(state: State, action: Action, empty: str | None) -> None:
+def test_without_a_url_it_stays_on_a_generic_page(state: SandboxState, action: Action, empty: str | None) -> None:
     if empty == "no merchant urls":
         session = state.create(models.CreateSessionRequest(payment_session_url=KCO))
         assert session is not None
@@ -167,12 +167,12 @@ def test_without_a_url_it_stays_on_a_generic_page(state: State, action: Action, 
 
 
 @pytest.mark.parametrize(("error", "expected"), [(None, "f"), ("", "f"), ("https://shop.example/e", "e")])
-def test_failure_stands_in_for_error(state: State, error: str | None, expected: str) -> None:
+def test_failure_stands_in_for_error(state: SandboxState, error: str | None, expected: str) -> None:
     session = made(state, error=error, failure="https://shop.example/f")
     assert state.act(session, Action.ERROR) == f"https://shop.example/{expected}"
 
 
-def test_error_does_not_stand_in_for_failure(state: State) -> None:
+def test_error_does_not_stand_in_for_failure(state: SandboxState) -> None:
     assert state.act(made(state, error="https://shop.example/e"), Action.DECLINE) is None
 
 
@@ -189,7 +189,7 @@ def test_error_does_not_stand_in_for_failure(state: State) -> None:
     ],
 )
 def test_which_placeholders_are_filled_in(
-    state: State, url: str, mode: str | None, *, makes_order: bool, knows_order_before: bool
+    state: SandboxState, url: str, mode: str | None, *, makes_order: bool, knows_order_before: bool
 ) -> None:
     session = made(state, url, mode=mode, **URLS)
     sid, unknown = session.session_id, ("{{order_id}}", "{{authorization_token}}")
@@ -198,10 +198,10 @@ def test_which_placeholders_are_filled_in(
         target = state.act(session, action)
         assert target is not None
         assert target.partition("?")[2] == f"sid={sid}&order={order}&token={unknown[1]}"
-        assert not {"order_id", "authorization_token", "klarna_reference"} & set(session.details())
+        assert not {"order_id", "authorization_token", "klarna_reference"} & set(session.read_json())
 
     target = state.act(session, Action.PAY)
-    details = session.details()
+    details = session.read_json()
     assert ("order_id" in details, "authorization_token" in details) == (makes_order, not makes_order)
     assert ("klarna_reference" in details) == makes_order
     assert target == (
@@ -213,7 +213,7 @@ def test_which_placeholders_are_filled_in(
     else:
         assert uuid.UUID(details["order_id" if makes_order else "authorization_token"])
     # And the token shows up in success alone, however much is known.
-    assert "{{authorization_token}}" in (session.filled("failure") or "")
+    assert "{{authorization_token}}" in (session.merchant_url("failure") or "")
 
 
 @pytest.mark.parametrize(
@@ -227,13 +227,13 @@ def test_which_placeholders_are_filled_in(
         ("https://shop.example/?a={{Session_id}}", "https://shop.example/?a={{Session_id}}"),
     ],
 )
-def test_what_is_a_placeholder(state: State, url: str, expected: str) -> None:
+def test_what_is_a_placeholder(state: SandboxState, url: str, expected: str) -> None:
     session = made(state, success=url)
-    assert session.filled("success") == expected.replace("ID", session.session_id)
+    assert session.merchant_url("success") == expected.replace("ID", session.session_id)
 
 
 @pytest.mark.parametrize(
-    ("path", "order_id", "filled"),
+    ("path", "order_id", "merchant_url"),
     [
         ("/checkout/v3/orders/a%2Fb%26c", "a/b&c", "a%2Fb%26c"),
         ("/checkout/v3/orders/abc/?x=1#y", "abc", "abc"),
@@ -242,18 +242,20 @@ def test_what_is_a_placeholder(state: State, url: str, expected: str) -> None:
         ("?a=/b", None, "{{order_id}}"),
     ],
 )
-def test_the_order_id_comes_from_the_url(state: State, path: str, order_id: str | None, filled: str) -> None:
+def test_the_order_id_comes_from_the_url(
+    state: SandboxState, path: str, order_id: str | None, merchant_url: str
+) -> None:
     session = made(state, f"https://api.example{path}", success="https://shop.example/?o={{order_id}}")
-    assert state.act(session, Action.PAY) == f"https://shop.example/?o={filled}"
-    assert session.details().get("order_id") == order_id
+    assert state.act(session, Action.PAY) == f"https://shop.example/?o={merchant_url}"
+    assert session.read_json().get("order_id") == order_id
 
 
-def test_what_it_answers_is_read_by_our_own_model_without_a_rest(state: State) -> None:
+def test_what_it_answers_is_read_by_our_own_model_without_a_rest(state: SandboxState) -> None:
     session = made(state)
     state.check_identity(session)
-    first = session.details()
+    first = session.read_json()
     state.act(session, Action.PAY)
-    texts = {**first, **session.details()}
+    texts = {**first, **session.read_json()}
     assert {name for name, value in texts.items() if isinstance(value, str)} == {
         "expires_at", "klarna_reference", "order_id", "session_id", "status", "updated_at",
     }  # fmt: skip
@@ -266,7 +268,7 @@ def test_what_it_answers_is_read_by_our_own_model_without_a_rest(state: State) -
 
 
 @pytest.mark.parametrize("first", [None, Action.OPEN, Action.BACK, Action.DECLINE, Action.ERROR])
-def test_whatever_is_open_can_be_disabled_and_twice(state: State, first: Action | None) -> None:
+def test_whatever_is_open_can_be_disabled_and_twice(state: SandboxState, first: Action | None) -> None:
     session = made(state)
     if first:
         state.act(session, first)
@@ -278,10 +280,10 @@ def test_whatever_is_open_can_be_disabled_and_twice(state: State, first: Action 
     assert whats(session) == moments
 
 
-def test_what_is_completed_cannot_be_disabled_and_what_is_cancelled_stays_so(state: State) -> None:
+def test_what_is_completed_cannot_be_disabled_and_what_is_cancelled_stays_so(state: SandboxState) -> None:
     paid, cancelled = made(state), made(state, f"{KCO}-2")
     state.act(paid, Action.PAY)
-    with pytest.raises(ClosedError, match="completed"):
+    with pytest.raises(SessionClosedError, match="completed"):
         state.disable(paid)
     state.act(cancelled, Action.CANCEL)
     state.disable(cancelled)
@@ -289,20 +291,20 @@ def test_what_is_completed_cannot_be_disabled_and_what_is_cancelled_stays_so(sta
     assert "disabled" not in whats(paid) + whats(cancelled)
 
 
-def test_an_identity_check_ends_with_the_next_action(state: State) -> None:
+def test_an_identity_check_ends_with_the_next_action(state: SandboxState) -> None:
     session = made(state)
     state.check_identity(session)
-    assert session.details()["status"] == "MANUAL_ID_CHECK"
-    assert set(session.details()["manual_identification"]) == {"challenge", "expires_at"}
+    assert session.read_json()["status"] == "MANUAL_ID_CHECK"
+    assert set(session.read_json()["manual_identification"]) == {"challenge", "expires_at"}
     state.act(session, Action.OPEN)
-    assert session.details()["status"] == "IN_PROGRESS"
-    assert "manual_identification" not in session.details()
+    assert session.read_json()["status"] == "IN_PROGRESS"
+    assert "manual_identification" not in session.read_json()
     state.disable(session)
-    with pytest.raises(ClosedError, match="DISABLED"):
+    with pytest.raises(SessionClosedError, match="DISABLED"):
         state.check_identity(session)
 
 
-def test_a_distribution_token_is_renewed(state: State) -> None:
+def test_a_distribution_token_is_renewed(state: SandboxState) -> None:
     session = made(state)
     old = session.token
     state.renew_token(session)
@@ -315,7 +317,7 @@ def test_a_distribution_token_is_renewed(state: State) -> None:
 # Several sessions, and time.
 
 
-def test_finding(state: State) -> None:
+def test_finding(state: SandboxState) -> None:
     session = made(state)
     assert state.find(session.session_id) is session
     assert state.by_page(session.page_id) is session
@@ -327,7 +329,7 @@ def test_finding(state: State) -> None:
     assert state.by_page(session.page_id) is session
 
 
-def test_an_expired_payment_session_takes_its_sessions_with_it(state: State) -> None:
+def test_an_expired_payment_session_takes_its_sessions_with_it(state: SandboxState) -> None:
     first, second, other = made(state), made(state), made(state, f"{KCO}-2")
     state.expire(KCO)
     assert (state.find(first.session_id), state.find(second.session_id)) == (None, None)
@@ -337,7 +339,7 @@ def test_an_expired_payment_session_takes_its_sessions_with_it(state: State) -> 
     assert whats(first) == ["created", "expired"]
 
 
-def test_a_paid_order_completes_its_other_sessions(state: State) -> None:
+def test_a_paid_order_completes_its_other_sessions(state: SandboxState) -> None:
     first, second, disabled = (made(state) for _ in range(3))
     other = made(state, f"{KCO}-2")
     state.disable(disabled)
@@ -352,7 +354,7 @@ def test_a_paid_order_completes_its_other_sessions(state: State) -> None:
     assert state.create(other.request) is not None
 
 
-def test_a_kp_session_that_places_no_order_may_be_paid_in_each_of_its_sessions(state: State) -> None:
+def test_a_kp_session_that_places_no_order_may_be_paid_in_each_of_its_sessions(state: SandboxState) -> None:
     first, second = made(state, KP), made(state, KP)
     state.act(first, Action.PAY)
     assert second.status is SessionStatus.WAITING
@@ -362,7 +364,7 @@ def test_a_kp_session_that_places_no_order_may_be_paid_in_each_of_its_sessions(s
 
 
 def test_only_the_newest_are_remembered() -> None:
-    state = State(remember=2)
+    state = SandboxState(remember=2)
     sessions = [made(state, url) for url in (KCO, KCO, f"{KCO}-2", KCO)]
     assert [state.by_page(one.page_id) for one in sessions] == [None, None, *sessions[2:]]
     assert [state.find(one.session_id) for one in sessions] == [None, None, *sessions[2:]]
@@ -373,11 +375,11 @@ def test_only_the_newest_are_remembered() -> None:
     assert len(state.sessions) == len(state.payment_sessions) == len(state._pages) == 2
 
 
-def test_the_timeline_keeps_the_creation_and_the_newest(state: State) -> None:
+def test_the_timeline_keeps_the_creation_and_the_newest(state: SandboxState) -> None:
     session = made(state)
-    for _ in range(MOST_MOMENTS):
+    for _ in range(MAX_TIMELINE):
         state.act(session, Action.BACK)
-    assert len(session.timeline) == MOST_MOMENTS
+    assert len(session.timeline) == MAX_TIMELINE
     assert whats(session)[0] == "created"
     assert whats(session)[-2:] == ["opened", "went back"]
 
@@ -385,15 +387,15 @@ def test_the_timeline_keeps_the_creation_and_the_newest(state: State) -> None:
 # Those who listen.
 
 
-def test_listeners_are_told_every_moment_until_they_leave(state: State) -> None:
+def test_listeners_are_told_every_moment_until_they_leave(state: SandboxState) -> None:
     told: list[tuple[str, str, SessionStatus]] = []
     remove = state.listen(lambda session, moment: told.append((session.session_id, moment.what, session.status)))
     session = made(state)
     state.act(session, Action.PAY)
-    state.note(session, "callback", "200")
+    state.record_event(session, "callback", "200")
     remove()
     remove()
-    state.note(session, "callback", "200")
+    state.record_event(session, "callback", "200")
     assert told == [
         (session.session_id, "created", SessionStatus.WAITING),
         (session.session_id, "opened", SessionStatus.IN_PROGRESS),
@@ -402,22 +404,22 @@ def test_listeners_are_told_every_moment_until_they_leave(state: State) -> None:
     ]
 
 
-def test_moments_are_values(state: State) -> None:
+def test_moments_are_values(state: SandboxState) -> None:
     [moment] = made(state).timeline
     assert moment.at.tzinfo is dt.UTC
     assert attrs.evolve(moment) == moment
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         moment.what = "paid"
-    assert isinstance(moment, Moment)
+    assert isinstance(moment, TimelineEntry)
 
 
-def test_a_session_shows_no_secret(state: State) -> None:
+def test_a_session_shows_no_secret(state: SandboxState) -> None:
     session = made(state, KP, success="https://shop.example/?secret=1")
     state.act(session, Action.PAY)
-    shown = repr((session, session.timeline))
-    assert session.token not in shown
-    assert str(session.authorization_token) not in shown
-    assert "secret=1" not in shown
+    session_json = repr((session, session.timeline))
+    assert session.token not in session_json
+    assert str(session.authorization_token) not in session_json
+    assert "secret=1" not in session_json
 
 
 # From a test.
@@ -429,7 +431,7 @@ async def test_a_test_acts_for_the_consumer(sandbox: Sandbox) -> None:
     assert sandbox.act(session, "decline") is None
     answer = models.Session(session_id=session.session_id, redirect_url="https://pay.example/")
     assert sandbox.act(answer, Action.PAY) == f"https://shop.example/?o={ORDER_ID}"
-    with pytest.raises(ClosedError, match="COMPLETED"):
+    with pytest.raises(SessionClosedError, match="COMPLETED"):
         sandbox.act(session, "pay")
     with pytest.raises(ValueError, match="steal"):
         sandbox.act(session, "steal")

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp.sandbox import Fault, OrderLine, threaded
+from kustom_hpp.sandbox import OrderLine, threaded
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.sandbox.support import ORDER, order, request
+from tests.support.faults import find_fault
 
 
 @pytest.fixture
@@ -65,12 +66,12 @@ def test_the_page_shows_the_order_that_was_given(sandbox: ThreadedSandbox) -> No
 def test_faults_bite_and_can_be_taken_back(sandbox: ThreadedSandbox) -> None:
     rule = sandbox.fault("status_503", nth=2)
     assert [create(sandbox)[0] for _ in range(3)] == [201, 503, 201]
-    assert (rule.seen, rule.bitten, sandbox.faults.rules) == (3, 1, (rule,))
+    assert (rule.checked, rule.triggered, sandbox.faults.rules) == (3, 1, (rule,))
     sandbox.faults.remove(rule)
     assert sandbox.faults.rules == ()
-    sandbox.faults.add([Fault("status_429"), None])
+    sandbox.faults.add([find_fault("status_429"), None])
     assert [create(sandbox)[0] for _ in range(2)] == [429, 201]
-    sandbox.faults.chaos(["status_500"], probability=1.0, seed=1)
+    sandbox.faults.add_random(["status_500"], probability=1.0, seed=1)
     assert create(sandbox)[0] == 500
     sandbox.faults.clear()
     assert create(sandbox)[0] == 201
@@ -124,13 +125,13 @@ def test_copies_hold_together_while_many_write(sandbox: ThreadedSandbox) -> None
 
 
 def test_it_settles_and_tells_when_it_does_not(sandbox: ThreadedSandbox) -> None:
-    sandbox.settled()
+    sandbox.wait_until_idle()
     sandbox.fault("hang~seconds=30")
     with socket.create_connection(("127.0.0.1", int(sandbox.base_url.rpartition(":")[2]))) as client:
         client.sendall(request(sandbox))
         assert sandbox.wait_for(lambda record: record.posts).counts.posts == 1
         with pytest.raises(TimeoutError, match=r"still serving after 0\.05 s"):
-            sandbox.settled(0.05)
+            sandbox.wait_until_idle(0.05)
         with pytest.raises(TimeoutError, match=r"not so within 0\.05 s"):
             sandbox.wait_for(lambda record: record.counts.posts == 2, timeout=0.05)
         # And it closes at once, though somebody waits.
@@ -147,18 +148,18 @@ async def test_a_coroutine_may_ask_and_the_client_of_its_loop_goes_on(sandbox: T
         session, *_ = await asyncio.gather(
             *(client.create_session(hpp.CreateSessionRequest(payment_session_url=order(number))) for number in range(8))
         )
-        await asyncio.to_thread(sandbox.settled)
+        await asyncio.to_thread(sandbox.wait_until_idle)
     assert session.session_id in {made.session_id for made in sandbox.record.created}
     assert (sandbox.record.counts.created, sandbox.record.counts.posts) == (8, 9)
     assert sandbox.act(session, "open") is None
 
 
 def test_options_are_those_of_the_sandbox() -> None:
-    with ThreadedSandbox(api_key="my key", username="me", quota=1, faults=["status_503~nth=1"]) as sandbox:
+    with ThreadedSandbox(api_key="my key", username="me", rate_limit=1, faults=["status_503~nth=1"]) as sandbox:
         assert (sandbox.api_key, sandbox.username) == ("my key", "me")
         assert [create(sandbox)[0] for _ in range(3)] == [503, 201, 429]
-        sandbox.call(lambda inner: setattr(inner.quota, "taken", 1))
-        assert sandbox.call(lambda inner: inner.quota.taken) == 1
+        sandbox.call(lambda inner: setattr(inner.rate_limit, "other_client_rate", 1))
+        assert sandbox.call(lambda inner: inner.rate_limit.other_client_rate) == 1
     with pytest.raises(TypeError, match="qouta"):
         ThreadedSandbox(qouta=1)
 
@@ -175,11 +176,9 @@ def test_a_closed_one_says_so(sandbox: ThreadedSandbox) -> None:
     assert repr(sandbox) == f"<ThreadedSandbox at {sandbox.base_url}>"
     assert sandbox.api_key not in repr(sandbox)
     sandbox.close()
-    for ask in (lambda: sandbox.record, sandbox.settled, lambda: sandbox.fault("hang"), sandbox.faults.clear):
-        with pytest.raises(RuntimeError, match="the sandbox is closed"):
+    for ask in (lambda: sandbox.record, sandbox.wait_until_idle, lambda: sandbox.fault("hang"), sandbox.faults.clear):
+        with pytest.raises(RuntimeError, match="the sandbox is not open"):
             ask()
-    with pytest.raises(RuntimeError, match="the sandbox was opened before"):
-        sandbox.open()
 
 
 def test_200_times_opened_and_closed_leave_nothing() -> None:
@@ -192,7 +191,7 @@ def left():
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0, threading.active_count()
 
 with ThreadedSandbox() as sandbox:  # what is opened once and for all
-    sandbox.settled()
+    sandbox.wait_until_idle()
 before = left()
 for _ in range(200):
     with ThreadedSandbox() as sandbox:

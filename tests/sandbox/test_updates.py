@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 
 from kustom_hpp import callbacks
-from kustom_hpp.sandbox import Callback, Sandbox
+from kustom_hpp.sandbox import RecordedCallback, Sandbox
 from tests.sandbox.support import PATH, ask, call, order, request
+from tests.support.ports import open_port
 
 Reaction = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,10 +72,10 @@ async def made(sandbox: Sandbox, status_update: str | None, number: int = 1) -> 
     return str((await ask(sandbox, request(sandbox, body=json.dumps(body).encode()))).json["session_id"])
 
 
-async def calls(sandbox: Sandbox, count: int) -> tuple[Callback, ...]:
+async def calls(sandbox: Sandbox, count: int) -> tuple[RecordedCallback, ...]:
     """The record's callbacks, once there are so many and none is due."""
     await sandbox.record.wait_for(lambda record: len(record.callbacks) >= count)
-    await sandbox.settled()
+    await sandbox.wait_until_idle()
     assert len(sandbox.record.callbacks) == count
     return sandbox.record.callbacks
 
@@ -84,13 +85,13 @@ async def calls(sandbox: Sandbox, count: int) -> tuple[Callback, ...]:
 
 async def test_every_change_is_told_with_the_session_as_read(hasty: Sandbox, shop: Shop) -> None:
     session_id = await made(hasty, f"{shop.url}?hpp={{{{session_id}}}}&o={{{{order_id}}}}&secret=abc%20def")
-    await hasty.settled()
+    await hasty.wait_until_idle()
     assert shop.got == []
 
     hasty.act(session_id, "decline")
     hasty.act(session_id, "back")
     hasty.act(session_id, "pay")
-    await hasty.settled()
+    await hasty.wait_until_idle()
     assert shop.statuses == ["IN_PROGRESS", "FAILED", "IN_PROGRESS", "BACK", "IN_PROGRESS", "COMPLETED"]
     assert len({body["event_id"] for body in shop.bodies}) == 6
     for body in shop.bodies:
@@ -114,14 +115,14 @@ async def test_disabling_is_a_change_and_a_distribution_is_none(hasty: Sandbox, 
     await ask(hasty, call(hasty, f"POST {PATH}/{session_id}/manual-id-check"))
     for _ in range(2):
         await ask(hasty, call(hasty, f"DELETE {PATH}/{session_id}"))
-    await hasty.settled()
+    await hasty.wait_until_idle()
     assert shop.statuses == ["MANUAL_ID_CHECK", "DISABLED"]
 
 
 @pytest.mark.parametrize("url", [None, ""])
 async def test_without_a_url_nobody_is_told(hasty: Sandbox, url: str | None) -> None:
     hasty.act(await made(hasty, url), "pay")
-    await hasty.settled()
+    await hasty.wait_until_idle()
     assert hasty.record.callbacks == ()
 
 
@@ -232,7 +233,7 @@ async def test_one_session_s_silence_holds_up_no_other_and_no_request(shop: Shop
         await calls_of(sandbox, other, 1)
         assert [one.session_id for one in sandbox.record.callbacks] == [other]
         with pytest.raises(TimeoutError, match="still serving"):
-            await sandbox.settled(timeout=0.05)
+            await sandbox.wait_until_idle(timeout=0.05)
 
 
 async def shop_has(shop: Shop, count: int) -> None:
@@ -249,7 +250,7 @@ async def test_settled_does_not_wait_for_a_repetition(shop: Shop) -> None:
     shop.reactions = [500]
     async with Sandbox(callback_delay=60) as sandbox:
         sandbox.act(await made(sandbox, shop.url), "open")
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert [one.status for one in sandbox.record.callbacks] == [500]
 
 
@@ -262,7 +263,7 @@ async def test_of_very_many_that_wait_the_oldest_are_dropped(shop: Shop) -> None
         for _ in range(100):
             sandbox.act(session_id, "back")
         await sandbox.record.wait_for(lambda record: len(record.callbacks) >= 102)
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert len(shop.got) == 1 + 1 + 100
         assert shop.statuses[:3] == ["IN_PROGRESS", "IN_PROGRESS", "IN_PROGRESS"]
         assert shop.statuses[-1] == "BACK"
@@ -281,7 +282,7 @@ async def test_names_of_nobody_are_not_looked_up(hasty: Sandbox, host: str, monk
 
 
 async def test_a_port_where_nobody_listens(hasty: Sandbox) -> None:
-    async with hasty.port("refuse") as port:
+    async with open_port(hasty, "refuse") as port:
         hasty.act(await made(hasty, f"{port.base_url}/status"), "open")
         made_calls = await calls(hasty, 4)
     assert {(one.status, one.error) for one in made_calls} == {(None, "ClientConnectorError")}
@@ -306,7 +307,7 @@ async def test_closing_ends_what_is_under_way(shop: Shop, reaction: int | Reacti
     sandbox.act(session_id, "back")
     async with sandbox:
         sandbox.act(session_id, "pay")
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
     assert shop.statuses == ["IN_PROGRESS", "IN_PROGRESS", "COMPLETED"]
 
 

@@ -79,7 +79,7 @@ async def test_a_paid_order_is_told_by_the_callback(kind, browser, sandbox, orde
         success = sandbox.act(session_id, "pay")
         assert success == f"{url}/orders/{order_id}"
         await until_told(browser, success, f"Order {order_id}: paid, thank you!")
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
     # Two changes, entered and paid; each call was taken at the first time.
     assert [(call.attempt, call.status, call.error) for call in sandbox.record.callbacks] == [(1, 204, None)] * 2
     reads = [seen for seen in sandbox.record.requests if seen.method == "GET"]

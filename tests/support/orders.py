@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import kustom_hpp as hpp
 from kustom_hpp.batch import BatchItem, Outcome, OutcomeState
-from kustom_hpp.sandbox import Created
+from kustom_hpp.sandbox import CreatedSession
 
 
 def rows(base_url: str, count: int, prefix: str = "row") -> Iterator[BatchItem]:
@@ -27,7 +27,7 @@ def url_of(base_url: str, key: str) -> str:
 
 
 def violations(
-    outcomes: Iterable[Outcome], made: Collection[Created], keys: Collection[str], *, complete: bool = True
+    outcomes: Iterable[Outcome], made: Collection[CreatedSession], keys: Collection[str], *, complete: bool = True
 ) -> Iterator[str]:
     """Every promise that a batch broke, one sentence each.
 

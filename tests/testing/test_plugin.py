@@ -331,10 +331,10 @@ def test_the_marker_gives_the_sandbox_its_options(pytester: pytest.Pytester) -> 
         def test_of_the_class(self, kustom_sandbox):
             assert (kustom_sandbox.api_key, kustom_sandbox.username) == ("class", "me")
 
-        @pytest.mark.kustom_sandbox(api_key="test", quota=2)
+        @pytest.mark.kustom_sandbox(api_key="test", rate_limit=2)
         def test_of_the_test(self, kustom_sandbox):
             assert (kustom_sandbox.api_key, kustom_sandbox.username) == ("test", "me")
-            assert kustom_sandbox.call(lambda sandbox: sandbox.quota.quota.rate) == 2
+            assert kustom_sandbox.call(lambda sandbox: sandbox.rate_limit.limit.rate) == 2
 
     @pytest.mark.kustom_sandbox(qouta=2)
     def test_unknown(kustom_sandbox):

@@ -9,7 +9,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.http.connection import Link
+from kustom_hpp.sandbox.http.connection import Connection
 from kustom_hpp.transport import HTTPSessionManager, guarded_connector
 from kustom_hpp.transport.connector import PRE_SEND_EXCEPTIONS, GuardedConnector, NoConnectionError
 from tests.faults.certificates import serving, trusting
@@ -56,8 +56,8 @@ def hang_up(sandbox: Sandbox) -> None:
         link.close()
 
 
-def server_side(sandbox: Sandbox) -> list[Link]:
-    return [link for listener in sandbox._listeners for link in listener._links]
+def server_side(sandbox: Sandbox) -> list[Connection]:
+    return [link for listener in sandbox._listeners for link in listener._connections]
 
 
 async def test_stray_bytes_that_the_loop_has_read():
@@ -120,7 +120,7 @@ async def test_a_fresh_connection_on_which_the_server_spoke_first():
             await send(manager, request_to(sandbox))
         assert caught.value.delivery is hpp.Delivery.NOT_SENT
         assert idle(manager) == []
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert sandbox.record.counts.requests == 0
 
 

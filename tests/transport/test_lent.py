@@ -11,6 +11,7 @@ import kustom_hpp as hpp
 from kustom_hpp._messages import Delivery, SendMarker
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.transport import HTTPSessionManager, guarded_connector
+from tests.support.ports import open_port
 from tests.transport.support import opened, request_to, send
 
 
@@ -110,7 +111,7 @@ async def test_a_session_that_rewrites_bodies_is_found_out():
     async def rewriting(self, method, url, *, data=None, **options):
         return await really(self, method, url, data=bytes(data._value), **options)
 
-    async with Sandbox() as sandbox, guarded() as session, sandbox.port("refuse") as port:
+    async with Sandbox() as sandbox, guarded() as session, open_port(sandbox, "refuse") as port:
         with mock.patch.object(aiohttp.ClientSession, "_request", rewriting):
             async with opened(http_session=session) as manager:
                 nowhere = request_to(sandbox, base_url=port.base_url)
@@ -138,6 +139,6 @@ async def test_nothing_around_a_session_sends_twice():
             async with opened(http_session=session) as manager:
                 with pytest.raises(hpp.LostResponseError) as caught:
                     await send(manager, request_to(sandbox))
-                await sandbox.settled()
+                await sandbox.wait_until_idle()
                 assert (sandbox.record.counts.created, caught.value.delivery) == (1, Delivery.UNKNOWN)
                 assert [post.complete for post in sandbox.record.posts][1:] in ([], [False])

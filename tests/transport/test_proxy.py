@@ -11,6 +11,8 @@ from kustom_hpp._redaction import Secret
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.transport.session_manager import _split_proxy
 from tests.faults.certificates import serving, trusting
+from tests.support.ports import open_port
+from tests.support.proxy import open_proxy
 from tests.transport.support import opened, request_to, send
 
 
@@ -55,7 +57,7 @@ HEADER = b"Proxy-Authorization: Basic " + base64.b64encode(b"us@er:word")
 @pytest.mark.parametrize("tls", [False, True])
 async def test_the_proxy_and_nobody_else_gets_them(user, expected, tls):
     options = {"ssl": trusting()} if tls else {}
-    async with Sandbox(ssl=serving("good") if tls else None) as sandbox, sandbox.proxy() as proxy:
+    async with Sandbox(ssl=serving("good") if tls else None) as sandbox, open_proxy(sandbox) as proxy:
         proxy_url = Secret(proxy.url.replace("//", f"//{user}"))
         async with opened(proxy=proxy_url, **options) as manager:
             for order in range(2):
@@ -71,7 +73,7 @@ async def test_the_proxy_and_nobody_else_gets_them(user, expected, tls):
 @pytest.mark.parametrize("behaviour", ["status_407", "status_403", "status_502", "close", "reset", "garbage",
                                        "close_tunnel", "reset_tunnel"])  # fmt: skip
 async def test_a_tunnel_that_does_not_come_about_means_that_nothing_was_sent(behaviour):
-    async with Sandbox(ssl=serving("good")) as sandbox, sandbox.proxy(behaviour) as proxy:
+    async with Sandbox(ssl=serving("good")) as sandbox, open_proxy(sandbox, behaviour) as proxy:
         async with opened(proxy=Secret(proxy.url), ssl=trusting()) as manager:
             mark = SendMarker()
             with pytest.raises(hpp.ConnectError) as caught:
@@ -84,7 +86,11 @@ async def test_a_tunnel_that_does_not_come_about_means_that_nothing_was_sent(beh
 
 
 async def test_a_proxy_that_is_silent_or_absent():
-    async with Sandbox(ssl=serving("good")) as sandbox, sandbox.port("refuse") as port, sandbox.proxy("hang") as proxy:
+    async with (
+        Sandbox(ssl=serving("good")) as sandbox,
+        open_port(sandbox, "refuse") as port,
+        open_proxy(sandbox, "hang") as proxy,
+    ):
         async with opened(proxy=Secret(port.base_url), ssl=trusting()) as manager:
             with pytest.raises(hpp.ConnectError, match="ClientProxyConnectionError, errno 111, while connecting"):
                 await send(manager, request_to(sandbox))

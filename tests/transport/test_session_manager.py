@@ -15,6 +15,7 @@ from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from kustom_hpp.transport import MAX_RESPONSE_BODY, HTTPSessionManager
 from kustom_hpp.transport import session_manager as session_room
+from tests.support.ports import open_port
 from tests.transport.support import ORDER, opened, request_to, send, session_id
 
 
@@ -124,7 +125,7 @@ async def test_closing_twice_and_closing_what_was_never_used():
         await manager.aclose()
         await manager.aclose()
         assert session.closed
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert sandbox.record.connections[0].closed_at is not None
 
 
@@ -197,7 +198,7 @@ async def test_a_cancelled_closing_closes_all_the_same():
 
 async def refused(manager: HTTPSessionManager, sandbox: Sandbox) -> None:
     """A request that ends soon, wherever it is made."""
-    async with sandbox.port("refuse") as port:
+    async with open_port(sandbox, "refuse") as port:
         with pytest.raises(hpp.ConnectError):
             await send(manager, request_to(sandbox, base_url=port.base_url))
 
@@ -284,7 +285,7 @@ async def test_time_runs_out_before_an_answer(fault, clocks, cause):
     ],
 )
 async def test_time_runs_out_before_a_connection(clocks, cause):
-    async with Sandbox() as sandbox, sandbox.port("tls_hang") as port, opened() as manager:
+    async with Sandbox() as sandbox, open_port(sandbox, "tls_hang") as port, opened() as manager:
         mark = SendMarker()
         with pytest.raises(hpp.ConnectError) as caught:
             await send(manager, request_to(sandbox, base_url=port.base_url, **clocks), mark)
@@ -323,7 +324,7 @@ async def test_a_cancellation_of_the_callers_closes_the_connection():
         with pytest.raises(asyncio.CancelledError):
             await task
         assert mark.delivery is Delivery.UNKNOWN
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert sandbox.record.connections[0].closed_at is not None
         sandbox.faults.clear()
         assert (await send(manager, request_to(sandbox, 2))).status == 201

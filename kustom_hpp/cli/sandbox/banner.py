@@ -60,9 +60,9 @@ def _facts(sandbox: Sandbox, faults: Iterable[str]) -> Iterator[tuple[str, str]]
     yield "console", f"{sandbox.base_url}/"
     for fault in faults:
         yield "fault", fault
-    if sandbox.quota is not None:
-        quota = sandbox.quota.quota
-        yield "quota", f"{quota.rate:g} creates a second, {quota.size} at once"
+    if sandbox.rate_limit is not None:
+        limit = sandbox.rate_limit.limit
+        yield "rate limit", f"{limit.rate:g} creates a second, {limit.size} at once"
     if sandbox.latency is not None:
         low, high = sandbox.latency.low, sandbox.latency.high
         yield "latency", f"{low:g} s" if high is None else f"{low:g} to {high:g} s"

@@ -14,7 +14,7 @@ from kustom_hpp.cli.sandbox import options
 from kustom_hpp.cli.sandbox.banner import greet, warn_of_exposure
 from kustom_hpp.cli.sandbox.fault_list import list_all
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.limits import Tell
+from kustom_hpp.sandbox.limits import Announcement
 
 REMEMBERED = 10_000
 """Sessions and requests that a sandbox keeps which may run for weeks."""
@@ -28,8 +28,8 @@ def sandbox(
     expose: Annotated[bool, _FLAG] = False,
     key_from_env: Annotated[bool, _FLAG] = False,
     fault: Annotated[list[str] | None, Parameter(negative="")] = None,
-    quota: str | None = None,
-    tell: Tell | None = None,
+    rate_limit: str | None = None,
+    rate_limit_headers: Announcement | None = None,
     latency: str | None = None,
     json: Annotated[bool, _FLAG] = False,
     list_faults: Annotated[bool, _FLAG] = False,
@@ -40,7 +40,7 @@ def sandbox(
     and so does a console, at its base URL. It is for development and tests: each run has a new key, and everything is
     forgotten when it ends.
 
-        kustom-hpp sandbox --port 8000 --fault "status_503~nth=2" --quota 40
+        kustom-hpp sandbox --port 8000 --fault "status_503~nth=2" --rate-limit 40
 
     What it does can be changed while it runs, over HTTP: below /_sandbox/ at its base URL.
 
@@ -52,8 +52,8 @@ def sandbox(
             the key is not told.
         fault: A fault that creates meet, and how: "hang~seconds=2", "status_503~nth=3" (the third one), "garbage~times=2",
             "status_500~probability=0.1,seed=7", "status_429~operation=read_session". Can be given several times.
-        quota: Creates per second, as 40, or 40:80 where 80 may come at once.
-        tell: How answers tell of the quota: x-ratelimit headers, Retry-After on each 429, or nothing.
+        rate_limit: Creates per second, such as 40, or 40:80 with 80 at once.
+        rate_limit_headers: Announce the rate limit by x-ratelimit headers, Retry-After in each 429, or not at all.
         latency: Seconds that each answer is kept back, as 0.2, or 0.1..0.5 for a random time between the two.
         json: The first line of stdout is {"base_url": ..., "api_key": ...}, and nothing else follows: for scripts.
         list_faults: Show all faults and end; with --json a line of JSON for each.
@@ -67,7 +67,7 @@ def sandbox(
         port=port,
         api_key=api_key,
         username=username,
-        quota=options.quota(quota, tell),
+        rate_limit=options.rate_limit(rate_limit, rate_limit_headers),
         latency=options.latency(latency),
         remember=REMEMBERED,
     )

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp.cli.console import Exit, stdout, write_line
-from kustom_hpp.sandbox import FAULTS, Kind
-from kustom_hpp.sandbox.faults import GROUPS
+from kustom_hpp.sandbox import FAULTS, FaultType
+from kustom_hpp.sandbox.faults import FAULT_GROUPS
 
 _SAID_SO = "commit"
 """The parameter of faults that may bite before the work or after it."""
@@ -33,13 +33,13 @@ _FOOT = Text.assemble(
 )  # fmt: skip
 
 
-def _line(kind: Kind) -> bytes:
+def _line(kind: FaultType) -> bytes:
     told = {
         "name": kind.name,
         "about": kind.about,
         "stage": kind.stage,
         "parameters": dict(kind.defaults),
-        "session_exists": kind.commits,
+        "session_exists": kind.processes_request,
     }
     return json.dumps(told, ensure_ascii=False).encode()
 
@@ -49,7 +49,7 @@ def _table(*, plain: bool) -> Table:
     table.add_column("fault", no_wrap=True)
     table.add_column("session")
     table.add_column("what happens")
-    for title, kinds in GROUPS.items():
+    for title, kinds in FAULT_GROUPS.items():
         if not plain:
             table.add_row(Text(title, "bold cyan"))
         for kind in kinds:
@@ -58,7 +58,7 @@ def _table(*, plain: bool) -> Table:
     return table
 
 
-def _about(kind: Kind) -> Text:
+def _about(kind: FaultType) -> Text:
     text = Text()
     for number, part in enumerate(kind.about.split("`")):
         text.append(part, "italic" if number % 2 else "")  # a parameter's name
@@ -66,7 +66,7 @@ def _about(kind: Kind) -> Text:
     return text.append(f" [{', '.join(own)}]", "dim") if own else text
 
 
-def _exists(kind: Kind) -> Text:
-    if kind.commits:
+def _exists(kind: FaultType) -> Text:
+    if kind.processes_request:
         return Text("yes", "yellow")
     return Text("no*" if _SAID_SO in kind.defaults else "no")

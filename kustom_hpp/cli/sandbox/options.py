@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from kustom_hpp.cli.console import CommandError, Exit
 from kustom_hpp.config import ENV_VARS, Environment, from_environment, is_loopback
 from kustom_hpp.config.credentials import environment_of_key
-from kustom_hpp.sandbox import Latency, Quota, Sandbox
-from kustom_hpp.sandbox.limits import Tell
+from kustom_hpp.sandbox import Latency, MerchantRateLimit, Sandbox
+from kustom_hpp.sandbox.limits import Announcement
 
 _USERNAME = "K000000_sandbox"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
@@ -50,24 +50,26 @@ def credentials(*, from_env: bool) -> tuple[str | None, str]:
     return str(key), str(found.get("username", _USERNAME))
 
 
-def quota(text: str | None, tell: Tell | None) -> Quota | None:
-    """What --quota and --tell say.
+def rate_limit(text: str | None, announce: Announcement | None) -> MerchantRateLimit | None:
+    """What --rate-limit and --rate-limit-headers say.
 
     Raises:
         CommandError: it is no quota.
 
     """
     if text is None:
-        if tell is not None:
-            raise _usage(f"--tell {tell} says how answers tell of a quota: give the quota too, such as --quota 40")
+        if announce is not None:
+            raise _usage(f"--rate-limit-headers {announce} announces a rate limit. Add one, such as --rate-limit 40")
         return None
     found = re.fullmatch(rf"({_NUMBER})(?::([0-9]+))?", text, re.ASCII)
     try:
         if found is not None:
-            return Quota(float(found[1]), None if found[2] is None else int(found[2]), tell or "headers")
+            return MerchantRateLimit(
+                float(found[1]), None if found[2] is None else int(found[2]), announce or "headers"
+            )
     except ValueError:
         pass
-    raise _usage(f"--quota {text} is no rate above 0, such as 40 (creates a second) or 40:80 (and 80 at once)")
+    raise _usage(f"--rate-limit {text} is not a rate above 0. Use 40 (creates a second) or 40:80 (80 of them at once)")
 
 
 def latency(text: str | None) -> Latency | None:

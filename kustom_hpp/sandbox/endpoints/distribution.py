@@ -17,7 +17,7 @@ from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import EmailDistribution, SmsDistribution
 from kustom_hpp.models.distributions import CONTACT, Distribution, contact_fields
-from kustom_hpp.sandbox.http.request_context import RefusedError
+from kustom_hpp.sandbox.http.request_context import ApiRefusal
 from kustom_hpp.sandbox.stored_session import StoredSession
 
 COUNTRIES = frozenset("AT AU BE CA CH CZ DE DK ES FI FR GB GR HU IE IT MX NL NO NZ PL PT RO SE SK US".split())
@@ -26,7 +26,7 @@ ACCESS_ID = r"(?:klarna:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[
 """The forms of an access id that is known."""
 
 
-def judge(session: StoredSession, body: bytes) -> Distribution:
+def check_distribution(session: StoredSession, body: bytes) -> Distribution:
     """What is asked for, where it may be done.
 
     Raises:
@@ -34,7 +34,7 @@ def judge(session: StoredSession, body: bytes) -> Distribution:
 
     """
     if session.status.is_final:
-        raise RefusedError(400, "CONSTRAINT_VIOLATION", f"the session is {session.status}")
+        raise ApiRefusal(400, "CONSTRAINT_VIOLATION", f"the session is {session.status}")
     try:
         asked = codec().decode_distribution(body)
     except InvalidRequestError as error:
@@ -43,12 +43,12 @@ def judge(session: StoredSession, body: bytes) -> Distribution:
         ]
         only_contact = all(path.startswith(CONTACT) for path, _ in error.problems)
         code = "MISSING_CONTACT_DATA" if missing and only_contact else "CONSTRAINT_VIOLATION"
-        raise RefusedError(400, code, *(f"{path}: {sentence}" for path, sentence in error.problems)) from None
+        raise ApiRefusal(400, code, *(f"{path}: {sentence}" for path, sentence in error.problems)) from None
     if isinstance(asked, SmsDistribution):
         if asked.phone_country not in COUNTRIES:
-            raise RefusedError(400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: no SMS goes to this country")
+            raise ApiRefusal(400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: no SMS goes to this country")
     elif not isinstance(asked, EmailDistribution) and not re.fullmatch(ACCESS_ID, asked.access_id):
-        raise RefusedError(404, "NOT_FOUND", f"{CONTACT}.access_id: the access token was not found")
+        raise ApiRefusal(404, "NOT_FOUND", f"{CONTACT}.access_id: the access token was not found")
     return asked
 
 
@@ -56,7 +56,7 @@ def _is_about_absence(sentence: str) -> bool:
     return sentence == "is required" or sentence.endswith("got null")
 
 
-def masked(asked: Distribution) -> str:
+def masked_contact(asked: Distribution) -> str:
     """The contact for people's eyes: its first character."""
     text = getattr(asked, contact_fields(type(asked))[0])
     return f"{text[:1]}***"

@@ -1,128 +1,80 @@
-"""Every fault that the sandbox can play, as one table, and `Fault`: one of them with its parameters.
+"""The faults that the sandbox can inject, by name.
 
->>> Fault.parse("double_answer~late=0")
-Fault('double_answer~late=0')
->>> Fault.parse("double_answer").commits
+>>> parse_fault("hang~seconds=2")
+Fault('hang~seconds=2')
+>>> parse_fault("hang").processes_request
 True
 """
 
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
-from attrs import field, frozen
+from kustom_hpp.sandbox.faults.base import ConnectionAction, Fault, FaultContext, FaultType, Stage
+from kustom_hpp.sandbox.faults.bodies import BODY_FAULTS
+from kustom_hpp.sandbox.faults.connections import CONNECTION_FAULTS
+from kustom_hpp.sandbox.faults.framing import FRAMING_FAULTS
+from kustom_hpp.sandbox.faults.slow import SLOW_FAULTS
+from kustom_hpp.sandbox.faults.statuses import STATUS_FAULTS
 
-from kustom_hpp.sandbox.faults.base import Call, Kind, Stage, Then
-from kustom_hpp.sandbox.faults.bodies import BODIES
-from kustom_hpp.sandbox.faults.connections import CONNECTIONS
-from kustom_hpp.sandbox.faults.framing import BROKEN
-from kustom_hpp.sandbox.faults.statuses import STATUSES
+__all__ = [
+    "FAULTS",
+    "FAULT_GROUPS",
+    "ConnectionAction",
+    "Fault",
+    "FaultContext",
+    "FaultType",
+    "Stage",
+    "fault_type",
+    "parse_fault",
+    "split_fault",
+]
 
-__all__ = ["FAULTS", "GROUPS", "Call", "Fault", "Kind", "Stage", "Then"]
-
-GROUPS: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
+FAULT_GROUPS: Mapping[str, tuple[FaultType, ...]] = MappingProxyType(
     {
-        "Connections that break or hang": CONNECTIONS,
-        "Answers that are no good HTTP": BROKEN,
-        "Healthy answers with odd bodies": BODIES,
-        "Refusals, redirects, waits": STATUSES,
+        "Statuses": STATUS_FAULTS,
+        "Connections": CONNECTION_FAULTS,
+        "Slow responses": SLOW_FAULTS,
+        "Bodies": BODY_FAULTS,
+        "HTTP framing": FRAMING_FAULTS,
     }
 )
-"""Every fault, with its like."""
-FAULTS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kinds in GROUPS.values() for kind in kinds})
-"""Every fault by its name. Those of ports and of the proxy stand in `ports` and `proxy`."""
+"""The faults in groups."""
+FAULTS: Mapping[str, FaultType] = MappingProxyType(
+    {kind.name: kind for kinds in FAULT_GROUPS.values() for kind in kinds}
+)
+"""The faults by name."""
 
 
-_MOST = 1_000_000_000
+def parse_fault(text: str) -> Fault:
+    """Return the fault that a text names: `name`, or `name~parameter=value,parameter=value`.
+
+    Raises:
+        ValueError: an unknown name or parameter, or a value of another type.
+
+    """
+    name, parameters = split_fault(text)
+    return Fault.of(fault_type(name), **parameters)
 
 
-def _check_name(instance: object, attribute: object, name: str) -> None:  # noqa: ARG001 - attrs' shape of a validator
+def fault_type(name: str) -> FaultType:
+    """Return a type of fault by its name.
+
+    Raises:
+        ValueError: an unknown name.
+
+    """
     if name not in FAULTS:
         close = difflib.get_close_matches(name, FAULTS, n=1)
         raise ValueError(f"no fault is called {name!r}" + (f"; did you mean {close[0]}?" if close else ""))
+    return FAULTS[name]
 
 
-@frozen(repr=False)
-class Fault:
-    """A fault with its parameters. Make it with `parse` or `of`."""
-
-    name: str = field(validator=_check_name)
-    given: tuple[tuple[str, Any], ...] = ()
-    """The parameters that differ from their defaults."""
-
-    @classmethod
-    def of(cls, name: str, **given: Any) -> "Fault":
-        """A fault by its name.
-
-        Raises:
-            ValueError: there is no fault of this name, or it has no such parameter, or a value of another type; nan,
-                infinity and times of many decades are none.
-
-        """
-        fault = cls(name)
-        return cls(name, tuple(sorted((key, fault._value(key, value)) for key, value in given.items())))
-
-    @classmethod
-    def parse(cls, text: str) -> "Fault":
-        """A fault as it is spelled: `name`, or `name~parameter=value,parameter=value`.
-
-        Raises:
-            ValueError: as for `of`.
-
-        """
-        name, parameters = split(text)
-        return cls.of(name, **parameters)
-
-    @property
-    def kind(self) -> Kind:
-        """Its row in the table."""
-        return FAULTS[self.name]
-
-    @property
-    def stage(self) -> Stage:
-        """When it bites."""
-        return self.kind.stage
-
-    @property
-    def args(self) -> dict[str, Any]:
-        """All its parameters."""
-        return {**self.kind.defaults, **dict(self.given)}
-
-    @property
-    def commits(self) -> bool:
-        """True where the session is made before the fault bites."""
-        return bool(self.args.get("commit", self.kind.commits))
-
-    def _value(self, key: str, value: Any) -> Any:
-        if key not in self.kind.defaults:
-            known = ", ".join(self.kind.defaults) or "none"
-            raise ValueError(f"{self.name} has no parameter {key!r}; it has: {known}")
-        wanted = type(self.kind.defaults[key])
-        try:
-            typed = wanted(value)
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{self.name}: {key} must be of type {wanted.__name__}, got {value!r}") from None
-        # No clock and no calendar can work with nan, or with times beyond some decades.
-        if wanted is float and not -_MOST <= typed <= _MOST:
-            raise ValueError(f"{self.name}: {key} must be a number of at most {_MOST:,}, got {value!r}")
-        return typed
-
-    def __str__(self) -> str:
-        parameters = ",".join(
-            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.given
-        )
-        return f"{self.name}~{parameters}" if parameters else self.name
-
-    def __repr__(self) -> str:
-        return f"Fault({str(self)!r})"
-
-
-def split(text: str) -> tuple[str, dict[str, str]]:
-    """Take the spelling of a fault apart.
+def split_fault(text: str) -> tuple[str, dict[str, str]]:
+    """Split the text of a fault into its name and parameters.
 
     Raises:
-        ValueError: it is not spelled as `name~parameter=value,parameter=value`.
+        ValueError: the text is not `name~parameter=value,parameter=value`.
 
     """
     name, mark, rest = text.strip().partition("~")
@@ -130,6 +82,6 @@ def split(text: str) -> tuple[str, dict[str, str]]:
     for part in rest.split(",") if mark else ():
         key, equals, value = part.partition("=")
         if not equals or not key:
-            raise ValueError(f"{text!r} is not spelled as name~parameter=value,parameter=value")
+            raise ValueError(f"{text!r} is not name~parameter=value,parameter=value")
         parameters[key.strip()] = value.strip()
     return name, parameters

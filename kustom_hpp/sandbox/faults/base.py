@@ -1,4 +1,4 @@
-"""What a fault is: a row of data and a function that plays it on a connection."""
+"""What a fault is: a type with a function that acts on a connection, and `Fault`, a type with its parameters."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -7,136 +7,279 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from kustom_hpp.sandbox.http import raw_response as answer
-from kustom_hpp.sandbox.http.connection import Link
-from kustom_hpp.sandbox.http.raw_response import Answer
+from kustom_hpp.sandbox.http import raw_response
+from kustom_hpp.sandbox.http.connection import Connection
+from kustom_hpp.sandbox.http.raw_response import RawResponse
 
 Args = Mapping[str, Any]
-"""A fault's parameters by name: int, float or str."""
+"""The parameters of a fault by name: int, float or str."""
+_MAX_NUMBER = 1_000_000_000
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 class Stage(StrEnum):
-    """When a fault bites."""
+    """When a fault triggers."""
 
     CONNECTION = "connection"
-    """When a connection is accepted, before anything is read: its `skip` and `times` count connections."""
+    """When a connection is accepted. `skip` and `times` of its rule count connections."""
     HEAD = "head"
-    """When a request's head has come in; its body is not asked for."""
+    """When the head of a request has arrived; its body is not read."""
     REQUEST = "request"
-    """When a request has come in whole, and, where the fault commits, has been processed."""
+    """When a whole request has arrived and, if the fault processes it, was processed."""
 
 
-class Then(StrEnum):
-    """What becomes of the connection after a fault."""
+class ConnectionAction(StrEnum):
+    """What happens to the connection after a fault."""
 
     KEEP = "keep"
-    """It stays open for the next request."""
+    """It stays open for the next request, if the request allows it."""
     CLOSE = "close"
-    """The sandbox closes it, as far as the fault did not."""
+    """The sandbox closes it, unless the fault did."""
 
 
 @define(kw_only=True, eq=False)
-class Call:
-    """One request in a fault's hands."""
+class FaultContext:
+    """One request that a fault acts on."""
 
-    link: Link
+    connection: Connection
     body: bytes
-    """What was read of it: empty at the stage HEAD."""
+    """The request body; empty at the stage HEAD."""
     headers: tuple[tuple[bytes, bytes], ...]
     correlation_id: str
     path: str
-    """The request's path."""
-    healthy: Answer | None
-    """What a healthy API would answer; None where the fault does not commit."""
-    shown: dict[str, Any]
-    """The session that this request made, or was about, as JSON: the healthy answer's body, or, where that has none, the
-    session as read. Empty where the fault does not commit."""
-    stray: Callable[[], dict[str, Any]]
-    """The same of a session that never was: its ids belong to nobody."""
+    """The path of the request."""
+    healthy: RawResponse | None
+    """The response without a fault; None if the fault does not process the request."""
+    session_json: dict[str, Any]
+    """The session that the request created or was about: the body of the healthy response or, if that has none, the session
+    as read. Empty if the fault does not process the request."""
+    unrelated_session: Callable[[], dict[str, Any]]
+    """Returns the same for a session that does not exist."""
     base_url: str
     sink: Callable[[], Awaitable[str]]
-    """Gives the base URL of the sink; opens it where it is not open yet."""
+    """Returns the base URL of the sink, and opens it if necessary."""
     discard: Callable[[], Awaitable[None]]
-    """Reads the rest of the request and throws it away."""
-    answered: Callable[[int], None]
-    """Writes down which status was answered."""
+    """Reads the rest of the request and drops it."""
+    record_status: Callable[[int], None]
+    """Records the status of the response."""
     record_response: Callable[[bytes], None]
     """Records bytes of the response."""
 
-    def answer(self) -> Answer:
-        """What a healthy API would answer. For faults that commit."""
+    def healthy_response(self) -> RawResponse:
+        """Return the response without a fault. Only for faults that process the request."""
         assert self.healthy is not None  # noqa: S101 - for the type checker
         return self.healthy
 
-    def full(self) -> Answer:
-        """An answer with a body, for faults of bodies: the healthy one, or where that is an empty 204 the session as 200.
+    def response_with_body(self) -> RawResponse:
+        """Return the healthy response or, if that is an empty 204, a 200 with the session.
 
-        A client takes any 2xx for success. Source: docs.klarna.com, escalation and retry policy.
+        A client treats every 2xx as success. Source: docs.klarna.com, escalation and retry policy.
         """
-        healthy = self.answer()
-        return healthy if healthy.body else answer.json_answer(200, self.shown, self.correlation_id)
+        healthy = self.healthy_response()
+        return healthy if healthy.body else raw_response.json_response(200, self.session_json, self.correlation_id)
 
-    def error(self, status: int, message: str = "as scripted") -> Answer:
-        """A refusal in the API's shape."""
-        return answer.error(status, answer.code(status), [message], self.correlation_id)
+    def error(self, status: int, message: str = "injected by a fault") -> RawResponse:
+        """Return an error response in the API's shape."""
+        return raw_response.error(status, raw_response.error_code(status), [message], self.correlation_id)
 
-    async def send(self, data: Answer | bytes) -> None:
-        """Write an answer, whole or in its bytes, and write its status down where it has one."""
-        if isinstance(data, Answer):
-            self.answered(data.status)
+    async def send(self, data: RawResponse | bytes) -> None:
+        """Write a response, whole or as bytes, and record its status if it has one."""
+        if isinstance(data, RawResponse):
+            self.record_status(data.status)
             data = data.encode()
         self.record_response(data)
-        await self.link.send(data)
+        await self.connection.send(data)
 
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
-
-Play = Callable[[Call, Args], Awaitable[Then]]
-PlayConnection = Callable[[Link, Args], None]
+Apply = Callable[[FaultContext, Args], Awaitable[ConnectionAction]]
+ApplyToConnection = Callable[[Connection, Args], None]
 
 
-async def _not_a_request(call: Call, args: Args) -> Then:
+async def _no_request_fault(context: FaultContext, args: Args) -> ConnectionAction:
     raise NotImplementedError
 
 
-def _not_a_connection(link: Link, args: Args) -> None:
+def _no_connection_fault(connection: Connection, args: Args) -> None:
     raise NotImplementedError
 
 
 @frozen(kw_only=True, eq=False)
-class Kind:
-    """A fault as the table has it. Tests read `commits` here, so that they need no second table."""
+class FaultType:
+    """A kind of fault. Make your own, and pass `Fault(your_type)` to `Sandbox.fault`."""
 
     name: str
     about: str
-    """What happens, in one line."""
-    commits: bool = False
-    """True where the request is processed, so that a session exists, before the fault bites."""
+    """One line: what happens."""
+    processes_request: bool = False
+    """True if the sandbox processes the request first, so that a session exists."""
     stage: Stage = Stage.REQUEST
     defaults: Mapping[str, Any] = field(factory=dict)
-    """Its parameters with their defaults; a given value must be of the default's type."""
-    play: Play = field(default=_not_a_request, repr=False)
-    play_connection: PlayConnection = field(default=_not_a_connection, repr=False)
+    """The parameters with their defaults. A value must have the type of the default."""
+    apply: Apply = field(default=_no_request_fault, repr=False)
+    apply_to_connection: ApplyToConnection = field(default=_no_connection_fault, repr=False)
 
 
-def raw(name: str, about: str, build: Callable[[Answer], bytes], then: Then = Then.CLOSE) -> Kind:
-    """A row that commits, and puts bytes of its own in the place of the answer."""
+@frozen(repr=False)
+class Fault:
+    """A type of fault with its parameters: `Fault.of(type, seconds=2)`, or `Fault.parse("hang~seconds=2")`."""
 
-    async def play(call: Call, args: Args) -> Then:  # noqa: ARG001
-        data = build(call.full())
+    type: FaultType
+    given: tuple[tuple[str, Any], ...] = ()
+    """The parameters that differ from the defaults."""
+
+    @classmethod
+    def of(cls, fault_type: FaultType, **given: Any) -> "Fault":
+        """Return a fault of this type.
+
+        Raises:
+            ValueError: the type has no such parameter, or a value has another type. A number is at most a billion.
+
+        """
+        return cls(fault_type, tuple(sorted((key, _checked(fault_type, key, value)) for key, value in given.items())))
+
+    @property
+    def name(self) -> str:
+        """The name of its type."""
+        return self.type.name
+
+    @property
+    def stage(self) -> Stage:
+        """When it triggers."""
+        return self.type.stage
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """All its parameters."""
+        return {**self.type.defaults, **dict(self.given)}
+
+    @property
+    def processes_request(self) -> bool:
+        """True if a session exists after it."""
+        return bool(self.args.get("commit", self.type.processes_request))
+
+    def __str__(self) -> str:
+        parameters = ",".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.given
+        )
+        return f"{self.name}~{parameters}" if parameters else self.name
+
+    def __repr__(self) -> str:
+        return f"Fault({str(self)!r})"
+
+
+def _checked(fault_type: FaultType, key: str, value: Any) -> Any:
+    if key not in fault_type.defaults:
+        known = ", ".join(fault_type.defaults) or "none"
+        raise ValueError(f"{fault_type.name} has no parameter {key!r}. It has: {known}")
+    wanted = type(fault_type.defaults[key])
+    try:
+        typed = wanted(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{fault_type.name}: {key} must be of type {wanted.__name__}, got {value!r}") from None
+    # Clocks and calendars cannot work with nan, or with times beyond some decades.
+    if wanted is float and not -_MAX_NUMBER <= typed <= _MAX_NUMBER:
+        raise ValueError(f"{fault_type.name}: {key} must be a number of at most {_MAX_NUMBER:,}, got {value!r}")
+    return typed
+
+
+def raw_fault(
+    name: str,
+    about: str,
+    build: Callable[[RawResponse], bytes],
+    then: ConnectionAction = ConnectionAction.CLOSE,
+) -> FaultType:
+    """Return a fault that processes the request and sends bytes instead of the response."""
+
+    async def apply(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+        data = build(context.response_with_body())
         if (line := _STATUS_LINE.match(data)) is not None:
-            call.answered(int(line[1]))
-        await call.send(data)
+            context.record_status(int(line[1]))
+        await context.send(data)
         return then
 
-    return Kind(name=name, about=about, commits=True, play=play)
+    return FaultType(name=name, about=about, processes_request=True, apply=apply)
 
 
-def answers(name: str, about: str, build: Callable[[Call, Args], Answer], **settings: Any) -> Kind:
-    """A row that gives a well-formed answer and keeps the connection."""
+def response_fault(
+    name: str, about: str, build: Callable[[FaultContext, Args], RawResponse], **settings: Any
+) -> FaultType:
+    """Return a fault that sends a well-formed response and keeps the connection."""
 
-    async def play(call: Call, args: Args) -> Then:
-        await call.send(build(call, args))
-        return Then.KEEP
+    async def apply(context: FaultContext, args: Args) -> ConnectionAction:
+        await context.send(build(context, args))
+        return ConnectionAction.KEEP
 
-    return Kind(name=name, about=about, play=play, **settings)
+    return FaultType(name=name, about=about, apply=apply, **settings)
+
+
+def status_fault(status: int) -> FaultType:
+    """Return a fault that responds with an error status; `commit=1` processes the request first.
+
+    A gateway's 408 or 5xx may come after the API did the work; its status does not say.
+    """
+    return response_fault(
+        f"status_{status}",
+        f"{status} in the API's error shape; `commit=1`: after processing",
+        lambda context, args: context.error(status),  # noqa: ARG005
+        defaults={"commit": 0},
+    )
+
+
+def error_body_fault(
+    name: str, about: str, build: Callable[[FaultContext], bytes], content_type: str = "application/json"
+) -> FaultType:
+    """Return a fault that responds with an error status and this body."""
+
+    def respond(context: FaultContext, args: Args) -> RawResponse:
+        response = context.error(args["status"]).with_headers(("Content-Type", content_type))
+        return response.with_body(build(context))
+
+    return response_fault(name, f"an error whose body is {about}", respond, defaults={"status": 400, "commit": 0})
+
+
+def wait_fault(name: str, about: str, value: Callable[[float], str], *, status: int = 429) -> FaultType:
+    """Return a fault that responds with a Retry-After header."""
+
+    def respond(context: FaultContext, args: Args) -> RawResponse:
+        return context.error(args["status"]).with_headers(("Retry-After", value(args["seconds"])))
+
+    defaults = {"status": status, "seconds": 1.0, "commit": 0}
+    return response_fault(name, f"{status} with Retry-After: {about}", respond, defaults=defaults)
+
+
+def redirect_fault(status: int, *, same_origin: bool = False, processes_request: bool = False) -> FaultType:
+    """Return a fault that redirects to the sink, which is another origin, or to the same path."""
+
+    async def apply(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+        base = context.base_url if same_origin else await context.sink()
+        await context.send(context.error(status).with_headers(("Location", base + context.path)))
+        return ConnectionAction.KEEP
+
+    target = "the same path of the same origin" if same_origin else "the same path of the sink, another origin"
+    return FaultType(
+        name=f"redirect_{status}" + ("_same" if same_origin else ""),
+        about=f"{status} to {target}",
+        processes_request=processes_request,
+        defaults={"commit": int(processes_request)},
+        apply=apply,
+    )
+
+
+def body_fault(
+    name: str,
+    about: str,
+    build: Callable[[dict[str, Any]], bytes],
+    content_type: str = "application/json",
+) -> FaultType:
+    """Return a fault that sends the healthy status with another body, made of the session's JSON."""
+
+    def respond(context: FaultContext, args: Args) -> RawResponse:  # noqa: ARG001
+        response = context.response_with_body().with_headers(("Content-Type", content_type))
+        return response.with_body(build(context.session_json))
+
+    return response_fault(name, about, respond, processes_request=True)
+
+
+def fields_fault(name: str, about: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> FaultType:
+    """Return a fault that changes the fields of the session in the response."""
+    return body_fault(name, about, lambda session: raw_response.dumps(change(session)))

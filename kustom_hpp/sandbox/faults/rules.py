@@ -1,4 +1,4 @@
-"""Which request meets which fault."""
+"""The rules that say which requests get a fault."""
 
 import random
 from collections import Counter
@@ -9,13 +9,13 @@ from typing import Any
 from attrs import define, field, frozen, validators
 
 from kustom_hpp._redaction import masked_url
-from kustom_hpp.sandbox.faults import FAULTS, Fault, Stage, split
+from kustom_hpp.sandbox.faults import Fault, Stage, fault_type, parse_fault, split_fault
 
 CREATE, ANY = "create_session", "any"
 OPERATIONS = (
     CREATE, "read_session", "disable_session", "distribute_session", "check_identity", "renew_distribution_token",
 )  # fmt: skip
-"""The operations that a rule can mean; `api.ENDPOINTS` are these."""
+"""The operations of the sandbox's API."""
 
 _SETTINGS: Mapping[str, type] = MappingProxyType(
     {"skip": int, "times": int, "probability": float, "seed": int, "operation": str}
@@ -24,116 +24,118 @@ _SETTINGS: Mapping[str, type] = MappingProxyType(
 
 def _check_operation(instance: object, attribute: object, name: str) -> None:  # noqa: ARG001 - attrs' shape of a validator
     if name not in (*OPERATIONS, ANY):
-        raise ValueError(f"no operation is called {name!r}: it is one of {', '.join((*OPERATIONS, ANY))}")
+        raise ValueError(f"no operation is called {name!r}. Use one of {', '.join((*OPERATIONS, ANY))}")
 
 
 @frozen(kw_only=True)
-class Where:
-    """Which requests a rule means. A fault of the connection stage counts connections instead."""
+class RequestMatcher:
+    """The requests that a rule applies to. A fault of the stage CONNECTION counts connections."""
 
-    only: str | None = None
-    """Only requests for this payment_session_url, and for sessions of it; None for all."""
+    payment_session_url: str | None = None
+    """Only requests for this payment session and its HPP sessions; None: all."""
     operation: str = field(default=CREATE, validator=_check_operation)
-    """Only requests for this operation, of `OPERATIONS`; "any" for all."""
+    """Only requests for this operation, of `OPERATIONS`; "any": all."""
     skip: int = field(default=0, validator=validators.ge(0))
-    """How many of them pass before it bites."""
+    """Number of them before the first fault."""
     times: int | None = field(default=None, validator=validators.optional(validators.ge(0)))
-    """How often it bites; None for always."""
+    """Number of faults; None: no end."""
     probability: float = field(default=1.0, validator=(validators.ge(0.0), validators.le(1.0)))
     seed: int = 0
 
 
 @define(kw_only=True, eq=False)
 class Rule:
-    """One entry of the script. `seen` and `bitten` tell what became of it."""
+    """One rule. `checked` and `triggered` count its requests and its faults."""
 
     faults: tuple[Fault | None, ...]
-    where: Where
+    where: RequestMatcher
     in_order: bool = False
-    """True where the faults are taken one after the other, else one of them is drawn."""
+    """True: the faults are used one after the other. False: one of them is drawn."""
     number: int = 0
-    """Counts from 1 in its script, in the order of adding; never given twice."""
-    seen: int = 0
-    """How many requests, or connections, it was asked about."""
-    bitten: int = 0
-    """How many of them it chose something for."""
+    """Its number among the rules that were added, from 1."""
+    checked: int = 0
+    """Number of requests, or connections, that it was checked for."""
+    triggered: int = 0
+    """Number of them that got a fault."""
     _earlier: Counter[str] = field(factory=Counter, repr=False)
 
     @property
     def on_connection(self) -> bool:
-        """True where it is about connections."""
+        """True for a fault of the stage CONNECTION."""
         return any(fault is not None and fault.stage is Stage.CONNECTION for fault in self.faults)
 
     @property
-    def spent(self) -> bool:
-        """True where it has bitten as often as it may."""
+    def exhausted(self) -> bool:
+        """True if it has triggered as often as it may."""
         times = self.where.times
-        return (times is not None and self.bitten >= times) or (self.in_order and self.bitten >= len(self.faults))
+        return (times is not None and self.triggered >= times) or (self.in_order and self.triggered >= len(self.faults))
 
     @property
     def when(self) -> str:
-        """To which requests it applies, in words: `create_session, from number 3 on, once`."""
+        """The requests that it applies to, in words: `create_session, from number 3 on, once`."""
         return ", ".join(_when(self))
 
     @property
     def asks_for_url(self) -> bool:
-        """True where it has to know the request's payment session."""
+        """True if it needs the request's payment session."""
         where = self.where
-        return not self.on_connection and (where.only is not None or where.probability < 1 or self._draws)
+        return not self.on_connection and (
+            where.payment_session_url is not None or where.probability < 1 or self._is_random
+        )
 
     @property
-    def _draws(self) -> bool:
+    def _is_random(self) -> bool:
         return len(self.faults) > 1 and not self.in_order
 
-    def ask(self, url: str, operation: str) -> tuple[Fault | None, ...]:
-        """Count a request; what it shall meet, in a tuple, or an empty one where the rule does not bite."""
+    def match(self, url: str, operation: str) -> tuple[Fault | None, ...]:
+        """Count a request; return its fault in a tuple, or an empty tuple if the rule does not trigger."""
         where = self.where
-        if where.operation not in (operation, ANY) or (where.only is not None and url != where.only):
+        if where.operation not in (operation, ANY) or (
+            where.payment_session_url is not None and url != where.payment_session_url
+        ):
             return ()
-        self.seen += 1
-        draws = self._draws or where.probability < 1
+        self.checked += 1
+        draws = self._is_random or where.probability < 1
         nth = self._earlier[url]
         if draws:
             self._earlier[url] = nth + 1
-        if self.seen <= where.skip or self.spent:
+        if self.checked <= where.skip or self.exhausted:
             return ()
         if self.in_order:
-            return self.faults[self.bitten : self.bitten + 1]
+            return self.faults[self.triggered : self.triggered + 1]
         if not draws:
             return self.faults
-        # Drawn from the request itself rather than from a stream of draws, so that requests that run side by side meet
-        # the same faults in every run, whichever comes first.
+        # Drawn from the request itself: concurrent requests then get the same faults in every run, in any order.
         dice = random.Random(f"{where.seed}/{nth}/{url}")  # noqa: S311
         return (dice.choice(self.faults),) if dice.random() < where.probability else ()
 
 
-class Script:
-    """The rules of one sandbox. The first rule that bites wins; all of them count every request."""
+class FaultRules:
+    """The rules of one sandbox. The first one that triggers wins; all of them count every request."""
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
         self._added = 0
 
     def clear(self) -> None:
-        """Back to normal."""
+        """Remove all rules."""
         self.rules.clear()
 
     def remove(self, rule: Rule) -> None:
-        """Take one rule out."""
+        """Remove a rule."""
         self.rules.remove(rule)
 
     def add(self, what: "str | Fault | Sequence[str | Fault | None]", **where: Any) -> Rule:
-        """Add a rule: one fault, or a sequence of them (None for a normal answer) consumed in order, then normal.
+        """Add a rule: one fault, or a sequence of faults (None: no fault) that are used in order, once each.
 
         Args:
-            what: a fault or its spelling; in a spelling `skip`, `times`, `probability`, `seed` and `operation` may stand
-                too.
-            **where: `only`, `skip`, `times`, `probability`, `seed`, `operation` as in `Where`; `nth=3` for the third request
-                alone.
+            what: a fault or its text. A text may have `skip`, `times`, `probability`, `seed` and `operation` too.
+            **where: `payment_session_url`, `skip`, `times`, `probability`, `seed`, `operation` as in `RequestMatcher`;
+                `nth=3` for the third request alone.
 
         Raises:
-            ValueError: an unknown fault, parameter or operation, a sequence without a fault, or a connection fault where
-                there are requests to tell apart.
+            ValueError: an unknown fault, parameter or operation, a sequence without a fault, or a fault of a connection
+                with settings for requests.
 
         """
         if isinstance(what, (str, Fault)):
@@ -142,25 +144,25 @@ class Script:
         else:
             faults = tuple(None if one is None else _plain(one) for one in what)
             if not any(faults):
-                raise ValueError(
-                    "a sequence needs at least one fault: None stands for a normal answer before it or after"
-                )
+                raise ValueError("a sequence needs at least one fault; None stands for a request without one")
             rule = Rule(faults=faults, where=_where(where), in_order=True)
-        return self._keep(rule)
+        return self._append(rule)
 
-    def chaos(self, faults: Iterable[str | Fault], probability: float, seed: int, **where: Any) -> Rule:
-        """Let each request meet one of these faults with a probability; the same in every run with this seed."""
+    def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **where: Any) -> Rule:
+        """Add a rule that gives each request one of these faults with a probability; the same in every run with this seed."""
         drawn = tuple(_plain(fault) for fault in faults)
         if not drawn:
-            raise ValueError("chaos needs at least one fault")
-        return self._keep(Rule(faults=drawn, where=_where({"probability": probability, "seed": seed} | where)))
+            raise ValueError("faults must have at least one fault")
+        return self._append(Rule(faults=drawn, where=_where({"probability": probability, "seed": seed} | where)))
 
-    def _keep(self, rule: Rule) -> Rule:
+    def _append(self, rule: Rule) -> Rule:
         where = rule.where
-        if rule.on_connection and (len(rule.faults) > 1 or where.only is not None or where.operation != CREATE):
+        if rule.on_connection and (
+            len(rule.faults) > 1 or where.payment_session_url is not None or where.operation != CREATE
+        ):
             raise ValueError(
-                "a connection fault bites before there is a request: it stands alone, not in a sequence, in chaos, for "
-                "one payment session or for an operation"
+                "a fault of a connection triggers before there is a request. Add it alone, without a sequence, another "
+                "fault, a payment session or an operation"
             )
         self._added += 1
         rule.number = self._added
@@ -169,33 +171,34 @@ class Script:
 
     @property
     def asks_for_url(self) -> bool:
-        """True where the body has to be read before it is known which fault a request meets."""
+        """True if a rule needs the body of a request."""
         return any(rule.asks_for_url for rule in self.rules)
 
     def for_connection(self) -> Fault | None:
-        """What the next connection meets."""
+        """Return the fault of the next connection."""
         match = self._first([rule for rule in self.rules if rule.on_connection], "", CREATE)
         return None if match is None else match[1]
 
     def for_request(self, url: str | None, operation: str = CREATE) -> tuple[Rule, Fault] | None:
-        """Return the fault that the next request for an operation meets, and the rule that chose it."""
+        """Return the fault of the next request for an operation, and the rule that chose it."""
         return self._first([rule for rule in self.rules if not rule.on_connection], url or "", operation)
 
     @staticmethod
     def _first(rules: list[Rule], url: str, operation: str) -> tuple[Rule, Fault] | None:
-        found = [(rule, chosen) for rule in rules if (chosen := rule.ask(url, operation))]
+        found = [(rule, chosen) for rule in rules if (chosen := rule.match(url, operation))]
         if not found:
             return None
         rule, (fault,) = found[0]
-        rule.bitten += 1
+        rule.triggered += 1
         return None if fault is None else (rule, fault)
 
 
 def _when(rule: Rule) -> Iterator[str]:
     where = rule.where
     yield "connections" if rule.on_connection else "any operation" if where.operation == ANY else where.operation
-    if where.only is not None:
-        yield f"for {masked_url(where.only).partition('?')[0].partition('#')[0].rstrip('/').rpartition('/')[2]}"
+    if where.payment_session_url is not None:
+        path = masked_url(where.payment_session_url).partition("?")[0].partition("#")[0]
+        yield f"for {path.rstrip('/').rpartition('/')[2]}"
     if where.skip:
         yield f"from number {where.skip + 1:,} on"
     if where.times is not None:
@@ -205,20 +208,20 @@ def _when(rule: Rule) -> Iterator[str]:
 
 
 def _read(what: str | Fault) -> tuple[Fault, dict[str, Any]]:
-    """A fault, and what its spelling says about where it bites."""
+    """Return a fault, and the settings of its rule that are in its text."""
     if isinstance(what, Fault):
         return what, {}
-    name, parameters = split(what)
-    own = FAULTS[name].defaults if name in FAULTS else {}
+    name, parameters = split_fault(what)
+    own = fault_type(name).defaults
     where = {key: parameters.pop(key) for key in (*_SETTINGS, "nth") if key in parameters and key not in own}
-    return Fault.of(name, **parameters), where
+    return Fault.of(fault_type(name), **parameters), where
 
 
 def _plain(what: str | Fault) -> Fault:
-    return what if isinstance(what, Fault) else Fault.parse(what)
+    return what if isinstance(what, Fault) else parse_fault(what)
 
 
-def _where(settings: dict[str, Any]) -> Where:
+def _where(settings: dict[str, Any]) -> RequestMatcher:
     nth = settings.pop("nth", None)
     if nth is not None:
         nth = _typed("nth", nth, int)
@@ -226,11 +229,11 @@ def _where(settings: dict[str, Any]) -> Where:
             raise ValueError(f"nth counts from 1, got {nth}")
         settings |= {"skip": nth - 1, "times": 1}
     try:
-        return Where(
+        return RequestMatcher(
             **{key: _typed(key, value, _SETTINGS.get(key)) for key, value in settings.items() if value is not None}
         )
     except TypeError as error:
-        raise ValueError(f"where a fault bites is told by only, nth, {', '.join(_SETTINGS)}: {error}") from None
+        raise ValueError(f"a rule has the settings payment_session_url, nth, {', '.join(_SETTINGS)}: {error}") from None
 
 
 def _typed(key: str, value: Any, wanted: type | None) -> Any:

@@ -1,4 +1,4 @@
-"""One request on its way through the API: its body, who may ask, and what it is refused with."""
+"""One request of the API: its body, its credentials, its refusal."""
 
 import asyncio
 import base64
@@ -8,17 +8,17 @@ from aiohttp import web
 from attrs import Factory, define, field, frozen
 
 from kustom_hpp.models import MAX_BODY
-from kustom_hpp.sandbox.faults import Then
-from kustom_hpp.sandbox.http.connection import Link
-from kustom_hpp.sandbox.recorded import RAW_CAP, RequestSeen
+from kustom_hpp.sandbox.faults import ConnectionAction
+from kustom_hpp.sandbox.http.connection import Connection
+from kustom_hpp.sandbox.record import MAX_RAW_BYTES, RecordedRequest
 from kustom_hpp.sandbox.stored_session import StoredSession
 
 _LINGER = 5.0
-"""Seconds that a refused body may take until its connection is closed."""
+"""Seconds until the connection of a refused request is closed, if its body does not end."""
 
 
-class RefusedError(Exception):
-    """What a healthy API says no to."""
+class ApiRefusal(Exception):  # noqa: N818 - words: a refusal is the API's response, not an error of the sandbox
+    """A request that the API refuses."""
 
     def __init__(self, status: int, code: str, *messages: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(status, code, messages)
@@ -28,34 +28,34 @@ class RefusedError(Exception):
         self.headers = headers
 
 
-class Written(web.StreamResponse):
-    """Tells aiohttp that the answer is on the wire already, or that there is none."""
+class AlreadyWritten(web.StreamResponse):
+    """Tells aiohttp that the response is already sent, or that there is none."""
 
-    def __init__(self, then: Then) -> None:
+    def __init__(self, then: ConnectionAction) -> None:
         super().__init__()
         self._then = then
 
     @property
     def keep_alive(self) -> bool | None:
-        """False where aiohttp shall close the connection."""
-        return self._then is Then.KEEP
+        """False if aiohttp must close the connection."""
+        return self._then is ConnectionAction.KEEP
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
     async def write_eof(self, data: bytes | bytearray | memoryview = b"") -> None:
-        """Nothing is left to do."""
+        """Do nothing."""
 
 
 def _forms(username: str, api_key: str) -> tuple[bytes, bytes, bytes]:
-    """How a key may be sent."""
+    """Return the forms in which a client may send a key."""
     key = api_key.encode()
     return key, base64.b64encode(username.encode() + b":" + key), base64.b64encode(b":" + key)
 
 
 @frozen(kw_only=True)
 class Credentials:
-    """What the sandbox takes as Authorization. Source: docs.kustom.co, authentication."""
+    """The accepted Authorization. Source: docs.kustom.co, authentication."""
 
     username: str
     api_key: str = field(repr=False)
@@ -66,36 +66,36 @@ class Credentials:
         default=Factory(lambda self: _forms(self.username, self.api_key), takes_self=True),
     )
 
-    def fit(self, header: str | None) -> bool:
-        """True for `Basic` with the key as it is, or with base64 of `username:key` or `:key`."""
+    def matches(self, header: str | None) -> bool:
+        """Return True for `Basic` with the key, or with base64 of `username:key` or `:key`."""
         scheme, _, text = (header or "").partition(" ")
         given, (key, named, nameless) = text.strip().encode("utf-8", "surrogateescape"), self._accepted
-        # All three are compared, each in constant time: which form came close is nobody's business.
+        # Compare with all three, each in constant time.
         fits = compare_digest(given, key) | compare_digest(given, named) | compare_digest(given, nameless)
         return fits and scheme.lower() == "basic"
 
 
 @define(kw_only=True, eq=False)
-class Exchange:
-    """One request on its way through the sandbox."""
+class RequestContext:
+    """One request while the sandbox serves it."""
 
     request: web.Request
-    link: Link
-    seen: RequestSeen
+    connection: Connection
+    recorded: RecordedRequest
     session: StoredSession | None = None
-    """The session that it made or was about, once it is processed."""
+    """The session that it created or is about, once it is processed."""
     _read: bool = field(default=False, init=False)
 
     async def read(self) -> bytes:
-        """The body.
+        """Return the body.
 
         Raises:
-            RefusedError: it is too big.
-            ConnectionResetError: the peer went away.
+            ApiRefusal: it is too large.
+            ConnectionResetError: the peer left.
 
         """
         if self._read:
-            return self.seen.body
+            return self.recorded.body
         content, size = self.request.content, 0
         parts: list[bytes] = []
         try:
@@ -105,27 +105,27 @@ class Exchange:
                 if content.at_eof():
                     break
         except web.RequestPayloadError as error:
-            raise RefusedError(400, "BAD_VALUE", f"the body cannot be read: {error}") from None
+            raise ApiRefusal(400, "BAD_VALUE", f"the body cannot be read: {error}") from None
         finally:
-            self.seen.body = b"".join(parts)[:MAX_BODY]
+            self.recorded.body = b"".join(parts)[:MAX_BODY]
         if size > MAX_BODY:
-            raise RefusedError(413, "REQUEST_TOO_LARGE", f"the body is larger than {MAX_BODY:,} bytes")
-        self._read = self.seen.complete = True
-        return self.seen.body
+            raise ApiRefusal(413, "REQUEST_TOO_LARGE", f"the body is larger than {MAX_BODY:,} bytes")
+        self._read = self.recorded.complete = True
+        return self.recorded.body
 
     async def discard(self) -> None:
-        """Read what is left of the body and throw it away, for a few seconds at most."""
+        """Read the rest of the body and drop it, for a few seconds at most."""
         try:
             async with asyncio.timeout(_LINGER):
                 while not self.request.content.at_eof():
                     await self.request.content.readany()
         except (TimeoutError, ConnectionError, web.RequestPayloadError):
-            self.link.close()
+            self.connection.close()
 
-    def answered(self, status: int) -> None:
-        """Write down what was answered."""
-        self.seen.status = status
+    def record_status(self, status: int) -> None:
+        """Record the status of the response."""
+        self.recorded.status = status
 
     def record_response(self, data: bytes) -> None:
-        """Record bytes of the response, as far as the record has room for them."""
-        self.seen.response += data[: RAW_CAP - len(self.seen.response)]
+        """Record bytes of the response, as far as the record has space for them."""
+        self.recorded.response += data[: MAX_RAW_BYTES - len(self.recorded.response)]

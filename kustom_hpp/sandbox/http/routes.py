@@ -13,7 +13,7 @@ from kustom_hpp.sandbox.endpoints import admin, openapi
 from kustom_hpp.sandbox.endpoints import sessions as api
 from kustom_hpp.sandbox.http.server import Server
 
-ROOMS: tuple[Callable[[web.Application, Server], None], ...] = (
+ROUTE_MODULES: tuple[Callable[[web.Application, Server], None], ...] = (
     openapi.add_routes,
     pages.add_routes,
     admin.add_routes,
@@ -24,6 +24,6 @@ ROOMS: tuple[Callable[[web.Application, Server], None], ...] = (
 def application(server: Server) -> web.Application:
     """The application with everything in it."""
     app = server.app()
-    for add_routes in (api.add_routes, *ROOMS):
+    for add_routes in (api.add_routes, *ROUTE_MODULES):
         add_routes(app, server)
     return app

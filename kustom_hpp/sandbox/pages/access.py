@@ -20,7 +20,7 @@ def is_trusted(request: web.Request, credentials: Credentials) -> bool:
     a page of an attacker (DNS rebinding).
     """
     local = is_loopback(request.remote or "") and _is_own_name(request.url.host or "")
-    return local or credentials.fit(request.headers.get("Authorization"))
+    return local or credentials.matches(request.headers.get("Authorization"))
 
 
 def is_same_origin(request: web.Request) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from kustom_hpp.sandbox.faults import FAULTS, GROUPS
+from kustom_hpp.sandbox.faults import FAULT_GROUPS, FAULTS
 from kustom_hpp.sandbox.faults.rules import ANY, OPERATIONS
 from kustom_hpp.sandbox.http.server import Server
 from kustom_hpp.sandbox.pages import console_views as views
@@ -26,10 +26,10 @@ from kustom_hpp.sandbox.pages.security_headers import headers
 from kustom_hpp.sandbox.pages.site import Site
 from kustom_hpp.sandbox.pages.snippets import curl_snippet, python_snippet
 from kustom_hpp.sandbox.pages.templates import NoTemplatesError, Renderer
-from kustom_hpp.sandbox.stored_session import Moment, StoredSession
+from kustom_hpp.sandbox.stored_session import StoredSession, TimelineEntry
 
 if TYPE_CHECKING:
-    from kustom_hpp.sandbox.http.connection import Link
+    from kustom_hpp.sandbox.http.connection import Connection
 
 STREAM_PATH = "/_sandbox/console/stream"
 _INTERVAL = 0.25
@@ -87,7 +87,7 @@ class Console:
         )
 
     async def _faults(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        return await self._site.page("faults.html", headers(), groups=GROUPS)
+        return await self._site.page("faults.html", headers(), groups=FAULT_GROUPS)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -95,10 +95,10 @@ class Console:
         except NoTemplatesError as missing:
             return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
         response = web.StreamResponse(headers={**dict(headers()), "Content-Type": "text/event-stream"})
-        link: Link = request.protocol.link  # type: ignore[attr-defined]
+        link: Connection = request.protocol.connection  # type: ignore[attr-defined]
         events = 0
 
-        def on_event(session: StoredSession, moment: Moment) -> None:  # noqa: ARG001 - a listener's signature
+        def on_event(session: StoredSession, moment: TimelineEntry) -> None:  # noqa: ARG001 - a listener's signature
             nonlocal events
             events += 1
 
@@ -171,5 +171,5 @@ class Console:
 
     def _settings(self) -> dict[str, Any]:
         """Return the faults, the rate limit and the latency."""
-        limits = views.limits_text(self._server.quota, self._server.latency)
-        return {"rules": views.rule_views(self._server.script.rules), "limits": limits}
+        limits = views.limits_text(self._server.rate_limit, self._server.latency)
+        return {"rules": views.rule_views(self._server.rules.rules), "limits": limits}

@@ -17,8 +17,7 @@ from aiohttp import web
 from yarl import URL
 
 from kustom_hpp.sandbox.http.server import Handler, Server
-from kustom_hpp.sandbox.latency import latency_of
-from kustom_hpp.sandbox.limits import Bucket, Quota
+from kustom_hpp.sandbox.limits import MerchantRateLimit, TokenBucket, latency_of
 from kustom_hpp.sandbox.pages.access import CHALLENGE, is_same_origin, is_trusted
 from kustom_hpp.sandbox.pages.console import Console
 from kustom_hpp.sandbox.pages.console_views import Filter
@@ -99,23 +98,25 @@ class ConsoleActions:
         if "fault" not in fields:
             raise ValueError("choose a fault")
         where = {name: fields[name] for name in ("operation", "nth", "times", "probability") if name in fields}
-        self._server.script.add(fields["fault"], **where)
+        self._server.rules.add(fields["fault"], **where)
 
     def _clear_faults(self, fields: Fields) -> None:  # noqa: ARG002 - the signature of an action
-        self._server.script.clear()
+        self._server.rules.clear()
 
     def _remove_fault(self, fields: Fields) -> None:
-        rules = [rule for rule in self._server.script.rules if str(rule.number) == fields["number"]]
+        rules = [rule for rule in self._server.rules.rules if str(rule.number) == fields["number"]]
         if not rules:
             raise LookupError(f"rule {fields['number']} has been removed already")
-        self._server.script.remove(rules[0])
+        self._server.rules.remove(rules[0])
 
     def _set_rate_limit(self, fields: Fields) -> None:
         rate, burst = _number(fields, "rate"), _number(fields, "burst")
         if rate is None:
-            self._server.quota = None
+            self._server.rate_limit = None
         else:
-            self._server.quota = Bucket(Quota(rate=rate, burst=None if burst is None else int(burst)))
+            self._server.rate_limit = TokenBucket(
+                MerchantRateLimit(rate=rate, burst=None if burst is None else int(burst))
+            )
 
     def _set_latency(self, fields: Fields) -> None:
         low, high = _number(fields, "low"), _number(fields, "high")

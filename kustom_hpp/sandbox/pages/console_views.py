@@ -15,15 +15,14 @@ from attrs import frozen
 from kustom_hpp._redaction import masked_url
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox.faults.rules import Rule
-from kustom_hpp.sandbox.latency import Latency
-from kustom_hpp.sandbox.limits import Bucket
+from kustom_hpp.sandbox.limits import Latency, TokenBucket
 from kustom_hpp.sandbox.pages.failed_requests import EPOCH, REFUSED, Time, id_of
 from kustom_hpp.sandbox.pages.http_text import error_code_of, json_text, problems_of
 from kustom_hpp.sandbox.pages.payment_views import LabeledValue, path_of
-from kustom_hpp.sandbox.recorded import RequestSeen
-from kustom_hpp.sandbox.stored_session import Action, Moment, StoredSession
+from kustom_hpp.sandbox.record import RecordedRequest
+from kustom_hpp.sandbox.stored_session import Action, StoredSession, TimelineEntry
 
-Row: TypeAlias = StoredSession | RequestSeen
+Row: TypeAlias = StoredSession | RecordedRequest
 """What has a row on the console: a session, or a request that was refused or met a fault."""
 MAX_ROWS = 100
 """Rows on the console: the newest that match its filter."""
@@ -145,7 +144,7 @@ class Filter:
 
 def group_of(row: Row, now: dt.datetime) -> str:
     """Return the filter to which a row belongs. An expired session that is not paid is closed."""
-    if isinstance(row, RequestSeen):
+    if isinstance(row, RecordedRequest):
         return REFUSED
     group = _GROUPS[row.status]
     return "closed" if group != "paid" and row.is_expired(now) else group
@@ -157,21 +156,21 @@ def newest_matching(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> li
 
 
 def _last_event(row: Row) -> tuple[dt.datetime, int]:
-    if isinstance(row, RequestSeen):
+    if isinstance(row, RecordedRequest):
         return row.received_at or EPOCH, row.number
     return row.timeline[-1].at, 0
 
 
 def version_of(row: Row, now: dt.datetime) -> tuple[object, ...]:
     """Return a value that differs if the row has changed."""
-    if isinstance(row, RequestSeen):
+    if isinstance(row, RecordedRequest):
         return row.correlation_id, row.status, row.done
     return row.timeline[-1], len(row.timeline), row.is_expired(now)
 
 
 def key_of(row: Row) -> str:
     """Return the id of a row's element."""
-    return f"r-{row.number}" if isinstance(row, RequestSeen) else f"s-{row.session_id}"
+    return f"r-{row.number}" if isinstance(row, RecordedRequest) else f"s-{row.session_id}"
 
 
 def status_counts(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> tuple[StatusCount, ...]:
@@ -218,7 +217,7 @@ def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
 
 def _actions(session: StoredSession, now: dt.datetime) -> Iterator[LabeledValue]:
     if not session.status.is_final and not session.is_expired(now):
-        for action in (Action.PAY, Action.DECLINE, Action.ERROR, session.way_out):
+        for action in (Action.PAY, Action.DECLINE, Action.ERROR, session.secondary_action):
             yield LabeledValue(_ACTIONS[action], str(action))
         yield LabeledValue("Expire", "expire")
     if any(moment.what == "callback" for moment in session.timeline):
@@ -227,7 +226,7 @@ def _actions(session: StoredSession, now: dt.datetime) -> Iterator[LabeledValue]
 
 def rule_views(rules: Iterable[Rule]) -> tuple[RuleView, ...]:
     """Return the rules; exhausted ones come last."""
-    ordered = sorted(rules, key=lambda rule: rule.spent)
+    ordered = sorted(rules, key=lambda rule: rule.exhausted)
     return tuple(_rule(rule) for rule in ordered[:MAX_RULES])
 
 
@@ -238,23 +237,23 @@ def _rule(rule: Rule) -> RuleView:
         number=rule.number,
         what=what if len(what) <= _MAX_FAULTS_TEXT else what[:_MAX_FAULTS_TEXT] + "…",
         when=rule.when,
-        triggered=f"{rule.bitten:,} of {rule.seen:,}",
-        exhausted=rule.spent,
+        triggered=f"{rule.triggered:,} of {rule.checked:,}",
+        exhausted=rule.exhausted,
     )
 
 
-def limits_text(bucket: Bucket | None, latency: Latency | None) -> str:
+def limits_text(bucket: TokenBucket | None, latency: Latency | None) -> str:
     """Return the rate limit and the latency in words."""
     limit, delay = "No rate limit", "no latency"
     if bucket is not None:
-        limit = f"Rate limit {bucket.quota.rate:g} creates a second, {bucket.quota.size:,} at once"
+        limit = f"Rate limit {bucket.limit.rate:g} creates a second, {bucket.limit.size:,} at once"
     if latency is not None:
         seconds = f"{latency.low:g} s" if latency.high is None else f"{latency.low:g} to {latency.high:g} s"
         delay = f"latency {seconds}"
     return f"{limit}; {delay}."
 
 
-def _timeline_view(moment: Moment) -> TimelineView:
+def _timeline_view(moment: TimelineEntry) -> TimelineView:
     group = "" if moment.status is None else _GROUPS[moment.status]
     return TimelineView(
         time=Time.of(moment.at),
@@ -279,7 +278,7 @@ def _facts(session: StoredSession) -> Iterator[LabeledValue]:
 
 def _searched(row: Row, now: dt.datetime) -> Iterator[str]:
     """Yield the texts of a row in which the search looks."""
-    if isinstance(row, RequestSeen):
+    if isinstance(row, RecordedRequest):
         yield from (row.path, row.correlation_id, row.operation or "", str(row.status), str(row.fault or ""))
         yield masked_url(row.payment_session_url or "") if row.is_create else ""
         yield error_code_of(row)

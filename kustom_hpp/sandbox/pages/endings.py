@@ -10,9 +10,9 @@ import datetime as dt
 from attrs import evolve, frozen
 
 from kustom_hpp.models import SessionStatus
-from kustom_hpp.sandbox.orders import Order
 from kustom_hpp.sandbox.pages.payment_views import Amount, merchant_url, path_of
 from kustom_hpp.sandbox.pages.security_headers import origin_of
+from kustom_hpp.sandbox.sample_orders import Order
 from kustom_hpp.sandbox.stored_session import StoredSession
 
 
@@ -136,7 +136,7 @@ def ending(
 def _shop(session: StoredSession) -> str | None:
     """Return a URL of the shop that does not report a payment: its cart, or the first page of its site."""
     urls = session.merchant_urls
-    if (cart := session.filled("back") or session.filled("cancel")) is not None:
+    if (cart := session.merchant_url("back") or session.merchant_url("cancel")) is not None:
         return cart
     origin = origin_of(urls.success or urls.failure or urls.error or "")
     return None if origin is None else f"{origin}/"

@@ -9,7 +9,7 @@ from kustom_hpp._redaction import masked_url
 from kustom_hpp.sandbox.faults import Fault
 from kustom_hpp.sandbox.pages.http_text import Problem, error_code_of, problems_of, request_text, response_text
 from kustom_hpp.sandbox.pages.payment_views import LabeledValue
-from kustom_hpp.sandbox.recorded import RequestSeen
+from kustom_hpp.sandbox.record import RecordedRequest
 from kustom_hpp.sandbox.stored_session import StoredSession
 
 REFUSED = "refused"
@@ -63,12 +63,12 @@ class RequestView:
     response: str
 
 
-def is_failed(seen: RequestSeen) -> bool:
+def is_failed(seen: RecordedRequest) -> bool:
     """Return True for a request that was refused or met a fault."""
     return seen.fault is not None or (seen.status or 0) >= _BAD_REQUEST
 
 
-def request_view(seen: RequestSeen, session: StoredSession | None) -> RequestView:
+def request_view(seen: RecordedRequest, session: StoredSession | None) -> RequestView:
     """Return the row of a request that was refused or met a fault.
 
     Args:
@@ -93,7 +93,7 @@ def request_view(seen: RequestSeen, session: StoredSession | None) -> RequestVie
         problems=problems,
         error_code=error_code_of(seen),
         fault="" if fault is None else str(fault),
-        about="" if fault is None else fault.kind.about.replace("`", ""),
+        about="" if fault is None else fault.type.about.replace("`", ""),
         rule=seen.rule,
         effect=_effect(seen),
         facts=tuple(_request_facts(seen)),
@@ -103,13 +103,13 @@ def request_view(seen: RequestSeen, session: StoredSession | None) -> RequestVie
     )
 
 
-def _effect(seen: RequestSeen) -> str:
+def _effect(seen: RecordedRequest) -> str:
     if seen.created is not None:
         return "The session exists."
     return "The request was processed." if seen.processed else "The request was not processed."
 
 
-def _request_facts(seen: RequestSeen) -> Iterator[LabeledValue]:
+def _request_facts(seen: RecordedRequest) -> Iterator[LabeledValue]:
     yield LabeledValue("Correlation id", seen.correlation_id)
     if seen.created is not None:
         yield LabeledValue("Session", seen.created)

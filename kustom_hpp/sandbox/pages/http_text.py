@@ -16,7 +16,7 @@ from attrs import frozen
 from kustom_hpp._redaction import describe_shape, masked_url
 from kustom_hpp.models import CreateSessionRequest, MerchantUrls, Options
 from kustom_hpp.models.requests import BackgroundImage
-from kustom_hpp.sandbox.recorded import RequestSeen
+from kustom_hpp.sandbox.record import RecordedRequest
 
 MAX_TEXT = 20_000
 """Characters of a request or a response on the console."""
@@ -50,7 +50,7 @@ class Problem:
     sentence: str
 
 
-def request_text(seen: RequestSeen) -> str:
+def request_text(seen: RecordedRequest) -> str:
     """Return the request: its line, headers and body."""
     target, query, _ = seen.target.partition("?")
     lines = [f"{seen.method} {target}{query and query + _MASK} HTTP/1.1"]
@@ -58,7 +58,7 @@ def request_text(seen: RequestSeen) -> str:
     return _printable("\n".join([*lines, "", _body(seen.body, secrets_of(seen))]))
 
 
-def response_text(seen: RequestSeen, secrets: Iterable[str] = ()) -> str:
+def response_text(seen: RecordedRequest, secrets: Iterable[str] = ()) -> str:
     """Return the response: its status line, headers and body; empty if there was none.
 
     Args:
@@ -75,7 +75,7 @@ def response_text(seen: RequestSeen, secrets: Iterable[str] = ()) -> str:
     return _printable("\n".join([_masked_text(line, hidden), *shown, "", _body(body, hidden)]))
 
 
-def problems_of(seen: RequestSeen) -> tuple[Problem, ...]:
+def problems_of(seen: RecordedRequest) -> tuple[Problem, ...]:
     """Return every reason that the response gives, with the path of its field."""
     try:
         messages = json.loads(seen.response.partition(b"\r\n\r\n")[2])["error_messages"]
@@ -89,7 +89,7 @@ def problems_of(seen: RequestSeen) -> tuple[Problem, ...]:
     )
 
 
-def error_code_of(seen: RequestSeen) -> str:
+def error_code_of(seen: RecordedRequest) -> str:
     """Return the `error_code` of the response; empty without one."""
     try:
         code = json.loads(seen.response.partition(b"\r\n\r\n")[2])["error_code"]
@@ -103,7 +103,7 @@ def json_text(value: Any) -> str:
     return _printable(json.dumps(_masked(value), indent=2, ensure_ascii=False))
 
 
-def secrets_of(seen: RequestSeen) -> list[str]:
+def secrets_of(seen: RecordedRequest) -> list[str]:
     """Return the texts of a request that nothing may repeat: its credentials, and its body as one text."""
     credentials = (seen.header("authorization") or b"").decode("latin-1").partition(" ")[2].strip()
     found = [credentials]

@@ -18,7 +18,7 @@ from kustom_hpp.sandbox.pages import payment_views as views
 from kustom_hpp.sandbox.pages.endings import ending, has_ending
 from kustom_hpp.sandbox.pages.security_headers import headers, location
 from kustom_hpp.sandbox.pages.site import Site, respond_and_drain
-from kustom_hpp.sandbox.stored_session import Action, ClosedError, StoredSession
+from kustom_hpp.sandbox.stored_session import Action, SessionClosedError, StoredSession
 
 _PATH = "/eu/hpp/payments/{page_id}"
 _URLS = ("success", "cancel", "back", "failure", "error")
@@ -44,7 +44,7 @@ class PaymentPage:
             return await self._ending(session)
         # Rendered from the status before opening, so that the page reports an earlier attempt that failed.
         url = session.request.payment_session_url
-        page = views.page(session, self._state.orders.of(url), is_sample=not self._state.orders.has(url))
+        page = views.page(session, self._state.orders.get(url), is_sample=not self._state.orders.has(url))
         if request.method == "GET":
             self._state.act(session, Action.OPEN)
         return await self._render("payment.html", session, page=page)
@@ -53,7 +53,7 @@ class PaymentPage:
         session = self._session(request)
         if session is None or not views.is_open(session, self._state.clock.now()):
             return await self._ending(session)
-        if session.way_out is not Action.CANCEL:
+        if session.secondary_action is not Action.CANCEL:
             return _redirect(views.path_of(session))
         return await self._render("cancel.html", session, path=views.path_of(session))
 
@@ -70,7 +70,7 @@ class PaymentPage:
         page = views.path_of(session)
         try:
             url = self._state.act(session, Action(request.match_info["action"]))
-        except ClosedError:
+        except SessionClosedError:
             return await respond_and_drain(request, _redirect(page))
         return await respond_and_drain(request, _redirect(f"{page}/result" if url is None else location(url)))
 
@@ -78,7 +78,7 @@ class PaymentPage:
         return self._state.by_page(request.match_info["page_id"])
 
     async def _ending(self, session: StoredSession | None, *, just_now: bool = False) -> web.Response:
-        order = None if session is None else self._state.orders.of(session.request.payment_session_url)
+        order = None if session is None else self._state.orders.get(session.request.payment_session_url)
         shown = ending(session, order, self._state.clock.now(), just_now=just_now)
         return await self._render("ending.html", session, status=shown.status, ending=shown)
 
@@ -87,8 +87,8 @@ class PaymentPage:
     ) -> web.Response:
         frame, forms_to = views.UNKNOWN_PAGE, []
         if session is not None:
-            frame = views.frame(session, self._state.orders.of(session.request.payment_session_url))
-            forms_to = [url for name in _URLS if (url := session.filled(name)) is not None]
+            frame = views.frame(session, self._state.orders.get(session.request.payment_session_url))
+            forms_to = [url for name in _URLS if (url := session.merchant_url(name)) is not None]
         policy = headers(images=frame.images, forms_to=forms_to)
         return await self._site.page(template, policy, status=status, frame=frame, **values)
 

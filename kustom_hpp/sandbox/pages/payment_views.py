@@ -17,8 +17,8 @@ from yarl import URL
 
 from kustom_hpp.models import PaymentMethodCategory, PurchaseType, SessionStatus, ShowSubtotalDetail
 from kustom_hpp.models.requests import BackgroundImage, Options
-from kustom_hpp.sandbox.orders import Order, money, percent
 from kustom_hpp.sandbox.pages.security_headers import origin_of
+from kustom_hpp.sandbox.sample_orders import Order, money, percent
 from kustom_hpp.sandbox.stored_session import Action, StoredSession
 
 DEFAULT_TITLE = "Complete your purchase"
@@ -111,7 +111,7 @@ class PageView:
     """The payment methods to choose from: value and name. Empty for a KCO order, whose checkout has its own choice."""
     notice: str
     """The result of an earlier attempt; empty without one."""
-    way_out: Action
+    secondary_action: Action
     destinations: tuple[LabeledValue, ...]
     """Where each ending sends the browser."""
     open_until: str
@@ -187,7 +187,7 @@ def page(session: StoredSession, order: Order, *, is_sample: bool) -> PageView:
         button=_BUTTONS[options.purchase_type or PurchaseType.BUY],
         categories=_categories(options) if session.is_kp else (),
         notice=_NOTICES.get(session.status, ""),
-        way_out=session.way_out,
+        secondary_action=session.secondary_action,
         destinations=tuple(_destinations_of(session)),
         open_until=_until(session.expires_at.astimezone(dt.UTC)),
     )
@@ -212,12 +212,12 @@ def _categories(options: Options) -> tuple[LabeledValue, ...]:
 
 def merchant_url(session: StoredSession, name: str) -> str | None:
     """Return the merchant URL of an ending; an error without its own URL is a failure."""
-    return session.filled(name) or (session.filled("failure") if name == "error" else None)
+    return session.merchant_url(name) or (session.merchant_url("failure") if name == "error" else None)
 
 
 def _destinations_of(session: StoredSession) -> Iterator[LabeledValue]:
-    way_out = ("Back", "back") if session.way_out is Action.BACK else ("Cancel", "cancel")
-    for label, name in (("Paid", "success"), way_out, ("Declined", "failure"), ("Error", "error")):
+    secondary_action = ("Back", "back") if session.secondary_action is Action.BACK else ("Cancel", "cancel")
+    for label, name in (("Paid", "success"), secondary_action, ("Declined", "failure"), ("Error", "error")):
         url = merchant_url(session, name)
         yield LabeledValue(label, "the generic page" if url is None else _address(url))
 

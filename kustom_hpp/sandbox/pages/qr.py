@@ -23,7 +23,7 @@ def add_routes(app: web.Application, server: Server) -> None:
         if session is None:
             return web.Response(status=404, text="The session does not exist or has expired.\n")
         try:
-            image = _png(session.wire(server.base_url_for(request))["redirect_url"])
+            image = _png(session.created_json(server.base_url_for(request))["redirect_url"])
         except ImportError:
             text = "QR codes need segno: pip install 'kustom_hpp[sandbox]'\n"
             return web.Response(status=501, text=text)

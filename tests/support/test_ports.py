@@ -11,8 +11,12 @@ import pytest
 import trustme
 from yarl import URL
 
-from kustom_hpp.sandbox import FAULTS, PORTS, PROXY_BEHAVIOURS, Fault, Sandbox, Stage
+from kustom_hpp.sandbox import Sandbox, Stage
 from tests.sandbox.support import ORDER, PATH, Reply, Wire, request, short
+from tests.support.faults import ALL_FAULTS as FAULTS
+from tests.support.faults import find_fault
+from tests.support.ports import PORTS, open_port
+from tests.support.proxy import PROXY_BEHAVIOURS, open_proxy
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ async def handshake(base_url: str, patience: float = 2.0) -> str:
     ],
 )  # fmt: skip
 async def test_tls_ports(sandbox: Sandbox, name: str, outcome: str) -> None:
-    async with sandbox.port(name) as port:
+    async with open_port(sandbox, name) as port:
         assert port.base_url == f"https://127.0.0.1:{port.number}"
         assert await handshake(port.base_url, 0.5 if outcome == "silence" else 5) == outcome
         [connection] = sandbox.record.connections
@@ -70,20 +74,20 @@ async def test_tls_ports(sandbox: Sandbox, name: str, outcome: str) -> None:
 
 
 async def test_tls_slow_does_send_something(sandbox: Sandbox) -> None:
-    async with sandbox.port("tls_slow") as port, await Wire.open(port.base_url) as wire:
+    async with open_port(sandbox, "tls_slow") as port, await Wire.open(port.base_url) as wire:
         wire.writer.write(b"hello")
         assert await wire.reader.readexactly(13) == b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb\x03\x03\x00\x00"
 
 
 async def test_refuse(sandbox: Sandbox) -> None:
-    async with sandbox.port("refuse") as port:
+    async with open_port(sandbox, "refuse") as port:
         assert port.base_url == f"http://127.0.0.1:{port.number}"
         with pytest.raises(ConnectionRefusedError):
             await Wire.open(port.base_url)
 
 
 async def test_connect_hang(sandbox: Sandbox) -> None:
-    async with sandbox.port("connect_hang") as port:
+    async with open_port(sandbox, "connect_hang") as port:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await Wire.open(port.base_url)
@@ -96,7 +100,7 @@ async def test_https_at_the_plain_port_is_no_request(sandbox: Sandbox) -> None:
 
 async def test_an_unknown_port_fault_is_told(sandbox: Sandbox) -> None:
     with pytest.raises(ValueError, match="there are: refuse, connect_hang, tls_hang"):
-        async with sandbox.port("tls_old_and_slow"):
+        async with open_port(sandbox, "tls_old_and_slow"):
             pass
 
 
@@ -117,7 +121,7 @@ async def test_it_serves_https(authority: trustme.CA) -> None:
             reply = await wire.answer()
         assert reply.status == 201
         assert reply.json["redirect_url"].startswith(sandbox.base_url)
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert len(sandbox.record.created) == 1
 
 
@@ -134,8 +138,8 @@ async def test_faults_bite_behind_tls_too(authority: trustme.CA, name: str) -> N
                 reply = await wire.rest(0.3)
         except ConnectionResetError:
             reply = Reply(b"", "rst")
-        await sandbox.settled()
-        assert len(sandbox.record.created) == fault.commits
+        await sandbox.wait_until_idle()
+        assert len(sandbox.record.created) == fault.processes_request
         assert bool(reply.data) is (name in {"half_body_close", "garbage", "big_body", "early_413", "double_answer"})
         if fault.stage is not Stage.CONNECTION:
             assert sandbox.record.posts[0].fault == fault
@@ -161,7 +165,7 @@ async def test_bad_certificates_are_given_as_contexts(authority: trustme.CA, cas
         with pytest.raises(ssl.SSLCertVerificationError) as caught:
             await Wire.open(sandbox.base_url, trust, "127.0.0.1")
         assert reason in caught.value.verify_message
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert (sandbox.record.requests, sandbox.record.created) == ((), ())
 
 
@@ -176,14 +180,14 @@ async def test_a_client_certificate_can_be_asked_for(authority: trustme.CA) -> N
             wire.writer.write(request(sandbox))
             assert (await wire.rest()).data == b""
             assert wire.reader.at_eof()
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         assert (sandbox.record.requests, sandbox.record.created) == ((), ())
 
 
 async def test_closing_with_a_handshake_half_done(authority: trustme.CA) -> None:
     async with Sandbox(ssl=serving(authority)) as sandbox, await Wire.open(sandbox.base_url) as wire:
         wire.writer.write(b"\x16\x03\x01")
-        await sandbox.settled()
+        await sandbox.wait_until_idle()
         start = asyncio.get_running_loop().time()
         await sandbox.aclose()
         assert asyncio.get_running_loop().time() - start < 1
@@ -211,7 +215,7 @@ async def through(
 
 
 async def test_a_proxy_passes_on_what_is_in_absolute_form(sandbox: Sandbox) -> None:
-    async with sandbox.proxy() as proxy:
+    async with open_proxy(sandbox) as proxy:
         assert await through(sandbox, proxy.url) == 201
         [seen] = proxy.seen
         assert (seen.method, seen.target, seen.behaviour) == ("POST", sandbox.base_url + PATH, "ok")
@@ -223,7 +227,7 @@ async def test_a_proxy_passes_on_what_is_in_absolute_form(sandbox: Sandbox) -> N
 
 
 async def test_a_proxy_tunnels_and_sees_nothing_inside(authority: trustme.CA) -> None:
-    async with Sandbox(ssl=serving(authority)) as sandbox, sandbox.proxy() as proxy:
+    async with Sandbox(ssl=serving(authority)) as sandbox, open_proxy(sandbox) as proxy:
         assert await through(sandbox, proxy.url, tls=trusting(authority)) == 201
         [seen] = proxy.seen
         url = URL(sandbox.base_url)
@@ -249,7 +253,7 @@ BEHAVIOURS: dict[str, tuple[object, object]] = {
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 async def test_a_proxy_misbehaves(authority: trustme.CA, behaviour: str) -> None:
     plain, connect = BEHAVIOURS[behaviour]
-    async with Sandbox() as sandbox, sandbox.proxy(behaviour) as proxy:
+    async with Sandbox() as sandbox, open_proxy(sandbox, behaviour) as proxy:
         assert await through(sandbox, proxy.url) == plain
         https = sandbox.base_url.replace("http", "https")
         assert await through(sandbox, proxy.url, https, trusting(authority)) == connect
@@ -258,14 +262,14 @@ async def test_a_proxy_misbehaves(authority: trustme.CA, behaviour: str) -> None
 
 
 async def test_407_asks_for_credentials(sandbox: Sandbox) -> None:
-    async with sandbox.proxy("status_407") as proxy, await Wire.open(proxy.url) as wire:
+    async with open_proxy(sandbox, "status_407") as proxy, await Wire.open(proxy.url) as wire:
         wire.writer.write(b"CONNECT shop.example:443 HTTP/1.1\r\nHost: shop.example:443\r\n\r\n")
         reply = await wire.rest()
     assert (reply.status, reply.header("proxy-authenticate"), reply.end) == (407, 'Basic realm="sandbox"', "fin")
 
 
 async def test_a_proxy_follows_a_plan_and_stays_with_its_last_word(sandbox: Sandbox) -> None:
-    async with sandbox.proxy("status_502", "close", "ok") as proxy:
+    async with open_proxy(sandbox, "status_502", "close", "ok") as proxy:
         results = [await through(sandbox, proxy.url) for _ in range(4)]
         assert results == [502, "ServerDisconnectedError", 201, 201]
         proxy.behave("reset")
@@ -278,13 +282,13 @@ async def test_a_proxy_follows_a_plan_and_stays_with_its_last_word(sandbox: Sand
 
 
 async def test_a_proxy_that_cannot_reach_the_server_says_502(sandbox: Sandbox) -> None:
-    async with sandbox.port("refuse") as port, sandbox.proxy() as proxy:
+    async with open_port(sandbox, "refuse") as port, open_proxy(sandbox) as proxy:
         assert await through(sandbox, proxy.url, port.base_url) == 502
 
 
 async def test_a_fault_comes_through_a_proxy(sandbox: Sandbox) -> None:
     sandbox.fault("close_after_request")
-    async with sandbox.proxy() as proxy:
+    async with open_proxy(sandbox) as proxy:
         assert await through(sandbox, proxy.url) == "ServerDisconnectedError"
     assert len(sandbox.record.created) == 1
 
@@ -293,7 +297,7 @@ async def test_a_proxy_closes_though_someone_waits(sandbox: Sandbox) -> None:
     sandbox.fault("hang~seconds=60")
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(sandbox.proxy("hang", "ok"))
+        proxy = await stack.enter_async_context(open_proxy(sandbox, "hang", "ok"))
         silent, tunnel = await Wire.open(proxy.url), await Wire.open(proxy.url)
         silent.writer.write(b"CONNECT a:1 HTTP/1.1\r\n\r\n")
         await sandbox.record.wait_for(lambda _: len(proxy.seen) == 1)
@@ -306,11 +310,11 @@ async def test_a_proxy_closes_though_someone_waits(sandbox: Sandbox) -> None:
     for wire in (silent, tunnel):
         async with wire:
             assert (await wire.rest()).end in {"fin", "rst"}
-    await sandbox.settled()
+    await sandbox.wait_until_idle()
 
 
 async def test_a_scan_without_a_request_is_no_trouble(sandbox: Sandbox) -> None:
-    async with sandbox.proxy() as proxy:
+    async with open_proxy(sandbox) as proxy:
         for data in (b"", b"\r\n\r\n", b"half a head"):
             async with await Wire.open(proxy.url) as wire:
                 wire.writer.write(data)
@@ -345,4 +349,4 @@ def test_nothing_outside_needs_a_port_that_is_taken(authority: trustme.CA) -> No
 
 def test_no_fault_of_a_port_shares_its_name_with_one_of_the_table() -> None:
     assert not set(PORTS) & set(FAULTS)
-    assert str(Fault("hang")) not in PORTS
+    assert str(find_fault("hang")) not in PORTS

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from kustom_hpp.sandbox.http.connection import Link
-from kustom_hpp.sandbox.http.listener import listening, url_of
+from kustom_hpp.sandbox.http.connection import Connection
+from kustom_hpp.sandbox.http.listener import create_listening_socket, url_of
 from kustom_hpp.sandbox.record import Record
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -21,9 +21,9 @@ class RawConnection(asyncio.Protocol):
         self._buffer = bytearray()
         self._news = asyncio.Event()
         self._ended = False
-        self.link: Link
+        self.connection: Connection
 
-    async def some(self) -> bytes:
+    async def read_some(self) -> bytes:
         """The next bytes; empty at the end."""
         while not self._buffer and not self._ended:
             self._news.clear()
@@ -32,26 +32,26 @@ class RawConnection(asyncio.Protocol):
         self._buffer.clear()
         return data
 
-    async def head(self) -> bytes:
+    async def read_head(self) -> bytes:
         """A request's head with its empty line, or what came before the end. What follows it is kept for `some`."""
         data = b""
         while _END_OF_HEAD not in data:
-            more = await self.some()
+            more = await self.read_some()
             if not more:
                 return data
             data += more
-        head, mark, rest = data.partition(_END_OF_HEAD)
+        read_head, mark, rest = data.partition(_END_OF_HEAD)
         self._buffer[:0] = rest
-        return head + mark
+        return read_head + mark
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Write the connection down and begin to serve it."""
         # Other loops' transports look like asyncio's, and are none.
-        self.link = self._listener.accepted(cast("asyncio.Transport", transport), self)
+        self.connection = self._listener.accepted(cast("asyncio.Transport", transport), self)
 
     def data_received(self, data: bytes) -> None:
         """Keep the bytes until they are asked for."""
-        self.link.received(data)
+        self.connection.received(data)
         self._buffer += data
         self._news.set()
 
@@ -63,18 +63,18 @@ class RawConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
-        self.link.writable(yes=False)
+        self.connection.writable(yes=False)
 
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
-        self.link.writable(yes=True)
+        self.connection.writable(yes=True)
 
-    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: BaseException | None) -> None:
         """Wake everyone who waits for this connection."""
         self._ended = True
         self._news.set()
-        self.link.lost()
-        self._listener.lost(self.link)
+        self.connection.lost()
+        self._listener.lost(self.connection)
 
 
 class RawListener:
@@ -84,12 +84,12 @@ class RawListener:
         self._name = name
         self._record = record
         self._serve = serve
-        self._serving: dict[Link, asyncio.Task[None]] = {}
+        self._serving: dict[Connection, asyncio.Task[None]] = {}
         self._listening: asyncio.Server | None = None
 
     async def open(self, host: str) -> str:
         """Listen; the base URL, as of a plain http server."""
-        sock = listening(host, 0)
+        sock = create_listening_socket(host, 0)
         self._listening = await asyncio.get_running_loop().create_server(lambda: RawConnection(self), sock=sock)
         return url_of(sock, host)
 
@@ -98,27 +98,27 @@ class RawListener:
         if self._listening is None:
             return
         self._listening.close()
-        for link, task in list(self._serving.items()):
+        for connection, task in list(self._serving.items()):
             task.cancel()
-            link.transport.abort()
-            await link.gone.wait()
+            connection.transport.abort()
+            await connection.gone.wait()
             await asyncio.wait([task])
         await self._listening.wait_closed()
 
-    def accepted(self, transport: asyncio.Transport, connection: RawConnection) -> Link:
+    def accepted(self, transport: asyncio.Transport, raw: RawConnection) -> Connection:
         """Write a new connection down and begin to serve it."""
-        link = Link(transport, self._record.connection(self._name), self._record.changed)
-        self._serving[link] = asyncio.get_running_loop().create_task(self._run(link, connection))
-        return link
+        connection = Connection(transport, self._record.add_connection(self._name), self._record.notify)
+        self._serving[connection] = asyncio.get_running_loop().create_task(self._run(connection, raw))
+        return connection
 
-    def lost(self, link: Link) -> None:
+    def lost(self, connection: Connection) -> None:
         """A connection was lost: nothing more to serve."""
-        self._serving.pop(link).cancel()
+        self._serving.pop(connection).cancel()
 
-    async def _run(self, link: Link, connection: RawConnection) -> None:
+    async def _run(self, connection: Connection, raw: RawConnection) -> None:
         try:
-            await self._serve(connection)
+            await self._serve(raw)
         except ConnectionError:
             pass
         finally:
-            link.close()
+            connection.close()

@@ -71,7 +71,7 @@ class Order:
         return sum(line.total_tax_amount for line in self.lines)
 
 
-class Orders:
+class SampleOrders:
     """The orders of payment sessions: given ones, and a sample for any other.
 
     Args:
@@ -83,7 +83,7 @@ class Orders:
         self._given: OrderedDict[str, Order] = OrderedDict()
         self._remember = remember
 
-    def give(self, payment_session_url: str, order: Order) -> None:
+    def set(self, payment_session_url: str, order: Order) -> None:
         """Let a payment session have this order."""
         self._given[payment_session_url] = order
         self._given.move_to_end(payment_session_url)
@@ -91,10 +91,10 @@ class Orders:
             self._given.popitem(last=False)
 
     def has(self, payment_session_url: str) -> bool:
-        """Return True if a payment session was given an order, so that `of` returns no sample."""
+        """Return True if a payment session was given an order, so that `get` returns no sample."""
         return payment_session_url in self._given
 
-    def of(self, payment_session_url: str) -> Order:
+    def get(self, payment_session_url: str) -> Order:
         """The order of a payment session."""
         return self._given.get(payment_session_url) or sample_order(payment_session_url)
 

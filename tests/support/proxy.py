@@ -8,8 +8,9 @@ from types import MappingProxyType
 from attrs import define, field, frozen
 from yarl import URL
 
-from kustom_hpp.sandbox.raw import RawConnection, RawListener
+from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.sandbox.record import Record
+from tests.support.raw_server import RawConnection, RawListener
 
 PROXY_BEHAVIOURS: Mapping[str, str] = MappingProxyType(
     {
@@ -70,14 +71,14 @@ class Proxy:
 
     async def serve(self, connection: RawConnection) -> None:
         """Serve one connection."""
-        head = await connection.head()
+        head = await connection.read_head()
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         target = rest.rpartition(" ")[0]
         if not (target and head.endswith(b"\r\n\r\n")):
             return
         behaviour = self._plan.pop(0) if len(self._plan) > 1 else self._plan[0]
         self.seen.append(ProxyRequest(method=method, target=target, head=head, behaviour=behaviour))
-        self.record.changed()
+        self.record.notify()
         if behaviour == "ok":
             await _forward(connection, method, target, head)
         else:
@@ -85,21 +86,21 @@ class Proxy:
 
 
 async def _misbehave(connection: RawConnection, behaviour: str) -> None:
-    link = connection.link
+    peer = connection.connection
     if behaviour.startswith("status_"):
         status = int(behaviour.removeprefix("status_"))
-        challenge = 'Proxy-Authenticate: Basic realm="sandbox"\r\n' if status == 407 else ""  # noqa: PLR2004
+        challenge = 'Proxy-Authenticate: Basic realm="sandbox"\r\n' if status == 407 else ""
         answer = f"HTTP/1.1 {status} {_REASONS[status]}\r\n{challenge}Content-Length: 0\r\nConnection: close\r\n\r\n"
-        await link.send(answer.encode())
+        await peer.send(answer.encode())
     elif behaviour == "hang":
-        while await connection.some():
+        while await connection.read_some():
             pass
     elif behaviour == "garbage":
-        await link.send(bytes(range(256)) + b"\r\n\r\n")
+        await peer.send(bytes(range(256)) + b"\r\n\r\n")
     elif behaviour.endswith("_tunnel"):
-        await link.send(_TUNNEL_STANDS)
+        await peer.send(_TUNNEL_STANDS)
     if behaviour.startswith("reset"):
-        link.reset()
+        peer.reset()
 
 
 async def _forward(connection: RawConnection, method: str, target: str, head: bytes) -> None:
@@ -112,7 +113,7 @@ async def _forward(connection: RawConnection, method: str, target: str, head: by
         return
     with contextlib.closing(writer):
         if method == "CONNECT":
-            await connection.link.send(_TUNNEL_STANDS)
+            await connection.connection.send(_TUNNEL_STANDS)
         else:
             writer.write(head)
         there = asyncio.ensure_future(_there(connection, writer))
@@ -127,19 +128,20 @@ async def _forward(connection: RawConnection, method: str, target: str, head: by
 
 
 async def _there(connection: RawConnection, writer: asyncio.StreamWriter) -> None:
-    while data := await connection.some():
+    while data := await connection.read_some():
         writer.write(data)
         await writer.drain()
 
 
 async def _back(reader: asyncio.StreamReader, connection: RawConnection) -> None:
     while data := await reader.read(65_536):
-        await connection.link.send(data)
+        await connection.connection.send(data)
 
 
 @contextlib.asynccontextmanager
-async def open_proxy(host: str, record: Record, *behaviours: str) -> AsyncIterator[Proxy]:
+async def open_proxy(sandbox: Sandbox, *behaviours: str) -> AsyncIterator[Proxy]:
     """Open a proxy; its connections come into the record under the name `proxy`."""
+    host, record = sandbox.host, sandbox.record
     proxy = Proxy(record=record)
     proxy.behave(*behaviours)
     listener = RawListener("proxy", record, proxy.serve)
