@@ -113,6 +113,9 @@ class HTTPSessionManager:
         try:
             if self._closed:
                 _raise_closed()
+            # Asked here too: a borrowed session that rewrites bodies does not write the payload that asks it.
+            if request.may_send is not None and not request.may_send():
+                raise LeaseLostError(_LEASE_LOST)
             result = await self._send_once(session, request, marker)
         finally:
             slots.release()

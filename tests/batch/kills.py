@@ -110,7 +110,7 @@ class Forgetful(SqliteJournal):
     def claim(self, key: str, order: str | None, digest: bytes, **_: bool) -> asyncio.Future[Claim]:
         return _done(Claimed())
 
-    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[None]:
+    def settle(self, key: str, outcome: Outcome) -> asyncio.Future[ClaimedElsewhere | None]:
         return _done(None)
 
 

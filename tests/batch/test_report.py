@@ -162,8 +162,8 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
         if tag not in {"meta", "col"}:
             self.open.append(tag)
 
@@ -188,10 +188,8 @@ async def test_the_page_is_well_formed_and_loads_nothing() -> None:
     page = await hostile_page()
     assert page.open == []
     assert {"script", "img", "link", "a"} & {tag for tag, _ in page.tags} == set()
-    assert not [
-        name for _, attributes in page.tags for name in attributes if name in {"src", "href"} or name[:2] == "on"
-    ]
-    policies = [attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv")]
+    assert not [name for _, found in page.tags for name in found if name in {"src", "href"} or name[:2] == "on"]
+    policies = [found["content"] for _, found in page.tags if found.get("http-equiv")]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
 
 

@@ -123,6 +123,10 @@ async def test_a_session_that_rewrites_bodies_is_found_out():
                 assert mark.delivery is Delivery.UNKNOWN
                 with pytest.raises(hpp.LostResponseError):
                     await send(manager, nowhere)
+                # The payload that would ask may_send is not written, so it is asked before.
+                with pytest.raises(hpp.LeaseLostError):
+                    await send(manager, request_to(sandbox, may_send=lambda: False))
+                assert sandbox.record.counts.created == 1
 
 
 async def test_nothing_around_a_session_sends_twice():
