@@ -105,7 +105,19 @@ class CallExecution(retry.CallState):
         )
 
     async def run(self, on_retry: retry.OnRetry | None = None) -> Any:
-        """Make the attempts and return the value with its CallInfo."""
+        """Make the attempts and return the value with its CallInfo. A cancellation gets a `delivery`, as errors have."""
+        try:
+            return await self._run(on_retry)
+        except asyncio.CancelledError as error:
+            error.delivery = self._delivery_now()  # type: ignore[attr-defined]
+            raise
+
+    def _delivery_now(self) -> Delivery | None:
+        """Return what is known about the call while it is cut off."""
+        in_flight = self.in_flight_marker.delivery if self.in_flight_marker is not None else None
+        return Delivery.worst(self.earlier_delivery, in_flight)
+
+    async def _run(self, on_retry: retry.OnRetry | None) -> Any:
         quota = self.context.retry_quota
         failure: HPPError | None = None
         try:
@@ -151,9 +163,8 @@ class CallExecution(retry.CallState):
             hooks.emit(self._finished(call_id, started, error.delivery, error=error))
             raise
         except BaseException as error:
-            in_flight = self.in_flight_marker.delivery if self.in_flight_marker is not None else None
-            delivery, cancelled = Delivery.worst(self.earlier_delivery, in_flight), not isinstance(error, Exception)
-            hooks.emit(self._finished(call_id, started, delivery, cancelled=cancelled))
+            cancelled = not isinstance(error, Exception)
+            hooks.emit(self._finished(call_id, started, self._delivery_now(), cancelled=cancelled))
             raise
         hooks.emit(self._finished(call_id, started, Delivery.ACCEPTED))
         return value

@@ -54,6 +54,7 @@ from kustom_hpp.models import (
     with_secret,
 )
 from kustom_hpp.pace import Pace
+from kustom_hpp.sync import SyncHPPClient
 from kustom_hpp.transport import FakeTransport, HTTPSessionManager, Transport, guarded_connector
 
 __all__ = [
@@ -113,6 +114,7 @@ __all__ = [
     "ShowSubtotalDetail",
     "SmsDistribution",
     "Started",
+    "SyncHPPClient",
     "Timeouts",
     "TokenDistribution",
     "Transport",
