@@ -112,7 +112,7 @@ async def gone(count: int, seconds: float) -> Report:
                         ended = [outcome async for outcome in outcomes]
                     took = time.monotonic() - began
                     await vanishing
-                    await after.settled()
+                    await after.wait_until_idle()
                 finally:
                     vanishing.cancel()
                     await asyncio.wait([vanishing])
