@@ -45,6 +45,9 @@ class FaultContext:
     body: bytes
     """The request body; empty at the stage HEAD."""
     headers: tuple[tuple[bytes, bytes], ...]
+    """The request headers."""
+    connection_headers: tuple[tuple[str, str], ...]
+    """The headers that a response must have because of the request: `Connection: close`, for example."""
     correlation_id: str
     path: str
     """The path of the request."""
@@ -68,7 +71,7 @@ class FaultContext:
     def healthy_response(self) -> RawResponse:
         """Return the response without a fault. Only for faults that process the request."""
         assert self.healthy is not None  # noqa: S101 - for the type checker
-        return self.healthy
+        return self._with_connection(self.healthy)
 
     def response_with_body(self) -> RawResponse:
         """Return the healthy response or, if that is an empty 204, a 200 with the session.
@@ -76,19 +79,27 @@ class FaultContext:
         A client treats every 2xx as success. Source: docs.klarna.com, escalation and retry policy.
         """
         healthy = self.healthy_response()
-        return healthy if healthy.body else raw_response.json_response(200, self.session_json, self.correlation_id)
+        if healthy.body:
+            return healthy
+        return self._with_connection(raw_response.json_response(200, self.session_json, self.correlation_id))
 
     def error(self, status: int, message: str = "injected by a fault") -> RawResponse:
         """Return an error response in the API's shape."""
-        return raw_response.error(status, raw_response.error_code(status), [message], self.correlation_id)
+        code = raw_response.error_code(status)
+        return self._with_connection(raw_response.error(status, code, [message], self.correlation_id))
 
     async def send(self, data: RawResponse | bytes) -> None:
         """Write a response, whole or as bytes, and record its status if it has one."""
         if isinstance(data, RawResponse):
             self.record_status(data.status)
-            data = data.encode()
+            data = self._with_connection(data).encode()
         self.record_response(data)
         await self.connection.send(data)
+
+    def _with_connection(self, response: RawResponse) -> RawResponse:
+        if any(name.lower() == "connection" for name, _ in response.headers):
+            return response
+        return response.with_headers(*self.connection_headers)
 
 
 Apply = Callable[[FaultContext, Args], Awaitable[ConnectionAction]]

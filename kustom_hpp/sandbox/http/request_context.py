@@ -4,11 +4,10 @@ import asyncio
 import base64
 from hmac import compare_digest
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from attrs import Factory, define, field, frozen
 
 from kustom_hpp.models import MAX_BODY
-from kustom_hpp.sandbox.faults import ConnectionAction
 from kustom_hpp.sandbox.http.connection import Connection
 from kustom_hpp.sandbox.record import MAX_RAW_BYTES, RecordedRequest
 from kustom_hpp.sandbox.stored_session import StoredSession
@@ -31,14 +30,14 @@ class ApiRefusal(Exception):  # noqa: N818 - words: a refusal is the API's respo
 class AlreadyWritten(web.StreamResponse):
     """Tells aiohttp that the response is already sent, or that there is none."""
 
-    def __init__(self, then: ConnectionAction) -> None:
+    def __init__(self, *, keep_alive: bool) -> None:
         super().__init__()
-        self._then = then
+        self._keeps = keep_alive
 
     @property
     def keep_alive(self) -> bool | None:
         """False if aiohttp must close the connection."""
-        return self._then is ConnectionAction.KEEP
+        return self._keeps
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Do nothing."""
@@ -112,6 +111,13 @@ class RequestContext:
             raise ApiRefusal(413, "REQUEST_TOO_LARGE", f"the body is larger than {MAX_BODY:,} bytes")
         self._read = self.recorded.complete = True
         return self.recorded.body
+
+    @property
+    def connection_headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers by which a response says what happens to the connection (RFC 9112, section 9.3)."""
+        if not self.request.keep_alive:
+            return (("Connection", "close"),)
+        return () if self.request.version >= HttpVersion11 else (("Connection", "keep-alive"),)
 
     async def discard(self) -> None:
         """Read the rest of the body and drop it, for a few seconds at most."""

@@ -126,7 +126,7 @@ class Server:
         except (ApiRefusal, web.HTTPException) as refused:
             return await self._refuse(context, refused)
         except ConnectionError:
-            return AlreadyWritten(ConnectionAction.CLOSE)
+            return AlreadyWritten(keep_alive=False)
         finally:
             recorded.done = True
             self.handlers.discard(task)
@@ -162,7 +162,7 @@ class Server:
             await context.discard()
         except ConnectionError:
             pass
-        return AlreadyWritten(ConnectionAction.CLOSE)
+        return AlreadyWritten(keep_alive=False)
 
     async def _no_such_route(self, context: RequestContext, refused: web.HTTPException) -> ApiRefusal:
         try:
@@ -218,6 +218,7 @@ class Server:
             path=recorded.path,
             body=recorded.body,
             headers=recorded.headers,
+            connection_headers=context.connection_headers,
             correlation_id=context.recorded.correlation_id,
             healthy=healthy,
             session_json=self._session_json(endpoint, context, healthy),
@@ -228,7 +229,8 @@ class Server:
             record_status=context.record_status,
             record_response=context.record_response,
         )
-        return AlreadyWritten(await fault.type.apply(call, fault.args))
+        action = await fault.type.apply(call, fault.args)
+        return AlreadyWritten(keep_alive=action is ConnectionAction.KEEP and bool(context.request.keep_alive))
 
     def _session_json(self, endpoint: Endpoint, context: RequestContext, healthy: RawResponse | None) -> dict[str, Any]:
         if healthy is None or context.session is None:
