@@ -94,11 +94,22 @@ async def test_the_key_is_taken_in_three_forms(sandbox: Sandbox, form: str) -> N
 
 
 @pytest.mark.parametrize(
-    "authorization",
-    ["{key}", "Bearer {key}", "Basic {key}x", "Basic", "Basic x", basic("other:key"), "", "Basic " + "é"],
-    ids=["bare", "bearer", "longer", "empty", "other", "other in base64", "none", "not ascii"],
+    ("authorization", "message"),
+    [
+        ("{key}", "the scheme of Authorization must be Basic"),
+        ("Bearer {key}", "the scheme of Authorization must be Basic"),
+        ("Basic {key}x", "the key is wrong, or not base64 of K000000_sandbox:<key>"),
+        ("Basic", "the key is wrong, or not base64 of K000000_sandbox:<key>"),
+        ("Basic x", "the key is wrong, or not base64 of K000000_sandbox:<key>"),
+        ("Basic " + "é", "the key is wrong, or not base64 of K000000_sandbox:<key>"),
+        (basic("other:key"), "the key is wrong: the sandbox shows its key when it starts"),
+        ("", "the Authorization header is missing: send Basic with base64 of K000000_sandbox:<key>"),
+    ],
+    ids=["bare", "bearer", "longer", "empty", "other", "not ascii", "other in base64", "none"],
 )
-async def test_other_credentials_are_refused(sandbox: Sandbox, authorization: str) -> None:
+async def test_other_credentials_are_refused_and_the_message_says_why(
+    sandbox: Sandbox, authorization: str, message: str
+) -> None:
     data = request(sandbox, authorization=authorization.format(key=sandbox.api_key) or "-")
     if not authorization:
         data = re.sub(rb"Authorization: -\r\n", b"", data)
@@ -106,15 +117,33 @@ async def test_other_credentials_are_refused(sandbox: Sandbox, authorization: st
     assert reply.status == 401
     assert reply.json == {
         "error_code": "UNAUTHORIZED",
-        "error_messages": ["the credentials are missing or wrong"],
+        "error_messages": [message],
         "correlation_id": reply.header("Klarna-Correlation-Id"),
     }
+    assert reply.header("WWW-Authenticate") == 'Basic realm="Kustom HPP sandbox", charset="UTF-8"'
     assert sandbox.record.created == ()
 
 
-async def test_the_user_name_counts_where_it_is_sent(sandbox: Sandbox) -> None:
+async def test_the_username_must_match_if_it_is_sent(sandbox: Sandbox) -> None:
     reply = await ask(sandbox, request(sandbox, authorization=basic(f"someone:{sandbox.api_key}")))
-    assert reply.status == 401
+    expected = "the username is wrong, got text of 7 bytes: use K000000_sandbox, or none"
+    assert (reply.status, reply.json["error_messages"]) == (401, [expected])
+
+
+async def test_a_client_that_waits_for_the_challenge_gets_in(sandbox: Sandbox) -> None:
+    """As .NET's HttpClient does: no credentials first, then Basic on the same connection."""
+    async with await Wire.open(sandbox.base_url) as wire:
+        wire.writer.write(re.sub(rb"Authorization: [^\r]*\r\n", b"", request(sandbox)))
+        first = await wire.answer()
+        wire.writer.write(request(sandbox, authorization=basic(f"{sandbox.username}:{sandbox.api_key}")))
+        second = await wire.answer()
+    assert (first.status, second.status) == (401, 201)
+    assert [seen.connection for seen in sandbox.record.requests] == [1, 1]
+
+
+async def test_a_401_of_a_fault_has_the_challenge_too(sandbox: Sandbox) -> None:
+    sandbox.fault("status_401")
+    assert (await ask(sandbox)).header("WWW-Authenticate") == 'Basic realm="Kustom HPP sandbox", charset="UTF-8"'
 
 
 async def test_key_and_user_name_can_be_chosen() -> None:

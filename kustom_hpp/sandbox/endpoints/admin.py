@@ -201,7 +201,7 @@ def routes(admin: Admin) -> tuple[AdminRoute, ...]:
 
 
 def add_routes(app: web.Application, server: Server) -> None:
-    """Serve all of the table; whatever else is asked for below it is value what there is."""
+    """Serve all of the table; any other path below it gets a 404 that lists it."""
     table = routes(Admin(server))
     for route in table:
         app.router.add_route(route.method, ROOT + route.path, _handler(server, route))
@@ -228,10 +228,7 @@ def _handler(server: Server, route: AdminRoute) -> Handler:
 
 
 async def _dispatch(server: Server, route: AdminRoute, request: web.Request, correlation_id: str) -> RawResponse:
-    if not server.credentials.matches(request.headers.get("Authorization")):
-        raise ApiRefusal(
-            401, "UNAUTHORIZED", "the credentials are missing or wrong: the sandbox value its key at its start"
-        )
+    server.credentials.check(request.headers.get("Authorization"))
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
@@ -255,7 +252,7 @@ def _fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ApiRefusal(400, "BAD_VALUE", "the body must be JSON") from None
     if not isinstance(given, dict):
-        raise ApiRefusal(400, "BAD_VALUE", f"the body must be a JSON object, got a {type(given).__name__}")
+        raise ApiRefusal(400, "BAD_VALUE", f"the body must be a JSON object, got {describe_shape(given)}")
     given = {name: value for name, value in given.items() if value is not None}
     known = ", ".join(route.fields)
     problems = [f"{name}: there is no such field; there are {known}" for name in given if name not in route.fields]

@@ -8,6 +8,9 @@ import attrs
 from attrs import frozen
 
 _JSON = ("Content-Type", "application/json")
+_UNAUTHORIZED = 401
+_CHALLENGE = ("WWW-Authenticate", 'Basic realm="Kustom HPP sandbox", charset="UTF-8"')
+"""Required in a 401 (RFC 9110, section 11.6.1): some clients send credentials only after it."""
 
 
 @frozen(kw_only=True)
@@ -89,4 +92,5 @@ def no_content(correlation_id: str) -> RawResponse:
 def error(status: int, code: str, messages: list[str], correlation_id: str) -> RawResponse:
     """Return an error in the API's shape. Source: docs.kustom.co, errors in checkout."""
     body = {"error_code": code, "error_messages": messages, "correlation_id": correlation_id}
-    return json_response(status, body, correlation_id)
+    response = json_response(status, body, correlation_id)
+    return response.with_headers(_CHALLENGE) if status == _UNAUTHORIZED else response

@@ -73,6 +73,32 @@ class Credentials:
         fits = compare_digest(given, key) | compare_digest(given, named) | compare_digest(given, nameless)
         return fits and scheme.lower() == "basic"
 
+    def check(self, header: str | None) -> None:
+        """Check the Authorization header.
+
+        Raises:
+            ApiRefusal: a 401 that says which part is wrong.
+
+        """
+        if not self.matches(header):
+            raise ApiRefusal(401, "UNAUTHORIZED", self._problem(header or ""))
+
+    def _problem(self, header: str) -> str:
+        scheme, _, text = header.partition(" ")
+        if not header:
+            return f"the Authorization header is missing: send Basic with base64 of {self.username}:<key>"
+        if scheme.lower() != "basic":
+            return "the scheme of Authorization must be Basic"
+        try:
+            username, colon, key = base64.b64decode(text.strip(), validate=True).partition(b":")
+        except ValueError:
+            colon = b""
+        if not colon:
+            return f"the key is wrong, or not base64 of {self.username}:<key>"
+        if not compare_digest(key, self.api_key.encode()):
+            return "the key is wrong: the sandbox shows its key when it starts"
+        return f"the username is wrong, got text of {len(username)} bytes: use {self.username}, or none"
+
 
 @define(kw_only=True, eq=False)
 class RequestContext:

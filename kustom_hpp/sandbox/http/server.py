@@ -167,10 +167,9 @@ class Server:
     async def _no_such_route(self, context: RequestContext, refused: web.HTTPException) -> ApiRefusal:
         try:
             await context.read()
-        except ApiRefusal as too_big:
-            return too_big
-        if not self.credentials.matches(context.request.headers.get("Authorization")):
-            return self._unauthorized()
+            self.credentials.check(context.request.headers.get("Authorization"))
+        except ApiRefusal as earlier:
+            return earlier
         code = refused.reason.upper().replace(" ", "_")
         allow = refused.headers.get("Allow")
         return ApiRefusal(refused.status, code, refused.reason, headers=(("Allow", allow),) if allow else ())
@@ -194,8 +193,7 @@ class Server:
     async def _process(self, context: RequestContext, endpoint: Endpoint) -> RawResponse:
         """Do the work; the healthy answer."""
         await context.read()
-        if not self.credentials.matches(context.request.headers.get("Authorization")):
-            raise self._unauthorized()
+        self.credentials.check(context.request.headers.get("Authorization"))
         healthy = endpoint.do(self, context)
         context.recorded.processed = True
         return healthy
@@ -244,9 +242,6 @@ class Server:
         """A session that was never made."""
         request = CreateSessionRequest(payment_session_url="https://unrelated.invalid/checkout/v3/orders/unrelated")
         return new_session(request, self.state.clock.now())
-
-    def _unauthorized(self) -> ApiRefusal:
-        return ApiRefusal(401, "UNAUTHORIZED", "the credentials are missing or wrong")
 
     def _refusal(self, context: RequestContext, refused: ApiRefusal) -> web.Response:
         what = raw_response.error(refused.status, refused.code, refused.messages, context.recorded.correlation_id)
