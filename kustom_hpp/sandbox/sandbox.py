@@ -8,7 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from yarl import URL
 
+from kustom_hpp._redaction import masked_url
+from kustom_hpp.config import is_loopback
 from kustom_hpp.models import Session
 from kustom_hpp.sandbox.faults import Fault
 from kustom_hpp.sandbox.faults.rules import FaultRules, Rule
@@ -45,6 +48,11 @@ class Sandbox:
         callback_timeout: seconds until a status callback without a response fails.
         callback_delay: seconds until a failed status callback is repeated.
         remember: how many connections, requests and sessions are recorded, the newest of each; None: all.
+        strict: False accepts enum values in another case (`buy` for `BUY`), with a warning in the console.
+        public_url: what the URLs in responses begin with, if clients and browsers reach the sandbox by another URL.
+
+    Raises:
+        ValueError: an invalid fault, rate limit, latency or public URL.
 
     """
 
@@ -63,6 +71,8 @@ class Sandbox:
         callback_timeout: float = 3.0,
         callback_delay: float = 3.0,
         remember: int | None = None,
+        strict: bool = True,
+        public_url: str | None = None,
     ) -> None:
         self.api_key = f"kco_test_api_{secrets.token_urlsafe(24)}" if api_key is None else api_key
         """The accepted key."""
@@ -88,7 +98,10 @@ class Sandbox:
             rules=self.faults,
             rate_limit=_bucket(rate_limit),
             latency=latency_of(latency),
+            strict=strict,
         )
+        self._server.public_url = _checked_url(public_url)
+        self._server.accepts_private_callbacks = not is_loopback(host)
         self._server.open_sink = self.redirect_target
         self._updates = CallbackSender(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
         self._server.repeat_callback = self._updates.repeat
@@ -278,6 +291,20 @@ class Sandbox:
         server = None if self._runner is None else self._runner.server
         assert server is not None  # noqa: S101 - for the type checker: it listens only while the runner is set up
         return server
+
+
+def _checked_url(public_url: str | None) -> str | None:
+    """Return a public URL without the slash at its end."""
+    if public_url is None:
+        return None
+    try:
+        url = URL(public_url)
+        is_valid = url.scheme in {"http", "https"} and bool(url.host) and not (url.query_string or url.fragment or url.user)
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"public_url is invalid: {masked_url(public_url)}. Use a URL such as http://localhost:8000")
+    return public_url.rstrip("/")
 
 
 def _bucket(rate_limit: float | MerchantRateLimit | TokenBucket | None) -> TokenBucket | None:

@@ -64,7 +64,7 @@ class TimelineEntry:
     """By the sandbox's clock; aware, UTC."""
     what: str
     """`created`, `opened`, `paid`, `declined`, `went back`, `cancelled`, `error`, `identity check`, `disabled`, `expired`,
-    `distributed`, `fault` or `callback`."""
+    `distributed`, `warning`, `fault` or `callback`."""
     detail: str = ""
     """Plain text that holds no secret."""
     status: SessionStatus | None = None

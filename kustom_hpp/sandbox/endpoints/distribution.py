@@ -13,10 +13,10 @@ Where it is silent, chosen here:
 
 import re
 
-from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import EmailDistribution, SmsDistribution
 from kustom_hpp.models.distributions import CONTACT, Distribution, contact_fields
+from kustom_hpp.sandbox.endpoints.request_body import read_distribution
 from kustom_hpp.sandbox.http.request_context import ApiRefusal
 from kustom_hpp.sandbox.stored_session import StoredSession
 
@@ -26,17 +26,17 @@ ACCESS_ID = r"(?:klarna:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[
 """The forms of an access id that is known."""
 
 
-def check_distribution(session: StoredSession, body: bytes) -> Distribution:
-    """What is asked for, where it may be done.
+def check_distribution(session: StoredSession, body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
+    """Return what a distribution's body asks for, and the warnings about it.
 
     Raises:
-        RefusedError: it may not.
+        ApiRefusal: the API refuses it.
 
     """
     if session.status.is_final:
         raise ApiRefusal(400, "CONSTRAINT_VIOLATION", f"the session is {session.status}")
     try:
-        asked = codec().decode_distribution(body)
+        asked, warnings = read_distribution(body, strict=strict)
     except InvalidRequestError as error:
         missing = [
             sentence for path, sentence in error.problems if path.startswith(CONTACT) and _is_about_absence(sentence)
@@ -49,7 +49,7 @@ def check_distribution(session: StoredSession, body: bytes) -> Distribution:
             raise ApiRefusal(400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: no SMS goes to this country")
     elif not isinstance(asked, EmailDistribution) and not re.fullmatch(ACCESS_ID, asked.access_id):
         raise ApiRefusal(404, "NOT_FOUND", f"{CONTACT}.access_id: the access token was not found")
-    return asked
+    return asked, warnings
 
 
 def _is_about_absence(sentence: str) -> bool:

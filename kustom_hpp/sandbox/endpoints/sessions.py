@@ -15,9 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
-from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.sandbox.endpoints import distribution
+from kustom_hpp.sandbox.endpoints.request_body import check_content_type, read_create
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
@@ -41,9 +41,11 @@ def _as_module(session: StoredSession, base_url: str) -> dict[str, Any]:
 
 
 def _create(server: Server, context: RequestContext) -> RawResponse:
-    _must_be_json(context)
+    check_content_type(context)
     try:
-        request = codec().decode_request(context.recorded.body)
+        request, warnings = read_create(
+            context.recorded.body, strict=server.strict, private_callbacks=server.accepts_private_callbacks
+        )
     except InvalidRequestError as error:
         raise ApiRefusal(400, "BAD_VALUE", *_sentences(error)) from None
     # Last of all, right before the session is written down: the record is as exact as the bucket.
@@ -56,6 +58,7 @@ def _create(server: Server, context: RequestContext) -> RawResponse:
     base_url = server.base_url_for(context.request)
     page = session.page_url(base_url)
     server.record.add_session(context.recorded, session.session_id, request.payment_session_url, page)
+    _record_warnings(server, session, warnings)
     return raw_response.json_response(201, session.created_json(base_url), context.recorded.correlation_id)
 
 
@@ -72,12 +75,13 @@ def _disable(server: Server, context: RequestContext) -> RawResponse:
 
 
 def _distribute(server: Server, context: RequestContext) -> RawResponse:
-    _must_be_json(context)
+    check_content_type(context)
     session = _session(server, context)
-    asked = distribution.check_distribution(session, context.recorded.body)
+    asked, warnings = distribution.check_distribution(session, context.recorded.body, strict=server.strict)
     contact = distribution.masked_contact(asked)
     server.record.add_distribution(context.recorded, session.session_id, asked.method, contact)
     server.state.record_event(session, "distributed", f"{asked.method} to {contact}")
+    _record_warnings(server, session, warnings)
     return raw_response.no_content(context.recorded.correlation_id)
 
 
@@ -108,10 +112,9 @@ def _session(server: Server, context: RequestContext) -> StoredSession:
     return session
 
 
-def _must_be_json(context: RequestContext) -> None:
-    request = context.request
-    if request.headers.get("Content-Type") != "application/json" and request.content_type != "application/json":
-        raise ApiRefusal(415, "UNSUPPORTED_MEDIA_TYPE", "the body must come with Content-Type: application/json")
+def _record_warnings(server: Server, session: StoredSession, warnings: list[str]) -> None:
+    for warning in warnings:
+        server.state.record_event(session, "warning", warning)
 
 
 def _sentences(error: InvalidRequestError) -> list[str]:

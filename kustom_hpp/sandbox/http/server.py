@@ -60,6 +60,7 @@ class Server:
         rules: FaultRules,
         rate_limit: TokenBucket | None = None,
         latency: Latency | None = None,
+        strict: bool = True,
     ) -> None:
         self.credentials = credentials
         self.rate_limit = rate_limit
@@ -67,7 +68,13 @@ class Server:
         self.state = state
         self.record = record
         self.rules = rules
+        self.strict = strict
+        """False accepts enum values in another case."""
+        self.accepts_private_callbacks = False
+        """True accepts status callbacks over http to private hosts."""
         self.base_url = ""
+        self.public_url: str | None = None
+        """What the URLs in responses begin with, if that is not the base URL."""
         self.listens_everywhere = False
         """True where it listens on every address of the machine."""
         self.open_sink: Callable[[], Awaitable[str]]
@@ -79,7 +86,12 @@ class Server:
         """Requests of pages that are being served: some of them last as long as their browser window."""
 
     def base_url_for(self, request: web.Request) -> str:
-        """What the URLs in an answer begin with: where it listens everywhere, the name by which the client called it."""
+        """Return what the URLs in a response begin with.
+
+        A sandbox that listens on every address uses the host of the request, unless it has a public URL.
+        """
+        if self.public_url is not None:
+            return self.public_url
         return f"{request.scheme}://{request.host}" if self.listens_everywhere else self.base_url
 
     def app(self) -> web.Application:
