@@ -1,4 +1,4 @@
-"""What a payment page shows as the order. The sandbox makes no orders, so it shows a sample, or what a test gave it. No I/O.
+"""What a payment page shows as the order. A sample, unless a shop or a test gave one. No I/O.
 
 Names and units are those of a Kustom Checkout order: amounts in minor units (1999 is 19.99), tax included, rates in
 hundredths of a percent (2500 is 25 %). Source: docs.kustom.co, Checkout API, order_lines.
@@ -32,11 +32,13 @@ class OrderLine:
     """In minor units, tax included; negative for a discount."""
     tax_rate: int = field(default=2500, validator=_whole(0))
     """In hundredths of a percent."""
+    total_discount_amount: int = field(default=0, validator=_whole(0))
+    """In minor units, tax included."""
 
     @property
     def total_amount(self) -> int:
         """In minor units, tax included."""
-        return self.quantity * self.unit_price
+        return self.quantity * self.unit_price - self.total_discount_amount
 
     @property
     def total_tax_amount(self) -> int:
@@ -92,11 +94,17 @@ class SampleOrders:
 
     def has(self, payment_session_url: str) -> bool:
         """Return True if a payment session was given an order, so that `get` returns no sample."""
-        return payment_session_url in self._given
+        return payment_session_url in self._given or order_path(payment_session_url) in self._given
 
     def get(self, payment_session_url: str) -> Order:
         """The order of a payment session."""
-        return self._given.get(payment_session_url) or sample_order(payment_session_url)
+        given = self._given.get(payment_session_url) or self._given.get(order_path(payment_session_url))
+        return given or sample_order(payment_session_url)
+
+
+def order_path(payment_session_url: str) -> str:
+    """Return the path of a payment session's URL: orders of the sandbox itself are found by it, whatever the host."""
+    return "/" + re.split("[?#]", payment_session_url, maxsplit=1)[0].partition("://")[2].partition("/")[2]
 
 
 def money(amount: int, currency: str) -> str:

@@ -96,6 +96,8 @@ class SandboxState:
         self.payment_sessions: OrderedDict[str, PaymentSession] = OrderedDict()
         self.orders = SampleOrders(remember=remember)
         """What the pages show as the orders of payment sessions."""
+        self.order_bodies: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        """The KCO orders and KP sessions that were created here, as JSON, by their paths."""
         self._pages: dict[str, StoredSession] = {}
         self._remember = remember
         self._listeners: list[Listener] = []
@@ -116,6 +118,17 @@ class SandboxState:
         self._evict()
         self._notify(session, TimelineEntry(at=now, what="created", status=session.status))
         return session
+
+    def add_order(self, path: str, body: dict[str, Any], order: Order) -> None:
+        """Store a KCO order or KP session, and what the pages show of it."""
+        self.order_bodies[path] = body
+        while self._remember is not None and len(self.order_bodies) > self._remember:
+            self.order_bodies.popitem(last=False)
+        self.orders.set(path, order)
+
+    def is_completed(self, path: str) -> bool:
+        """Return True once a session of the payment session with this path was paid."""
+        return any(known.completed and order_path(url) == path for url, known in self.payment_sessions.items())
 
     def find(self, session_id: str) -> StoredSession | None:
         """The session with this id; None where there is none or it has expired."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from kustom_hpp.sandbox import pages
-from kustom_hpp.sandbox.endpoints import admin, openapi
+from kustom_hpp.sandbox.endpoints import admin, openapi, order_stand_ins
 from kustom_hpp.sandbox.endpoints import sessions as api
 from kustom_hpp.sandbox.http.server import Server
 
@@ -24,6 +24,6 @@ ROUTE_MODULES: tuple[Callable[[web.Application, Server], None], ...] = (
 def application(server: Server) -> web.Application:
     """The application with everything in it."""
     app = server.app()
-    for add_routes in (api.add_routes, *ROUTE_MODULES):
+    for add_routes in (api.add_routes, order_stand_ins.add_routes, *ROUTE_MODULES):
         add_routes(app, server)
     return app

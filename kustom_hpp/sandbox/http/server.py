@@ -43,8 +43,11 @@ class Endpoint:
     work. It raises RefusedError."""
     show: Callable[[StoredSession, str], dict[str, Any]]
     """The session and the base URL as JSON: what the answer's body is, or could be."""
+    meets_faults: bool = True
+    """False for what is no operation of the HPP API."""
 
 
+_API_PATHS = ("/hpp/", "/checkout/", "/payments/")
 _CONTEXT = web.RequestKey("exchange", RequestContext)
 
 
@@ -80,6 +83,8 @@ class Server:
         self.open_sink: Callable[[], Awaitable[str]]
         self.repeat_callback: Callable[[StoredSession], None]
         """Sends the newest status callback of a session again."""
+        self.endpoints: list[str] = []
+        """Method and path of everything that the API serves."""
         self.handlers: set[asyncio.Task[Any]] = set()
         """Requests of the API that are being served."""
         self.page_tasks: set[asyncio.Task[Any]] = set()
@@ -100,11 +105,12 @@ class Server:
 
     def handler(self, endpoint: Endpoint) -> Handler:
         """What serves an endpoint."""
+        self.endpoints.append(f"{endpoint.method} {endpoint.path}")
 
         async def serve(request: web.Request) -> web.StreamResponse:
             context = request[_CONTEXT]
             context.recorded.operation = endpoint.name
-            if self.rules.rules:
+            if self.rules.rules and endpoint.meets_faults:
                 match = self.rules.for_request(await self._url_of(context), endpoint.name)
                 if match is not None:
                     rule, fault = match
@@ -183,8 +189,11 @@ class Server:
         except ApiRefusal as earlier:
             return earlier
         code = refused.reason.upper().replace(" ", "_")
-        allow = refused.headers.get("Allow")
-        return ApiRefusal(refused.status, code, refused.reason, headers=(("Allow", allow),) if allow else ())
+        if allow := refused.headers.get("Allow"):
+            return ApiRefusal(refused.status, code, f"this path takes {allow} only", headers=(("Allow", allow),))
+        return ApiRefusal(
+            refused.status, code, f"the sandbox does not serve this path. It serves {', '.join(self.endpoints)}"
+        )
 
     async def _apply_latency(self, context: RequestContext) -> None:
         """Wait as long as the latency says. What was judged and done stays so, also where the peer leaves meanwhile."""
@@ -285,7 +294,7 @@ def current_task() -> asyncio.Task[Any]:
 
 def is_page(request: web.Request) -> bool:
     """True where the request's route is none of the API's: no credentials, no record, no faults."""
-    if request.raw_path.startswith("/hpp/"):  # nearly always; what the route says is asked for what is left
+    if request.raw_path.startswith(_API_PATHS):  # nearly always; what the route says is asked for what is left
         return False
     resource = request.match_info.route.resource
-    return resource is not None and not resource.canonical.startswith("/hpp/")
+    return resource is not None and not resource.canonical.startswith(_API_PATHS)

@@ -1,0 +1,160 @@
+"""Stand-ins for what a shop calls before HPP, so that a whole plug-in flow runs. They meet no faults.
+
+    POST /checkout/v3/orders         a KCO order: 201 with order_id, its URL in Location
+    GET  /checkout/v3/orders/{id}    the order; its status is checkout_complete once a session of it was paid
+    POST /payments/v1/sessions       a KP session: 200 with session_id and client_token, its URL in Location
+    GET  /payments/v1/sessions/{id}  the KP session
+
+The payment page then shows the order's lines. Checked: amounts, currency and lines, as far as the page needs them. Fields and
+units: docs.kustom.co, Checkout API; docs.klarna.com, Payments API.
+"""
+
+import contextlib
+import re
+from typing import Any
+
+from aiohttp import web
+from yarl import URL
+
+from kustom_hpp._protocol.codec import codec
+from kustom_hpp._redaction import describe_shape
+from kustom_hpp.models.urls import KCO_ORDER_PATH, KP_SESSION_PATH
+from kustom_hpp.sandbox.endpoints.request_body import check_content_type
+from kustom_hpp.sandbox.http import raw_response
+from kustom_hpp.sandbox.http.raw_response import RawResponse
+from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
+from kustom_hpp.sandbox.http.server import Endpoint, Server
+from kustom_hpp.sandbox.sample_orders import Order, OrderLine
+from kustom_hpp.sandbox.stored_session import StoredSession, date_text, new_id, new_token
+
+_SNIPPET = "<div>The sandbox has no checkout page: create an HPP session for this order.</div>"
+_AMOUNTS = ("quantity", "unit_price", "tax_rate", "total_discount_amount", "total_amount")
+
+
+def _create_order(server: Server, context: RequestContext) -> RawResponse:
+    body, order = _read(context)
+    order_id, now = new_id(), date_text(server.state.clock.now())
+    path = KCO_ORDER_PATH + order_id
+    value = {**body, "order_id": order_id, "html_snippet": _SNIPPET, "started_at": now, "last_modified_at": now}
+    server.state.add_order(path, value, order)
+    response = raw_response.json_response(201, _with_status(server, path), context.recorded.correlation_id)
+    return response.with_headers(("Location", server.base_url_for(context.request) + path))
+
+
+def _create_payment_session(server: Server, context: RequestContext) -> RawResponse:
+    body, order = _read(context)
+    session_id, token = new_id(), new_token()
+    path = KP_SESSION_PATH + session_id
+    server.state.add_order(path, {**body, "client_token": token}, order)
+    value = {"session_id": session_id, "client_token": token, "payment_method_categories": []}
+    response = raw_response.json_response(200, value, context.recorded.correlation_id)
+    return response.with_headers(("Location", server.base_url_for(context.request) + path))
+
+
+def _read_stored(server: Server, context: RequestContext) -> RawResponse:
+    path = context.recorded.path
+    if path not in server.state.order_bodies:
+        raise ApiRefusal(404, "NOT_FOUND", "the sandbox has no order or payment session with this id")
+    return raw_response.json_response(200, _with_status(server, path), context.recorded.correlation_id)
+
+
+def _with_status(server: Server, path: str) -> dict[str, Any]:
+    """Return what is stored for a path, with its status."""
+    complete, incomplete = "complete", "incomplete"
+    if path.startswith(KCO_ORDER_PATH):
+        complete, incomplete = "checkout_complete", "checkout_incomplete"
+    status = complete if server.state.is_completed(path) else incomplete
+    return {**server.state.order_bodies[path], "status": status}
+
+
+def _read(context: RequestContext) -> tuple[dict[str, Any], Order]:
+    """Return a body and the order in it.
+
+    Raises:
+        ApiRefusal: with every problem and its path.
+
+    """
+    check_content_type(context)
+    try:
+        body = codec().load_json(context.recorded.body)
+    except ValueError as error:
+        raise ApiRefusal(400, "BAD_VALUE", f"$: is {error}") from None
+    if not isinstance(body, dict):
+        raise ApiRefusal(400, "BAD_VALUE", f"$: must be a JSON object, got {describe_shape(body)}")
+    problems: list[str] = []
+    currency, lines = body.get("purchase_currency"), body.get("order_lines")
+    if not isinstance(currency, str) or re.fullmatch("[A-Z]{3}", currency) is None:
+        problems.append(f"purchase_currency: must be three capital letters (ISO 4217), got {describe_shape(currency)}")
+    read: list[OrderLine] = []
+    if isinstance(lines, list) and lines:
+        for index, line in enumerate(lines):
+            read += _line(f"order_lines[{index}]", line, problems)
+    else:
+        problems.append(f"order_lines: must be a list of at least one line, got {describe_shape(lines)}")
+    amount = body.get("order_amount")
+    if not problems and (type(amount) is not int or amount != sum(line.total_amount for line in read)):
+        problems.append("order_amount: must be the sum of order_lines[].total_amount, in minor units")
+    if problems:
+        raise ApiRefusal(400, "BAD_VALUE", *problems)
+    return body, Order(lines=read, currency=str(currency), shop=_shop(body))
+
+
+def _line(at: str, line: Any, problems: list[str]) -> list[OrderLine]:
+    """Return a line, or append what is wrong with it."""
+    if not isinstance(line, dict):
+        problems.append(f"{at}: must be an object, got {describe_shape(line)}")
+        return []
+    before = len(problems)
+    if not isinstance(line.get("name"), str):
+        problems.append(f"{at}.name: must be text, got {describe_shape(line.get('name'))}")
+    values = {"quantity": None, "unit_price": None, "tax_rate": 0, "total_discount_amount": 0} | {
+        name: line[name] for name in _AMOUNTS if line.get(name) is not None
+    }
+    problems += [
+        f"{at}.{name}: must be a whole number, got {describe_shape(value)}"
+        for name, value in values.items()
+        if type(value) is not int
+    ]
+    if len(problems) > before:
+        return []
+    total = values.pop("total_amount", None)
+    try:
+        read = OrderLine(name=line["name"], **values)
+    except ValueError as error:
+        problems.append(f"{at}: {error.args[0]}")
+        return []
+    if total not in (None, read.total_amount):
+        problems.append(f"{at}.total_amount: must be quantity * unit_price - total_discount_amount")
+    return [read]
+
+
+def _shop(body: dict[str, Any]) -> str | None:
+    """Return the host of the order's own merchant URLs: what the page shows if the HPP session has none."""
+    urls = body.get("merchant_urls")
+    for url in urls.values() if isinstance(urls, dict) else ():
+        with contextlib.suppress(ValueError, TypeError):
+            if host := URL(url).host:
+                return host
+    return None
+
+
+def _no_session(session: StoredSession, base_url: str) -> dict[str, Any]:  # noqa: ARG001 - Endpoint's shape
+    return {}
+
+
+STAND_INS = tuple(
+    Endpoint(name=name, method=method, path=path, do=do, show=_no_session, meets_faults=False)
+    for name, method, path, do in (
+        ("create_order", "POST", KCO_ORDER_PATH.rstrip("/"), _create_order),
+        ("read_order", "GET", KCO_ORDER_PATH + "{order_id}", _read_stored),
+        ("create_payment_session", "POST", KP_SESSION_PATH.rstrip("/"), _create_payment_session),
+        ("read_payment_session", "GET", KP_SESSION_PATH + "{payment_session_id}", _read_stored),
+    )
+)
+"""Every stand-in."""
+
+
+def add_routes(app: web.Application, server: Server) -> None:
+    """Serve the stand-ins."""
+    for endpoint in STAND_INS:
+        app.router.add_route(endpoint.method, endpoint.path, server.handler(endpoint))
