@@ -299,7 +299,9 @@ def _checked_url(public_url: str | None) -> str | None:
         return None
     try:
         url = URL(public_url)
-        is_valid = url.scheme in {"http", "https"} and bool(url.host) and not (url.query_string or url.fragment or url.user)
+        is_valid = (
+            url.scheme in {"http", "https"} and bool(url.host) and not (url.query_string or url.fragment or url.user)
+        )
     except ValueError:
         is_valid = False
     if not is_valid:

@@ -19,11 +19,12 @@ The lifecycle is that of docs.kustom.co, "Tracking session status". Where the do
 import datetime as dt
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define, field
 
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
-from kustom_hpp.sandbox.sample_orders import SampleOrders
+from kustom_hpp.sandbox.sample_orders import Order, SampleOrders, order_path
 from kustom_hpp.sandbox.stored_session import (
     ORDER_LIFE,
     Action,

@@ -98,7 +98,7 @@ def test_a_public_host(host: str) -> None:
 
 
 async def test_an_exposed_sandbox_accepts_callbacks_over_http_to_private_hosts() -> None:
-    async with Sandbox("0.0.0.0", callback_timeout=0.1) as sandbox:  # noqa: S104
+    async with Sandbox("0.0.0.0", callback_timeout=0.1) as sandbox:
         made = await _create(sandbox, merchant_urls={"status_update": CALLBACK})
         session = sandbox.state.sessions[made.json["session_id"]]
         assert (made.status, session.merchant_url("status_update")) == (201, CALLBACK)
@@ -118,7 +118,7 @@ async def test_a_sandbox_of_this_machine_alone_refuses_them(sandbox: Sandbox) ->
 
 
 async def test_links_begin_with_the_public_url() -> None:
-    async with Sandbox("0.0.0.0", public_url="http://localhost:8123/") as sandbox:  # noqa: S104
+    async with Sandbox("0.0.0.0", public_url="http://localhost:8123/") as sandbox:
         made = (await _create(sandbox)).json
         links = [value for name, value in made.items() if name.endswith("_url")]
         assert len(links) == 5

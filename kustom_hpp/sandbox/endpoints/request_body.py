@@ -7,7 +7,7 @@ Beyond the API a sandbox accepts, each with a warning in the session's timeline:
 """
 
 import ipaddress
-from enum import StrEnum
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import evolve
@@ -22,7 +22,6 @@ from kustom_hpp.models.fields import ItemsKind, ModelKind, declared
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 
 _CALLBACK = "merchant_urls.status_update"
-_METHODS = StrEnum("_METHODS", {name.upper(): name for name in METHODS})
 
 
 def check_content_type(context: RequestContext) -> None:
@@ -51,10 +50,10 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
     value, warnings = _load(body, CreateSessionRequest, strict=strict)
     callback = _private_callback(value) if private_callbacks else None
     if callback is None:
-        return codec().request_from(value), warnings
+        return codec().structure_request(value), warnings
     # The model refuses http to other machines: it checks all but the scheme of this URL.
     urls = {**value["merchant_urls"], "status_update": "https" + callback.removeprefix("http")}
-    request = codec().request_from({**value, "merchant_urls": urls})
+    request = codec().structure_request({**value, "merchant_urls": urls})
     assert request.merchant_urls is not None  # noqa: S101 - for the type checker
     warnings.append(f"{_CALLBACK}: http to a private host; the API accepts https only")
     return evolve(request, merchant_urls=evolve(request.merchant_urls, status_update=callback)), warnings
@@ -66,14 +65,14 @@ def read_distribution(body: bytes, *, strict: bool) -> tuple[Distribution, list[
         return codec().decode_distribution(body), []
     value, warnings = _load(body, None, strict=False)
     if isinstance(value, dict):
-        _accept_case(value, "method", EnumKind(_METHODS), "", warnings)
-        _accept_case(value, "template", EnumKind(DistributionTemplate), "", warnings)
-    return codec().decode_distribution(codec().dumps(value)), warnings
+        _accept_case(value, "method", METHODS, "", warnings)
+        _accept_case(value, "template", DistributionTemplate, "", warnings)
+    return codec().decode_distribution(codec().dump_json(value)), warnings
 
 
 def _load(body: bytes, model: type | None, *, strict: bool) -> tuple[Any, list[str]]:
     try:
-        value = codec().load(body)
+        value = codec().load_json(body)
     except ValueError as error:
         raise InvalidRequestError(problems=(("$", f"is {error}"),)) from None
     warnings: list[str] = []
@@ -90,19 +89,19 @@ def _accept_cases(value: Any, model: type, at: str, warnings: list[str]) -> None
         if isinstance(item.kind, ModelKind):
             _accept_cases(value.get(item.name), item.kind.model, f"{at}{item.name}.", warnings)
         elif isinstance(item.kind, EnumKind):
-            _accept_case(value, item.name, item.kind, at, warnings)
+            _accept_case(value, item.name, item.kind.values, at, warnings)
         elif isinstance(item.kind, ItemsKind) and isinstance(item.kind.kind, EnumKind):
             items = value.get(item.name)
             for index in range(len(items)) if isinstance(items, list) else ():
-                _accept_case(items, index, item.kind.kind, f"{at}{item.name}", warnings)
+                _accept_case(items, index, item.kind.kind.values, f"{at}{item.name}", warnings)
 
 
-def _accept_case(parent: Any, key: Any, kind: EnumKind, at: str, warnings: list[str]) -> None:
+def _accept_case(parent: Any, key: Any, values: Iterable[str], at: str, warnings: list[str]) -> None:
     found = parent[key] if isinstance(parent, list) else parent.get(key)
-    if not isinstance(found, str) or found in set(kind.values):
+    if not isinstance(found, str):
         return
-    wanted = next((str(value) for value in kind.values if value.lower() == found.lower()), None)
-    if wanted is not None:
+    wanted = next((str(value) for value in values if value.lower() == found.lower()), found)
+    if wanted != found:
         parent[key] = wanted
         path = f"{at}[{key}]" if isinstance(parent, list) else f"{at}{key}"
         warnings.append(f"{path}: {found} was accepted as {wanted}; the API documents {wanted} only")

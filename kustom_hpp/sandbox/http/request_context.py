@@ -90,9 +90,10 @@ class Credentials:
         if scheme.lower() != "basic":
             return "the scheme of Authorization must be Basic"
         try:
-            username, colon, key = base64.b64decode(text.strip(), validate=True).partition(b":")
+            pair = base64.b64decode(text.strip(), validate=True)
         except ValueError:
-            colon = b""
+            pair = b""
+        username, colon, key = pair.partition(b":")
         if not colon:
             return f"the key is wrong, or not base64 of {self.username}:<key>"
         if not compare_digest(key, self.api_key.encode()):
