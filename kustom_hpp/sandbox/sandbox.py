@@ -78,6 +78,8 @@ class Sandbox:
         """The accepted key."""
         self.username = username
         """The username that belongs to the key."""
+        self.strict = strict
+        """False if it accepts enum values in another case."""
         self.host = host
         """The address to listen on."""
         self.base_url = ""
@@ -100,7 +102,8 @@ class Sandbox:
             latency=latency_of(latency),
             strict=strict,
         )
-        self._server.public_url = _checked_url(public_url)
+        self._server.public_url = self.public_url = None if public_url is None else check_public_url(public_url)
+        """What the URLs in responses begin with, if not the base URL."""
         self._server.accepts_private_callbacks = not is_loopback(host)
         self._server.open_sink = self.redirect_target
         self._updates = CallbackSender(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
@@ -293,10 +296,13 @@ class Sandbox:
         return server
 
 
-def _checked_url(public_url: str | None) -> str | None:
-    """Return a public URL without the slash at its end."""
-    if public_url is None:
-        return None
+def check_public_url(public_url: str) -> str:
+    """Return a public URL without the slash at its end.
+
+    Raises:
+        ValueError: it is not an http URL, or has a query.
+
+    """
     try:
         url = URL(public_url)
         is_valid = (

@@ -58,6 +58,11 @@ def greet(sandbox: Sandbox, faults: Iterable[str], *, key_is_known: bool) -> Non
 def _facts(sandbox: Sandbox, faults: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Where to watch it, and all that is not as with a healthy API."""
     yield "console", f"{sandbox.base_url}/"
+    yield "username", f"{sandbox.username} (for clients that send one with the key)"
+    if sandbox.public_url is not None:
+        yield "links", f"{sandbox.public_url}/"
+    if not sandbox.strict:
+        yield "lenient", "accepts enum values in another case"
     for fault in faults:
         yield "fault", fault
     if sandbox.rate_limit is not None:

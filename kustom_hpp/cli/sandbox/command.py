@@ -31,6 +31,8 @@ def sandbox(
     rate_limit: str | None = None,
     rate_limit_headers: Announcement | None = None,
     latency: str | None = None,
+    lenient: Annotated[bool, _FLAG] = False,
+    public_url: str | None = None,
     json: Annotated[bool, _FLAG] = False,
     list_faults: Annotated[bool, _FLAG] = False,
 ) -> int:
@@ -47,7 +49,8 @@ def sandbox(
     Args:
         host: The address to listen on; by default this machine alone can reach it.
         port: The port to listen on; 0 takes any free one.
-        expose: Listen on every address of this machine, or on a --host that others can reach. It speaks plain http.
+        expose: Listen on every address of this machine, or on a --host that others can reach. It speaks plain http, and
+            accepts status callbacks over http to private hosts.
         key_from_env: Take the key in KUSTOM_HPP_API_KEY, and the name in KUSTOM_HPP_USERNAME, instead of a new one; then
             the key is not told.
         fault: A fault that creates meet, and how: "hang~seconds=2", "status_503~nth=3" (the third one), "garbage~times=2",
@@ -55,7 +58,10 @@ def sandbox(
         rate_limit: Creates per second, such as 40, or 40:80 with 80 at once.
         rate_limit_headers: Announce the rate limit by x-ratelimit headers, Retry-After in each 429, or not at all.
         latency: Seconds that each answer is kept back, as 0.2, or 0.1..0.5 for a random time between the two.
-        json: The first line of stdout is {"base_url": ..., "api_key": ...}, and nothing else follows: for scripts.
+        lenient: Accept enum values in another case, such as buy for BUY, with a warning in the console.
+        public_url: What links begin with, if clients and browsers reach the sandbox by another URL, such as
+            http://localhost:8000 for a container.
+        json: Print one line for scripts: {"base_url": ..., "api_key": ..., "username": ...}.
         list_faults: Show all faults and end; with --json a line of JSON for each.
 
     """
@@ -70,6 +76,8 @@ def sandbox(
         rate_limit=options.rate_limit(rate_limit, rate_limit_headers),
         latency=options.latency(latency),
         remember=REMEMBERED,
+        strict=not lenient,
+        public_url=options.public_url(public_url),
     )
     options.add_faults(server, fault or [])
     return asyncio.run(_serve(server, port, fault or [], for_scripts=json, key_is_known=key_from_env))
@@ -89,7 +97,8 @@ async def _serve(server: Sandbox, port: int, faults: list[str], *, for_scripts: 
     try:
         if for_scripts:
             key = None if key_is_known else server.api_key
-            write_line(_json.dumps({"base_url": server.base_url, "api_key": key}).encode())
+            facts = {"base_url": server.base_url, "api_key": key, "username": server.username}
+            write_line(_json.dumps(facts).encode())
         else:
             greet(server, faults, key_is_known=key_is_known)
         warn_of_exposure(server)

@@ -8,6 +8,7 @@ from kustom_hpp.config import ENV_VARS, Environment, from_environment, is_loopba
 from kustom_hpp.config.credentials import environment_of_key
 from kustom_hpp.sandbox import Latency, MerchantRateLimit, Sandbox
 from kustom_hpp.sandbox.limits import Announcement
+from kustom_hpp.sandbox.sandbox import check_public_url
 
 _USERNAME = "K000000_sandbox"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
@@ -70,6 +71,21 @@ def rate_limit(text: str | None, announce: Announcement | None) -> MerchantRateL
     except ValueError:
         pass
     raise _usage(f"--rate-limit {text} is not a rate above 0. Use 40 (creates a second) or 40:80 (80 of them at once)")
+
+
+def public_url(text: str | None) -> str | None:
+    """Return what --public-url says.
+
+    Raises:
+        CommandError: it is not a URL.
+
+    """
+    if text is None:
+        return None
+    try:
+        return check_public_url(text)
+    except ValueError as error:
+        raise _usage(f"--public-url: {error}") from None
 
 
 def latency(text: str | None) -> Latency | None:
