@@ -1,6 +1,6 @@
-"""The record of a sandbox: every connection, request, session, message and callback. Tests judge a client by it.
+"""The record of a sandbox: every connection, request, session, message and callback. Tests compare it with what a client did.
 
-The server alone writes it. Times are `time.monotonic()`, in seconds.
+Only the server writes it. Times are `time.monotonic()`, in seconds.
 """
 
 import asyncio
@@ -17,36 +17,36 @@ from attrs import define, field, fields_dict, frozen
 from kustom_hpp._redaction import mask_url
 
 MAX_RAW_BYTES = 65_536
-"""Bytes of a connection that are kept as they came."""
+"""Bytes of a connection that are recorded as they arrived."""
 CREATE_PATH = "/hpp/v1/sessions"
 
 
 @define(kw_only=True, eq=False)
 class RecordedConnection:
-    """One accepted connection. Over TLS it is seen once its handshake is done."""
+    """One accepted connection. Over TLS it is recorded after its handshake."""
 
     number: int
     """Counts from 1 over all ports of the sandbox."""
     port: str = "api"
-    """Where it came in: `api`, `sink`, `proxy`, or the name of a port fault."""
+    """The port that accepted it: `api`, or `sink`."""
     opened_at: float = field(factory=time.monotonic)
     closed_at: float | None = None
     received: bytearray = field(factory=bytearray, repr=False)
-    """The first 64 KiB that came over it, byte for byte (behind TLS)."""
+    """The first 64 KiB that arrived, byte for byte (inside TLS)."""
     bytes_received: int = 0
-    """How many bytes came over it in all."""
+    """Number of bytes that arrived."""
     requests: int = 0
-    """How many request heads came over it whole."""
+    """Number of complete request heads that arrived."""
     fault: Any = None
     """The `Fault` of the stage CONNECTION that it got; None without one."""
 
 
 @define(kw_only=True, eq=False)
 class RecordedRequest:
-    """One request whose head came in whole."""
+    """One request whose head arrived completely."""
 
     number: int
-    """Counts from 1, in the order in which the heads came in."""
+    """Counts from 1, in the order in which the heads arrived."""
     connection: int
     """The number of its connection."""
     at: float = field(factory=time.monotonic)
@@ -54,61 +54,61 @@ class RecordedRequest:
     """When its head arrived, by the sandbox's clock."""
     method: str
     target: str
-    """The request target as it stood in the request line."""
+    """The request target, as in the request line."""
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
-    """Names and values as they came: order, upper and lower case, and doubles kept."""
+    """Names and values as they arrived: order, case and duplicates unchanged."""
     body: bytes = field(default=b"", repr=False)
-    """What was read of the body, at most 1,000,000 bytes."""
+    """The body as far as it was read, at most 1,000,000 bytes."""
     complete: bool = False
-    """True where the body was read to its end."""
+    """True if the body was read to its end."""
     fault: Any = None
-    """The fault that was chosen for it. One that commits does not bite on a request that is refused."""
+    """The fault that was chosen for it. A fault that processes the request does not trigger if the request is refused."""
     rule: str = ""
     """The rule that chose the fault, in words: its number and the requests that it applies to."""
     status: int | None = None
-    """The status that was answered; None where the answer has none, or where there was no answer."""
+    """The status of the response; None if the response has none, or if there was no response."""
     response: bytes = field(default=b"", repr=False)
     """The response to a request that was refused or got a fault: its first 64 KiB, with status line and headers."""
     operation: str | None = None
-    """The operation of the API that it asks for, as the client's method is called; None where it is none."""
+    """The operation of the API, by the name of the client's method; None if it is for no operation."""
     processed: bool = False
-    """True where what it asks for was done: it was not refused, and met no fault that does not commit."""
+    """True if the sandbox processed it: it was not refused, and got no fault without processing."""
     correlation_id: str = ""
-    """What a well-formed answer told as its correlation id."""
+    """The correlation id of its response."""
     created: str | None = None
-    """The id of the session that it made."""
+    """The id of the session that it created."""
     done: bool = False
     """True once the sandbox has finished with it."""
     _url: str | None = field(default=None, init=False, repr=False)
 
     @property
     def path(self) -> str:
-        """The target's path, without a query, and without the origin that stands before it on the way through a proxy."""
+        """The path of the target, without the query and, for a request to a proxy, without the origin."""
         _, scheme, rest = self.target.partition("?")[0].partition("://")
         return "/" + rest.partition("/")[2] if scheme else self.target.partition("?")[0]
 
     @property
     def is_create(self) -> bool:
         """True for POST /hpp/v1/sessions."""
-        if self.target == CREATE_PATH:  # nearly always, and not worth taking a target apart
+        if self.target == CREATE_PATH:
             return self.method == "POST"
         return self.method == "POST" and self.path == CREATE_PATH
 
     @property
     def payment_session_url(self) -> str | None:
-        """As its body told; None where the body was not read whole or tells none."""
+        """The payment session in its body; None if the body was not read to its end, or names none."""
         if self._url is None and self.complete:
             self._url = payment_session_url(self.body)
         return self._url
 
     def header(self, name: str) -> bytes | None:
-        """The value of the first header with this name, in any case; None where there is none."""
+        """Return the value of the first header with this name, in any case, or None."""
         wanted = name.lower().encode()
         return next((value for key, value in self.headers if key.lower() == wanted), None)
 
 
 def payment_session_url(body: bytes) -> str | None:
-    """What a create's body names as its payment session; None where it names none."""
+    """Return the payment session in a create's body, or None."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -119,25 +119,25 @@ def payment_session_url(body: bytes) -> str | None:
 
 @frozen(kw_only=True)
 class CreatedSession:
-    """One session that was made."""
+    """One session that was created."""
 
     session_id: str
     payment_session_url: str = field(repr=False)
     redirect_url: str = field(repr=False)
     request: int
-    """The number of the request that made it."""
+    """The number of the request that created it."""
     at: float = field(factory=time.monotonic)
 
 
 @frozen(kw_only=True)
 class SentMessage:
-    """One message with a session's link that a real API would have sent."""
+    """One message with a session's link that the API would have sent."""
 
     session_id: str
     method: str
     """`email`, `sms` or `token`."""
     contact: str
-    """The address, number or access id: its first character, the rest masked. What came stands in the request's body."""
+    """The first character of the address, number or access id. The request's body has all of it."""
     request: int
     """The number of the request that asked for it."""
     at: float = field(factory=time.monotonic)
@@ -145,7 +145,7 @@ class SentMessage:
 
 @frozen(kw_only=True)
 class RecordedCallback:
-    """One call to a `status_update` URL that was made; its repetitions are calls of their own."""
+    """One call to a `status_update` URL; each repetition is recorded as another call."""
 
     session_id: str
     event_id: str
@@ -153,24 +153,24 @@ class RecordedCallback:
     attempt: int
     """Counts from 1."""
     url: str = field(repr=mask_url)
-    """With its placeholders filled in."""
+    """With its placeholders replaced."""
     body: bytes = field(repr=False)
     status: int | None
-    """What was answered; None where nothing was."""
+    """The status of the response; None without a response."""
     error: str | None
-    """Why nothing was: no answer in time, or the class of the failure."""
+    """Why there was no response: a timeout, or the class of the failure."""
     at: float = field(factory=time.monotonic)
-    """When the answer came, or when it was given up."""
+    """When the response arrived, or the call failed."""
 
 
 @frozen(kw_only=True)
 class Counts:
-    """How much was seen in all, however much of it is remembered."""
+    """Totals, also of what the record no longer holds."""
 
     connections: int = 0
     requests: int = 0
     posts: int = 0
-    """Creates, as far as their heads came in."""
+    """Creates whose heads arrived."""
     created: int = 0
     distributions: int = 0
     callbacks: int = 0
@@ -181,11 +181,11 @@ _COUNTED = tuple(fields_dict(Counts))
 
 
 class Record:
-    """The ledger of one sandbox.
+    """Everything that one sandbox received and sent.
 
     Args:
-        remember: how many connections, requests and sessions are kept, the newest of each; None keeps all. The counts
-            are of all either way.
+        remember: how many connections, requests and sessions are recorded, the newest of each; None: all. The counts
+            include all of them.
 
     """
 
@@ -206,7 +206,7 @@ class Record:
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """Every request whose head came in whole, oldest first; not those at the sink."""
+        """Every request whose head arrived completely, oldest first; not those at the sink."""
         return tuple(self._requests)
 
     @property
@@ -216,7 +216,7 @@ class Record:
 
     @property
     def created(self) -> tuple[CreatedSession, ...]:
-        """Every session that was made, oldest first."""
+        """Every created session, oldest first."""
         return tuple(self._created)
 
     @property
@@ -231,24 +231,24 @@ class Record:
 
     @property
     def sink(self) -> tuple[RecordedRequest, ...]:
-        """Every request that came in at the sink, where the redirect faults point to."""
+        """Every request that arrived at the sink, the target of the redirect faults."""
         return tuple(self._sink)
 
     @property
     def counts(self) -> Counts:
-        """How much was seen in all."""
+        """The totals."""
         return Counts(**self._numbers)
 
     def created_for(self, payment_session_url: str) -> tuple[CreatedSession, ...]:
-        """The sessions that were made for a payment session."""
-        return tuple(made for made in self._created if made.payment_session_url == payment_session_url)
+        """Return the sessions that were created for a payment session."""
+        return tuple(created for created in self._created if created.payment_session_url == payment_session_url)
 
     def posts_for(self, payment_session_url: str) -> tuple[RecordedRequest, ...]:
-        """The creates for a payment session, as far as their bodies were read."""
+        """Return the creates for a payment session whose bodies were read."""
         return tuple(request for request in self.posts if request.payment_session_url == payment_session_url)
 
     def clear(self) -> None:
-        """Forget everything, the counts too. The numbering starts anew."""
+        """Remove everything and set the counts to 0."""
         self._connections.clear()
         self._requests.clear()
         self._created.clear()
@@ -258,25 +258,25 @@ class Record:
         self._numbers = dict.fromkeys(_COUNTED, 0)
 
     def copy(self) -> "Record":
-        """A copy that nobody writes to any more."""
+        """Return a copy that the server does not write to."""
         twin = Record()
-        for name, kept in vars(self).items():
-            if isinstance(kept, deque):
-                setattr(twin, name, deque(map(copy.copy, kept), kept.maxlen))
+        for name, value in vars(self).items():
+            if isinstance(value, deque):
+                setattr(twin, name, deque(map(copy.copy, value), value.maxlen))
         for connection in twin._connections:
             connection.received = bytearray(connection.received)
         twin._numbers = dict(self._numbers)
         return twin
 
     async def wait_for(self, predicate: "Callable[[Record], object]", timeout: float = 5.0) -> None:  # noqa: ASYNC109
-        """Wait until the record fulfils a condition, which is asked again at every change.
+        """Wait until the record meets a condition, which is checked at every change.
 
         Args:
             predicate: gets this record.
             timeout: in seconds.
 
         Raises:
-            TimeoutError: it did not; the text tells what was seen instead.
+            TimeoutError: it did not; the text has the counts.
 
         """
         if predicate(self):
@@ -286,32 +286,32 @@ class Record:
         try:
             await asyncio.wait_for(entry[1], timeout)
         except TimeoutError:
-            msg = f"not so within {timeout} s: {self.counts}"
+            msg = f"the condition was not met within {timeout} s: {self.counts}"
             raise TimeoutError(msg) from None
         finally:
             self._waiting.remove(entry)
 
-    # What the server writes.
+    # For the server.
 
     def notify(self) -> None:
-        """Something was written: those who wait look again."""
+        """Check the conditions that callers wait for."""
         for predicate, future in self._waiting:
             if not future.done() and predicate():
                 future.set_result(None)
 
     def add_connection(self, port: str) -> RecordedConnection:
-        """A connection was accepted."""
-        seen = RecordedConnection(number=self._count("connections"), port=port)
-        self._connections.append(seen)
+        """Record an accepted connection."""
+        recorded = RecordedConnection(number=self._count("connections"), port=port)
+        self._connections.append(recorded)
         self.notify()
-        return seen
+        return recorded
 
     def add_request(
         self, connection: RecordedConnection, method: str, target: str, headers: Iterable[tuple[bytes, bytes]]
     ) -> RecordedRequest:
-        """A request's head came in."""
+        """Record the head of a request."""
         at_sink = connection.port == "sink"
-        seen = RecordedRequest(
+        recorded = RecordedRequest(
             number=self._count("sink" if at_sink else "requests"),
             connection=connection.number,
             method=method,
@@ -319,16 +319,16 @@ class Record:
             headers=tuple(headers),
         )
         connection.requests += 1
-        (self._sink if at_sink else self._requests).append(seen)
-        if seen.is_create and not at_sink:
+        (self._sink if at_sink else self._requests).append(recorded)
+        if recorded.is_create and not at_sink:
             self._count("posts")
         self.notify()
-        return seen
+        return recorded
 
     def add_session(
         self, request: RecordedRequest, session_id: str, payment_session_url: str, redirect_url: str
     ) -> None:
-        """A session was made."""
+        """Record a created session."""
         request.created = session_id
         self._count("created")
         self._created.append(
@@ -342,7 +342,7 @@ class Record:
         self.notify()
 
     def add_distribution(self, request: RecordedRequest, session_id: str, method: str, contact: str) -> None:
-        """A message was sent. `contact` is masked."""
+        """Record a message. `contact` must be masked."""
         self._count("distributions")
         self._distributions.append(
             SentMessage(session_id=session_id, method=method, contact=contact, request=request.number)
@@ -360,12 +360,12 @@ class Record:
         status: int | None,
         error: str | None,
     ) -> None:
-        """A call to a `status_update` URL was answered, or failed."""
+        """Record a call to a `status_update` URL."""
         self._count("callbacks")
-        made = RecordedCallback(
+        callback = RecordedCallback(
             session_id=session_id, event_id=event_id, attempt=attempt, url=url, body=body, status=status, error=error
         )
-        self._callbacks.append(made)
+        self._callbacks.append(callback)
         self.notify()
 
     def _count(self, what: str) -> int:

@@ -1,4 +1,4 @@
-"""What a payment page shows as the order. A sample, unless a shop or a test gave one. No I/O.
+"""The order that a payment page shows: a sample, unless a shop or a test gave one. No I/O.
 
 Names and units are those of a Kustom Checkout order: amounts in minor units (1999 is 19.99), tax included, rates in
 hundredths of a percent (2500 is 25 %). Source: docs.kustom.co, Checkout API, order_lines.
@@ -52,7 +52,7 @@ def _lines(value: Iterable[OrderLine]) -> tuple[OrderLine, ...]:
 
 @frozen(kw_only=True)
 class Order:
-    """What the page shows: `Order(lines=[OrderLine(name="Mug", unit_price=1900)], currency="EUR")`."""
+    """An order on the page: `Order(lines=[OrderLine(name="Mug", unit_price=1900)], currency="EUR")`."""
 
     lines: tuple[OrderLine, ...] = field(
         converter=_lines,
@@ -60,7 +60,7 @@ class Order:
     )
     currency: str = field(default="SEK", validator=_currency)
     shop: str | None = field(default=None, validator=validators.optional(validators.instance_of(str)))
-    """The shop's name; None for the host of its URLs."""
+    """The shop's name; None: the host of its URLs."""
 
     @property
     def order_amount(self) -> int:
@@ -74,10 +74,10 @@ class Order:
 
 
 class SampleOrders:
-    """The orders of payment sessions: given ones, and a sample for any other.
+    """The orders of payment sessions, with a sample for each one without an order.
 
     Args:
-        remember: how many given orders are kept, the newest; None keeps all.
+        remember: how many given orders are stored, the newest; None: all.
 
     """
 
@@ -86,7 +86,7 @@ class SampleOrders:
         self._remember = remember
 
     def set(self, payment_session_url: str, order: Order) -> None:
-        """Let a payment session have this order."""
+        """Set the order of a payment session."""
         self._given[payment_session_url] = order
         self._given.move_to_end(payment_session_url)
         while self._remember is not None and len(self._given) > self._remember:
@@ -97,7 +97,7 @@ class SampleOrders:
         return payment_session_url in self._given or order_path(payment_session_url) in self._given
 
     def get(self, payment_session_url: str) -> Order:
-        """The order of a payment session."""
+        """Return the order of a payment session, or its sample."""
         given = self._given.get(payment_session_url) or self._given.get(order_path(payment_session_url))
         return given or sample_order(payment_session_url)
 
@@ -108,18 +108,18 @@ def order_path(payment_session_url: str) -> str:
 
 
 def money(amount: int, currency: str) -> str:
-    """An amount in minor units for people: `SEK 1,249.00`, with a minus sign before it where it is negative."""
+    """Return an amount in minor units as text: `SEK 1,249.00`, a negative one with a minus sign."""
     sign, whole, minor = "\N{MINUS SIGN}" if amount < 0 else "", *divmod(abs(amount), 100)
     return f"{sign}{currency}\u00a0{whole:,}.{minor:02}"
 
 
 def percent(rate: int) -> str:
-    """A rate in hundredths of a percent for people: `25 %`, `25.5 %`."""
+    """Return a rate in hundredths of a percent as text: `25 %`, `25.5 %`."""
     return f"{rate / 100:g}\u00a0%"
 
 
 _GOODS = (
-    # name, price in hundredths of a euro, most of them in one order, whether it is food
+    # name, price in hundredths of a euro, largest quantity, food
     ("Wool blanket, oatmeal", 8900, 1, False),
     ("Stoneware mug, 30\u00a0cl", 1900, 4, False),
     ("Linen tea towel, set of two", 2400, 2, False),
@@ -141,7 +141,7 @@ _COUNTRIES = (
 
 
 def sample_order(payment_session_url: str) -> Order:
-    """An order for a payment session: always the same for the same URL, another one for most others."""
+    """Return a sample order: the same for the same URL, another one for most others."""
     seed = hashlib.sha256(payment_session_url.encode("utf-8", "surrogatepass")).digest()
     currency, rate, tax, food_tax, delivery = _COUNTRIES[seed[0] % len(_COUNTRIES)]
     first, step = seed[1] % len(_GOODS), (1, 3, 7, 9)[seed[2] % 4]  # steps that meet no article twice
@@ -159,5 +159,5 @@ def sample_order(payment_session_url: str) -> Order:
 
 
 def _rounded(numerator: int, denominator: int) -> int:
-    """The quotient to the nearest whole number, halves up."""
+    """Return the quotient as the nearest whole number, with halves rounded up."""
     return (2 * numerator + denominator) // (2 * denominator)

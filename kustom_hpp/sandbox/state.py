@@ -1,19 +1,19 @@
-"""What the sandbox remembers: payment sessions and their HPP sessions, on a clock that can be moved. No I/O.
+"""The state of a sandbox: payment sessions and their HPP sessions, on a clock that can be moved. No I/O.
 
-The lifecycle is that of docs.kustom.co, "Tracking session status". Where the documents are silent or at odds, chosen here:
+The lifecycle is that of docs.kustom.co, "Tracking session status". If the documents say nothing, or contradict each other:
 
-- A payment session that was never seen exists and is new (the sandbox makes no orders). Creating an HPP session is a client
-  interaction, so it gives its payment session 48 hours anew; the end of an earlier HPP session does not move. A second HPP
-  session for one payment session is made like the first.
-- What ends the payment session ends all its HPP sessions: a completed order completes the others with the same order, an
-  expired one expires them. A KP session that places no order itself is not ended by being paid, as it may give several
-  authorization tokens. For a payment session that is completed no HPP session is made any more.
-- Whoever acts on the page is on it: any other action on a session that is not in progress opens it first, so that the
-  statuses follow each other as in a browser. Opening one that is in progress changes nothing.
-- Only one of back and cancel works: with `merchant_urls.back` cancelling is going back. Else it cancels for good.
-  Going back without such a URL is possible (the browser's own button) and leads to the generic page.
+- Every payment session exists: an unknown one is new. Creating an HPP session is a client interaction, so its payment
+  session then lives for another 48 hours; the end of an earlier HPP session does not move. A payment session can have
+  several HPP sessions.
+- The end of a payment session ends all its HPP sessions: a completed order completes the others with the same order, an
+  expired one expires them. Payment does not end a KP session that places no order itself, as it may give several
+  authorization tokens. A completed payment session gets no more HPP sessions.
+- Every action on a session that is not in progress opens it first, so that the statuses follow each other as in a browser.
+  Opening a session that is in progress changes nothing.
+- Only one of back and cancel works: with `merchant_urls.back`, to cancel is to go back. Otherwise it cancels the session.
+  Going back without such a URL is possible (the browser's button) and leads to the generic page.
 - Disabling a session twice, or one that is cancelled, changes nothing and is no error.
-- An identity check in the store is begun on a session in any status that is not final, and ends with the next action.
+- An identity check in the store can start in every status that is not final, and ends with the next action.
 """
 
 import datetime as dt
@@ -39,64 +39,64 @@ from kustom_hpp.sandbox.stored_session import (
 _CHECK_LIFE = dt.timedelta(minutes=10)
 """How long an identity check lasts. Not documented."""
 _ROOM = dt.timedelta(days=10_000)
-"""So far from the calendar's ends the clock stays, that whoever calculates with its time finds one."""
+"""The clock stays this far from the ends of the calendar, so that sums of its times are valid dates."""
 
 Listener = Callable[[StoredSession, TimelineEntry], None]
 
 
 class MovableClock:
-    """The sandbox's clock: the machine's, moved by what `advance` added up to."""
+    """The sandbox's clock: the machine's clock, moved by `advance`."""
 
     def __init__(self) -> None:
         self._ahead = dt.timedelta()
 
     def now(self) -> dt.datetime:
-        """The time by this clock, in UTC."""
+        """Return the time of this clock, in UTC."""
         now = dt.datetime.now(dt.UTC)
         return now + self._ahead if self._ahead else now
 
     def advance(self, seconds: float = 0.0, *, hours: float = 0.0) -> None:
-        """Move the clock, back where it is negative.
+        """Move the clock; a negative number moves it back.
 
         Raises:
-            ValueError: no calendar has that time.
+            ValueError: the new time is outside the calendar.
 
         """
         try:
             ahead = self._ahead + dt.timedelta(seconds=seconds, hours=hours)
             _ = [dt.datetime.now(dt.UTC) + ahead + room for room in (_ROOM, -_ROOM)]
         except (OverflowError, ValueError):
-            raise ValueError("no calendar has the time to which the clock would be moved") from None
+            raise ValueError("the new time would be outside the calendar. Move the clock less far") from None
         self._ahead = ahead
 
 
 @define(kw_only=True)
 class PaymentSession:
-    """A KCO order or KP session, as far as HPP needs to know it."""
+    """A KCO order or KP session, as far as HPP needs it."""
 
     expires_at: dt.datetime
     completed: bool = False
-    """True once an order was made of it."""
+    """True once it became an order."""
     session_ids: list[str] = field(factory=list)
     """Its HPP sessions, oldest first."""
 
 
 class SandboxState:
-    """Everything that the sandbox remembers between requests.
+    """Everything that the sandbox stores between requests.
 
     Args:
-        remember: how many sessions and payment sessions are kept, the newest of each; None keeps all.
+        remember: how many sessions and payment sessions are stored, the newest of each; None: all.
 
     """
 
     def __init__(self, *, remember: int | None = None) -> None:
         self.clock = MovableClock()
-        # Not plain dicts: to find the first key of one whose first ones were deleted takes ever longer.
+        # Not plain dicts: finding the first key takes longer with every deleted one.
         self.sessions: OrderedDict[str, StoredSession] = OrderedDict()
-        """By their ids, oldest first; expired ones too."""
+        """By their ids, oldest first, with the expired ones."""
         self.payment_sessions: OrderedDict[str, PaymentSession] = OrderedDict()
         self.orders = SampleOrders(remember=remember)
-        """What the pages show as the orders of payment sessions."""
+        """The orders that the payment pages show."""
         self.order_bodies: OrderedDict[str, dict[str, Any]] = OrderedDict()
         """The KCO orders and KP sessions that were created here, as JSON, by their paths."""
         self._pages: dict[str, StoredSession] = {}
@@ -104,7 +104,7 @@ class SandboxState:
         self._listeners: list[Listener] = []
 
     def create(self, request: CreateSessionRequest) -> StoredSession | None:
-        """Make and keep an HPP session; None where its payment session has expired or is completed."""
+        """Create an HPP session; None if its payment session has expired or is completed."""
         now = self.clock.now()
         url = request.payment_session_url
         known = self.payment_sessions.get(url)
@@ -132,24 +132,24 @@ class SandboxState:
         return any(known.completed and order_path(url) == path for url, known in self.payment_sessions.items())
 
     def find(self, session_id: str) -> StoredSession | None:
-        """The session with this id; None where there is none or it has expired."""
+        """Return the session with this id, or None if it has expired or is unknown."""
         session = self.sessions.get(session_id)
         return None if session is None or session.is_expired(self.clock.now()) else session
 
     def by_page(self, page_id: str) -> StoredSession | None:
-        """The session whose `redirect_url` ends with this, expired or not; None where there is none."""
+        """Return the session whose `redirect_url` ends with this id, expired or not, or None."""
         return self._pages.get(page_id)
 
     def act(self, session: StoredSession, action: Action) -> str | None:
-        """Let the consumer do something on the page.
+        """Act as the consumer on the page.
 
         Returns:
-            The merchant URL to which the page sends the browser, its placeholders filled in; None where it stays: after
-            opening, and where the URL is empty, which shows a generic page.
+            The merchant URL to which the page sends the browser, with its placeholders replaced. None if the browser stays:
+            after opening, and if the URL is empty, which shows a generic page.
 
         Raises:
-            ClosedError: the session is expired, disabled, completed or cancelled. (To open a completed one is no error
-                and changes nothing.)
+            SessionClosedError: the session is expired, disabled, completed or cancelled. Opening a completed session is
+                not an error and changes nothing.
 
         """
         self._must_be_open(session, action)
@@ -172,10 +172,10 @@ class SandboxState:
         return session.merchant_url("back")
 
     def disable(self, session: StoredSession) -> None:
-        """Disable a session for good, unless its status is final already.
+        """Disable a session, unless its status is final already.
 
         Raises:
-            ClosedError: it is completed.
+            SessionClosedError: it is completed.
 
         """
         if session.status is SessionStatus.COMPLETED:
@@ -184,10 +184,10 @@ class SandboxState:
             self._set_status(session, SessionStatus.DISABLED, "disabled")
 
     def check_identity(self, session: StoredSession) -> None:
-        """Begin an identity check in the store.
+        """Start an identity check in the store.
 
         Raises:
-            ClosedError: the session's status is final.
+            SessionClosedError: the session's status is final.
 
         """
         if session.status.is_final:
@@ -197,11 +197,11 @@ class SandboxState:
         self._set_status(session, SessionStatus.MANUAL_ID_CHECK, "identity check")
 
     def renew_token(self, session: StoredSession) -> None:
-        """Give a session's `distribution_module` another token; the old one is void."""
+        """Replace the token of a session's `distribution_module`; the old one becomes invalid."""
         session.token = new_token()
 
     def expire(self, payment_session_url: str) -> None:
-        """Let a payment session and its HPP sessions be expired from now on, whether it was seen before or not."""
+        """Let a payment session, known or not, and its HPP sessions expire now."""
         now = self.clock.now()
         known = self.payment_sessions.setdefault(payment_session_url, PaymentSession(expires_at=now))
         known.expires_at = now
@@ -211,10 +211,10 @@ class SandboxState:
                 self.record_event(session, "expired")
 
     def listen(self, callback: Listener) -> Callable[[], None]:
-        """Be told of every moment of every session, in the loop; it must not block.
+        """Call a function with every timeline entry of every session, in the event loop; it must not block.
 
         Returns:
-            What ends it; calling it twice is no error.
+            A function that removes it; calling it twice is not an error.
 
         """
         self._listeners.append(callback)
@@ -234,15 +234,15 @@ class SandboxState:
         status: SessionStatus | None = None,
         failed: bool = False,
     ) -> None:
-        """Write a moment into a session's timeline and tell those who listen. `detail` must hold no secret."""
+        """Add an entry to a session's timeline, and call the listeners. `detail` must not contain a secret."""
         self._notify(
             session, TimelineEntry(at=self.clock.now(), what=what, detail=detail, status=status, failed=failed)
         )
 
-    def _notify(self, session: StoredSession, moment: TimelineEntry) -> None:
-        session.add_entry(moment)
+    def _notify(self, session: StoredSession, entry: TimelineEntry) -> None:
+        session.add_entry(entry)
         for listener in tuple(self._listeners):
-            listener(session, moment)
+            listener(session, entry)
 
     def _must_be_open(self, session: StoredSession, action: Action) -> None:
         if session.is_expired(self.clock.now()):

@@ -1,16 +1,15 @@
 """Status callbacks: a POST to `merchant_urls.status_update` whenever a session's status changes.
 
-Wire shape: `{"event_id": ..., "session": as a read answers it}`. What counts is any 2xx within 3 seconds; else the same call
-with the same event id is made again after a delay, four times in all. Source: docs.kustom.co, "Status callbacks".
+The body is `{"event_id": ..., "session": the response to a read}`. Any 2xx within 3 seconds accepts it. Otherwise the sandbox
+repeats the call with the same event id after a delay, up to four calls. Source: docs.kustom.co, "Status callbacks".
 
-Where the documents are silent, chosen here:
+If the documents say nothing:
 
-- Creating a session is no change of its status. The body tells how the session stood at the change.
-- An answer that is no 2xx is as good as none: the call is repeated. Redirects are not followed, the answer's body is not
-  read.
-- The changes of one session arrive in their order: the next one waits until the one before is answered or given up. Of more
-  than 100 that wait the oldest are dropped.
-- Names that are nobody's by RFC 2606 and 6761 (`shop.example`, `example.com`, ...) are not looked up: the call fails at once.
+- Creating a session is not a change of its status. The body has the session as it was at the change.
+- Every response but a 2xx repeats the call. Redirects are not followed, and the response body is not read.
+- The changes of one session arrive in order: the next call waits until the one before succeeded or failed for the last time.
+  If more than 100 wait, the oldest are dropped.
+- Names that RFC 2606 and 6761 reserve (`shop.example`, `example.com`, ...) are not resolved: the call fails immediately.
 """
 
 import asyncio
@@ -30,10 +29,10 @@ from kustom_hpp.sandbox.stored_session import StoredSession, TimelineEntry
 
 ATTEMPTS = 4
 """Calls for one event."""
-_AT_ONCE = 50
-"""Calls that are made side by side, of different sessions."""
-_MOST_WAITING = 100
-"""Events of one session that wait for the ones before."""
+_MAX_CONCURRENT = 50
+"""Concurrent calls, for different sessions."""
+_MAX_WAITING = 100
+"""Waiting events of one session."""
 _RESERVED_DOMAINS = (".example", ".invalid", ".example.com", ".example.net", ".example.org")
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "kustom_hpp sandbox"}
 
@@ -52,11 +51,11 @@ def _nothing() -> None:
 
 
 class CallbackSender:
-    """The status callbacks of one sandbox, between `open` and `aclose`.
+    """Sends the status callbacks of one sandbox, between `open` and `aclose`.
 
     Args:
-        timeout: seconds that a call may take.
-        delay: seconds until it is repeated.
+        timeout: seconds until a call fails.
+        delay: seconds until a failed call is repeated.
 
     """
 
@@ -69,21 +68,21 @@ class CallbackSender:
         self._workers: set[asyncio.Task[None]] = set()
         self._pending = 0
         self._client: aiohttp.ClientSession | None = None
-        self._turns: asyncio.Semaphore
+        self._call_slots: asyncio.Semaphore
         self._unsubscribe = _nothing
 
     @property
     def is_quiet(self) -> bool:
-        """True where no call is due now. One that waits for its repetition is not due."""
+        """True if no call is due. A call that waits for its repetition is not due."""
         return self._pending == 0
 
     def open(self) -> None:
-        """Listen for changes."""
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        """Start to listen for changes."""
+        self._call_slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._unsubscribe = self._state.listen(self._on_status_change)
 
     async def aclose(self) -> None:
-        """Stop: what is not answered yet is given up."""
+        """Stop, and cancel the calls in flight."""
         self._unsubscribe()
         for worker in self._workers:
             worker.cancel()
@@ -94,15 +93,15 @@ class CallbackSender:
             await self._client.close()
             self._client = None
 
-    def _on_status_change(self, session: StoredSession, moment: TimelineEntry) -> None:
-        if moment.status is None or moment.what == "created":
+    def _on_status_change(self, session: StoredSession, entry: TimelineEntry) -> None:
+        if entry.status is None or entry.what == "created":
             return
         url = session.merchant_url("status_update")
         if url is None:
             return
         event_id = str(uuid.uuid4())
         body = dumps({"event_id": event_id, "session": session.read_json()})
-        self._add(_Event(session=session, status=str(moment.status), url=url, body=body, event_id=event_id))
+        self._add(_Event(session=session, status=str(entry.status), url=url, body=body, event_id=event_id))
 
     def repeat(self, session: StoredSession) -> None:
         """Send the newest callback for a session again, with the same event id and body.
@@ -123,7 +122,7 @@ class CallbackSender:
         if waiting is not None:
             waiting.append(event)
             return
-        self._waiting[session.session_id] = deque([event], maxlen=_MOST_WAITING)
+        self._waiting[session.session_id] = deque([event], maxlen=_MAX_WAITING)
         worker = asyncio.get_running_loop().create_task(self._notify(session.session_id))
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
@@ -152,7 +151,7 @@ class CallbackSender:
         """One call; whether it was taken."""
         status, error = None, ""
         try:
-            async with self._turns:
+            async with self._call_slots:
                 status = await self._post(event)
         except TimeoutError:
             error = f"no answer within {self._timeout:g} s"

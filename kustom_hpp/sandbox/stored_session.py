@@ -1,12 +1,12 @@
-"""One HPP session as the sandbox keeps it: what it answers, what happened to it, where its page sends the consumer. No I/O.
+"""One HPP session of the sandbox: its JSON, its timeline, and the URLs to which its page leads. No I/O.
 
-Where the documents are silent, chosen here:
+If the documents say nothing:
 
-- A payment session whose URL is not that of a KP session is taken for a KCO order, its id the last part of the path.
-- A placeholder that cannot be filled in stays as it is, so that whoever looks at the URL sees which one it was. One that
-  is percent-encoded is no placeholder. What is filled in is percent-encoded.
-- `{{order_id}}` of a KCO order is known from the start and filled in everywhere; that of a KP session once it is placed.
-  The field `order_id` of a read is there once the session is completed, for both.
+- A payment session whose URL is not that of a KP session is a KCO order, with the last part of the path as its id.
+- A placeholder without a value stays in the URL, so that it can be seen. A percent-encoded one is not a placeholder. Values
+  are percent-encoded.
+- `{{order_id}}` of a KCO order is known from the start and replaced everywhere; that of a KP session once it is placed.
+  A read has the field `order_id` once the session is completed, for both.
 - `place_order_mode` does nothing for a KCO order.
 """
 
@@ -25,12 +25,12 @@ from kustom_hpp.models import CreateSessionRequest, MerchantUrls, PlaceOrderMode
 from kustom_hpp.models.urls import KP_SESSION_PATH
 
 ORDER_LIFE = dt.timedelta(hours=48)
-"""How long a payment session lives. Source: docs.kustom.co, errors in checkout."""
+"""Lifetime of a payment session. Source: docs.kustom.co, errors in checkout."""
 SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
 """An HPP session ends this long before its payment session. Source: docs.kustom.co, create session."""
 _LIFE = ORDER_LIFE - SESSION_ENDS_BEFORE
 MAX_TIMELINE = 200
-"""So many entrys a session keeps: its creation and the newest."""
+"""Entries of a session's timeline: its creation and the newest."""
 _BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
 """A letter or digit for each byte."""
 _PAGE, _TOKEN = 10, 32
@@ -40,7 +40,7 @@ _PLACEHOLDER = r"\{\{(session_id|order_id|authorization_token)\}\}"
 
 
 class Action(StrEnum):
-    """What a consumer can do on the page."""
+    """An action of the consumer on the page."""
 
     OPEN = "open"
     PAY = "pay"
@@ -49,24 +49,24 @@ class Action(StrEnum):
     BACK = "back"
     CANCEL = "cancel"
     ERROR = "error"
-    """Try to pay, and meet a technical error."""
+    """Try to pay, and get a technical error."""
 
 
 class SessionClosedError(ValueError):
-    """The session is expired, disabled, completed or cancelled: nothing can be done with it any more."""
+    """The session is expired, disabled, completed or cancelled, so that it allows no action."""
 
 
 @frozen(kw_only=True)
 class TimelineEntry:
-    """One thing that happened to a session."""
+    """One entry in the timeline of a session."""
 
     at: dt.datetime
-    """By the sandbox's clock; aware, UTC."""
+    """By the sandbox's clock, in UTC."""
     what: str
     """`created`, `opened`, `paid`, `declined`, `went back`, `cancelled`, `error`, `identity check`, `disabled`, `expired`,
     `distributed`, `warning`, `fault` or `callback`."""
     detail: str = ""
-    """Plain text that holds no secret."""
+    """Plain text without a secret."""
     status: SessionStatus | None = None
     """The new status; None if it did not change."""
     failed: bool = False
@@ -75,30 +75,30 @@ class TimelineEntry:
 
 @define(kw_only=True, eq=False)
 class StoredSession:
-    """An HPP session as the sandbox keeps it. `State` alone changes it."""
+    """An HPP session. Only `SandboxState` changes it."""
 
     session_id: str
     page_id: str
-    """What stands at the end of `redirect_url`."""
+    """The end of `redirect_url`."""
     request: CreateSessionRequest = field(repr=False)
     """The create request."""
     created_at: dt.datetime
     expires_at: dt.datetime
     token: str = field(repr=False)
-    """Of `distribution_module`."""
+    """The token of `distribution_module`."""
     status: SessionStatus = SessionStatus.WAITING
     updated_at: dt.datetime
-    """When its status changed last."""
+    """When its status last changed."""
     order_id: str | None = None
-    """The order that was made of it; None until it is completed, and for a KP session that places none."""
+    """The order that it became; None until it is completed, and for a KP session that places no order."""
     klarna_reference: str | None = None
-    """A short reference to the order for people; there when `order_id` is."""
+    """A short reference to the order for people, if `order_id` is given."""
     authorization_token: str | None = field(default=None, repr=False)
-    """Of a paid KP session that places no order itself."""
+    """The token of a paid KP session that places no order itself."""
     manual_identification: dict[str, Any] | None = field(default=None, repr=False)
-    """Of an identity check in the store, as a read answers it."""
+    """The identity check in the store, as in the response to a read."""
     timeline: list[TimelineEntry] = field(factory=list, repr=False)
-    """What happened to it, oldest first; of very many entrys the creation and the newest."""
+    """Its timeline, oldest first; of very many entries the creation and the newest."""
 
     @property
     def payment_session_url(self) -> str:
@@ -112,7 +112,7 @@ class StoredSession:
 
     @property
     def places_order(self) -> bool:
-        """True where paying makes an order: for KCO always, for KP as `place_order_mode` says (default NONE)."""
+        """True if a payment makes an order: for KCO always, for KP by `place_order_mode` (default NONE)."""
         if not self.is_kp:
             return True
         options = self.request.options
@@ -121,20 +121,20 @@ class StoredSession:
 
     @property
     def merchant_urls(self) -> MerchantUrls:
-        """The request's, or none at all."""
+        """The merchant URLs of the request, or empty ones."""
         return self.request.merchant_urls or MerchantUrls()
 
     @property
     def secondary_action(self) -> Action:
-        """The one button that the page shows beside paying: BACK where `merchant_urls.back` is given, else CANCEL."""
+        """The page's second button: BACK if `merchant_urls.back` is given, else CANCEL."""
         return Action.BACK if self.merchant_urls.back else Action.CANCEL
 
     def is_expired(self, now: dt.datetime) -> bool:
-        """True where its time is over, whatever its status."""
+        """Return True if it has expired, whatever its status."""
         return self.expires_at <= now
 
     def created_json(self, base_url: str) -> dict[str, Any]:
-        """The answer to its creation, all fields of the API reference in their order."""
+        """Return the response to its creation: all fields of the API reference, in their order."""
         session_url = f"{base_url}/hpp/v1/sessions/{self.session_id}"
         page = f"{base_url}/eu/hpp"
         return {
@@ -149,11 +149,11 @@ class StoredSession:
         }
 
     def page_url(self, base_url: str) -> str:
-        """Its `redirect_url`."""
+        """Return its `redirect_url`."""
         return f"{base_url}/eu/hpp/payments/{self.page_id}"
 
     def distribution_module(self, base_url: str) -> dict[str, Any]:
-        """`distribution_module` of the answer to its creation."""
+        """Return `distribution_module` of the response to its creation."""
         return {
             "generation_url": f"{base_url}/hpp/v1/sessions/{self.session_id}/distribution-module/token",
             "standalone_url": f"{base_url}/eu/hpp/distribution/{self.token}"
@@ -162,7 +162,7 @@ class StoredSession:
         }
 
     def read_json(self) -> dict[str, Any]:
-        """The answer to a read, and `session` of a status callback: fields without a value are left out."""
+        """Return the response to a read, which is also `session` of a status callback, without empty fields."""
         known = {
             "authorization_token": self.authorization_token,
             "expires_at": date_text(self.expires_at),
@@ -176,10 +176,10 @@ class StoredSession:
         return {name: value for name, value in known.items() if value is not None}
 
     def merchant_url(self, name: str) -> str | None:
-        """One of its merchant URLs with the placeholders filled in; None where it is not given or empty.
+        """Return one of its merchant URLs with the placeholders replaced; None if it is empty or not given.
 
-        `{{session_id}}` is filled in everywhere, `{{order_id}}` where the order is known, `{{authorization_token}}` in
-        `success` alone. Source: docs.kustom.co, create session.
+        `{{session_id}}` is replaced everywhere, `{{order_id}}` once the order is known, `{{authorization_token}}` only in
+        `success`. Source: docs.kustom.co, create session.
 
         Args:
             name: the field of `MerchantUrls`.
@@ -201,7 +201,7 @@ class StoredSession:
         return re.sub(_PLACEHOLDER, value, url)
 
     def complete(self) -> None:
-        """Give it what a paid session has beside its status."""
+        """Set the order or the authorization token of a paid session."""
         if not self.places_order:
             self.authorization_token = new_id()
             return
@@ -209,26 +209,26 @@ class StoredSession:
         self.klarna_reference = "".join(secrets.choice(_REFERENCE) for _ in range(8))
 
     def add_entry(self, entry: TimelineEntry) -> None:
-        """Write something into its timeline."""
+        """Add an entry to its timeline."""
         if len(self.timeline) >= MAX_TIMELINE:
             del self.timeline[1]
         self.timeline.append(entry)
 
 
 def order_id_of(payment_session_url: str) -> str | None:
-    """The id at the end of a payment session's URL; None where its path is empty."""
+    """Return the id at the end of a payment session's URL; None if its path is empty."""
     path = payment_session_url.partition("?")[0].partition("#")[0].partition("://")[2].partition("/")[2]
     return unquote(path.rstrip("/").rpartition("/")[2]) or None
 
 
 def date_text(when: dt.datetime) -> str:
-    """A time as the API writes it: UTC, milliseconds, Z."""
+    """Return a time as the API writes it: UTC, milliseconds, Z."""
     utc = when if when.tzinfo is dt.UTC else when.astimezone(dt.UTC)
     return utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def new_id(random_bytes: bytes | None = None) -> str:
-    """A random UUID (version 4) as text, of these 16 bytes where they are given.
+    """Return a random UUID (version 4) as text, made of these 16 bytes if they are given.
 
     Implementation note: `str(uuid.uuid4())` takes three times as long, and every request needs one.
     """
@@ -238,12 +238,12 @@ def new_id(random_bytes: bytes | None = None) -> str:
 
 
 def new_token(random_bytes: bytes | None = None) -> str:
-    """A token of a `distribution_module`, of these 32 bytes where they are given."""
+    """Return a token of a `distribution_module`, made of these 32 bytes if they are given."""
     return (os.urandom(_TOKEN) if random_bytes is None else random_bytes).translate(_BASE62).decode()
 
 
 def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSession:
-    """A session with new ids, which nothing remembers yet."""
+    """Return a session with new ids, which is not stored yet."""
     random_bytes = os.urandom(16 + _PAGE + _TOKEN)
     return StoredSession(
         session_id=new_id(random_bytes[:16]),

@@ -1,13 +1,13 @@
-"""Sending a session's link: what is refused with which code, and what is written down. Nothing is really sent.
+"""The distribution of a session's link: its checks and error codes. The sandbox sends nothing, it records the message.
 
 Codes of the guide "Distribute an HPP session": MISSING_CONTACT_DATA, CONSTRAINT_VIOLATION, UNSUPPORTED_COUNTRY, NOT_FOUND.
-Where it is silent, chosen here:
+If it says nothing:
 
-- The session is looked at first, the request after it. A session that is disabled, completed or cancelled takes no
-  distribution (CONSTRAINT_VIOLATION; documented for a disabled one, without its code).
+- The session is checked before the request. A disabled, completed or cancelled session refuses a distribution
+  (CONSTRAINT_VIOLATION; documented for a disabled one, without the code).
 - SMS goes to the countries of `COUNTRIES`.
-- An access id is known where it has one of the forms that the documents show: a UUID, perhaps after "klarna:", or 6 or 12
-  digits. Any other is NOT_FOUND.
+- An access id exists if it has one of the documented forms: a UUID, optionally after "klarna:", or 6 or 12 digits. Any
+  other is NOT_FOUND.
 - A second request sends a second message.
 """
 
@@ -23,7 +23,7 @@ from kustom_hpp.sandbox.stored_session import StoredSession
 COUNTRIES = frozenset("AT AU BE CA CH CZ DE DK ES FI FR GB GR HU IE IT MX NL NO NZ PL PT RO SE SK US".split())
 """Countries to which SMS goes, as `phone_country`."""
 ACCESS_ID = r"(?:klarna:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9]{6}|[0-9]{12}"
-"""The forms of an access id that is known."""
+"""The forms of an access id."""
 
 
 def check_distribution(session: StoredSession, body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
@@ -46,7 +46,9 @@ def check_distribution(session: StoredSession, body: bytes, *, strict: bool) -> 
         raise ApiRefusal(400, code, *(f"{path}: {sentence}" for path, sentence in error.problems)) from None
     if isinstance(asked, SmsDistribution):
         if asked.phone_country not in COUNTRIES:
-            raise ApiRefusal(400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: no SMS goes to this country")
+            raise ApiRefusal(
+                400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: SMS is not supported in this country"
+            )
     elif not isinstance(asked, EmailDistribution) and not re.fullmatch(ACCESS_ID, asked.access_id):
         raise ApiRefusal(404, "NOT_FOUND", f"{CONTACT}.access_id: the access token was not found")
     return asked, warnings
@@ -57,6 +59,6 @@ def _is_about_absence(sentence: str) -> bool:
 
 
 def masked_contact(asked: Distribution) -> str:
-    """The contact for people's eyes: its first character."""
+    """Return the contact for display: its first character."""
     text = getattr(asked, contact_fields(type(asked))[0])
     return f"{text[:1]}***"

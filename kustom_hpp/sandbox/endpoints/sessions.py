@@ -1,14 +1,14 @@
-"""The operations of the API: what each takes, does and answers, as the API reference and the guides have it.
+"""The operations of the API, as in the API reference and the guides.
 
-Where the documents are silent, chosen here:
+If the documents say nothing:
 
-- A POST with a body that does not say `Content-Type: application/json` is refused with 415.
-- Codes of refusals: BAD_VALUE for a request's fields, NOT_FOUND for what is unknown or expired, SESSION_COMPLETED and
-  SESSION_CLOSED for what a session's status forbids; for a distribution see there. 403 is never answered but
-  by a fault: the sandbox knows one merchant, who may do everything.
-- `manual-id-check` takes a POST without a body, begins an identity check, and answers 200 with the session as read.
-- `distribution-module/token` takes a POST without a body, makes a new token (the old one is void), and answers 201 with
-  the `distribution_module`.
+- A POST with a body but without `Content-Type: application/json` is refused with 415.
+- Error codes: BAD_VALUE for a request's fields, NOT_FOUND for an unknown or expired session, SESSION_COMPLETED and
+  SESSION_CLOSED if a session's status forbids the operation; for a distribution see `distribution`. Only a fault responds
+  with 403: the sandbox has one merchant, who may do everything.
+- `manual-id-check` takes a POST without a body, starts an identity check, and responds 200 with the session as read.
+- `distribution-module/token` takes a POST without a body, makes a new token (the old one becomes invalid), and responds 201
+  with the `distribution_module`.
 """
 
 from typing import Any
@@ -48,12 +48,12 @@ def _create(server: Server, context: RequestContext) -> RawResponse:
         )
     except InvalidRequestError as error:
         raise ApiRefusal(400, "BAD_VALUE", *_sentences(error)) from None
-    # Last of all, right before the session is written down: the record is as exact as the bucket.
+    # The last check before the session is recorded, so that the record agrees with the bucket.
     if server.rate_limit is not None and not server.rate_limit.take():
         raise ApiRefusal(429, "TOO_MANY_REQUESTS", "the merchant's rate limit is exceeded")
     session = server.state.create(request)
     if session is None:
-        raise ApiRefusal(404, "NOT_FOUND", "the payment session has expired or is completed: make a new one")
+        raise ApiRefusal(404, "NOT_FOUND", "the payment session has expired or is completed: create a new one")
     context.session = session
     base_url = server.base_url_for(context.request)
     page = session.page_url(base_url)
@@ -104,10 +104,10 @@ def _renew_token(server: Server, context: RequestContext) -> RawResponse:
 
 
 def _session(server: Server, context: RequestContext) -> StoredSession:
-    """The session that the path names."""
+    """Return the session that the path names."""
     session = server.state.find(context.request.match_info["session_id"])
     if session is None:
-        raise ApiRefusal(404, "NOT_FOUND", "the session has expired or never was")
+        raise ApiRefusal(404, "NOT_FOUND", "the session has expired or does not exist")
     context.session = session
     return session
 

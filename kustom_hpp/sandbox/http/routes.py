@@ -1,7 +1,7 @@
-"""All that the sandbox serves, put together: the API, and the rooms with pages beside it.
+"""The application of the sandbox: the API, the order stand-ins, and modules with pages.
 
-A room is a module with a function `add_routes(app, server)`. What stands outside of /hpp/ is no API: nobody needs
-credentials for it, it is not in `record.requests`, and no scripted fault meets it.
+Each module has a function `add_routes(app, server)`. Pages need no credentials, are not in `record.requests`, and get no
+faults.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ ROUTE_MODULES: tuple[Callable[[web.Application, Server], None], ...] = (
     pages.add_routes,
     admin.add_routes,
 )
-"""The `add_routes` of each room."""
+"""The functions that add the pages."""
 
 
 def application(server: Server) -> web.Application:
-    """The application with everything in it."""
+    """Return the application with all routes."""
     app = server.app()
     for add_routes in (api.add_routes, order_stand_ins.add_routes, *ROUTE_MODULES):
         add_routes(app, server)

@@ -1,8 +1,8 @@
 """The HTTP side: every request from its head to its response, with faults in between.
 
-What a request of the API goes through: its head comes in; the script is asked; the body is read; credentials, JSON, every
-field are judged; the work is done and written down; the answer goes out. A fault that commits bites after the work was done,
-and only on a request that a healthy API would have taken: a refused one gets its refusal. What the work is stands in `api`.
+A request of the API, in order: its head arrives; the fault rules are checked; the body is read; credentials, JSON and every
+field are checked; the request is processed and recorded; the response is sent. A fault that processes the request runs after
+processing, and only if the request is valid: a refused one gets its refusal. `endpoints` processes the requests.
 """
 
 import asyncio
@@ -34,25 +34,25 @@ class Endpoint:
     """One operation of the API."""
 
     name: str
-    """As the client's method is called; `Script.add(operation=...)` and the record name it so."""
+    """The name of the client's method, which `FaultRules.add(operation=...)` and the record use."""
     method: str
     path: str
-    """Below the base URL, with `{session_id}` where it has one."""
+    """Below the base URL; `{session_id}` is a placeholder."""
     do: Callable[["Server", RequestContext], RawResponse]
-    """Does the work, and gives the healthy answer. It does not wait, so that nothing comes between a judgement and its
-    work. It raises RefusedError."""
+    """Processes the request and returns the healthy response, or raises ApiRefusal. It does not await, so that nothing
+    happens between a check and its effect."""
     show: Callable[[StoredSession, str], dict[str, Any]]
-    """The session and the base URL as JSON: what the answer's body is, or could be."""
+    """Returns the body of the response, or what it could be, for a session and the base URL."""
     meets_faults: bool = True
-    """False for what is no operation of the HPP API."""
+    """False for an endpoint that is not part of the HPP API."""
 
 
 _API_PATHS = ("/hpp/", "/checkout/", "/payments/")
-_CONTEXT = web.RequestKey("exchange", RequestContext)
+_CONTEXT = web.RequestKey("context", RequestContext)
 
 
 class Server:
-    """Requests over a state and a record, with faults in between."""
+    """Serves requests, with faults in between, on a state and a record."""
 
     def __init__(
         self,
@@ -79,16 +79,16 @@ class Server:
         self.public_url: str | None = None
         """What the URLs in responses begin with, if that is not the base URL."""
         self.listens_everywhere = False
-        """True where it listens on every address of the machine."""
+        """True if it listens on every address of the machine."""
         self.open_sink: Callable[[], Awaitable[str]]
         self.repeat_callback: Callable[[StoredSession], None]
         """Sends the newest status callback of a session again."""
         self.endpoints: list[str] = []
         """Method and path of everything that the API serves."""
         self.handlers: set[asyncio.Task[Any]] = set()
-        """Requests of the API that are being served."""
+        """The tasks of API requests in flight."""
         self.page_tasks: set[asyncio.Task[Any]] = set()
-        """Requests of pages that are being served: some of them last as long as their browser window."""
+        """The tasks of page requests in flight. Some last as long as their browser window."""
 
     def base_url_for(self, request: web.Request) -> str:
         """Return what the URLs in a response begin with.
@@ -100,11 +100,11 @@ class Server:
         return f"{request.scheme}://{request.host}" if self.listens_everywhere else self.base_url
 
     def app(self) -> web.Application:
-        """An application without routes. Whatever is no route gets a 404 or 405 in the API's error shape."""
+        """Return an application without routes. An unknown path gets a 404 or 405 in the API's error shape."""
         return web.Application(middlewares=[self._handle])
 
     def handler(self, endpoint: Endpoint) -> Handler:
-        """What serves an endpoint."""
+        """Return the aiohttp handler of an endpoint."""
         self.endpoints.append(f"{endpoint.method} {endpoint.path}")
 
         async def serve(request: web.Request) -> web.StreamResponse:
@@ -125,9 +125,9 @@ class Server:
 
     @web.middleware
     async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let the API serve what is below /hpp/, at the sink, and no route at all; the rest is for pages.
+        """Serve the API for its paths, for the sink and for unknown paths, else the pages.
 
-        Whatever comes to the API is written down, and what goes wrong there is answered in its shape.
+        Every request to the API is recorded, and its errors have the API's shape.
         """
         connection = connection_of(request)
         if connection.recorded.port == "sink":
@@ -153,7 +153,7 @@ class Server:
     async def _at_sink(self, request: web.Request) -> web.StreamResponse:
         context = request[_CONTEXT]
         await context.read()
-        return self._refusal(context, ApiRefusal(418, "SINK", "nothing should ever come here"))
+        return self._refusal(context, ApiRefusal(418, "SINK", "no client should call this port"))
 
     async def _serve_page(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         task = current_task()
@@ -172,8 +172,8 @@ class Server:
             response = self._refusal(context, refused)
             if context.request.content.at_eof():
                 return response
-            # Closing with unread bytes would send RST, and that may destroy the answer on its way: answer first, then let
-            # the rest of the body run out.
+            # Closing with unread bytes would send RST, which may destroy the response on its way: respond first, then read
+            # the rest of the body.
             response.force_close()
             await response.prepare(context.request)
             await response.write_eof()
@@ -196,12 +196,12 @@ class Server:
         )
 
     async def _apply_latency(self, context: RequestContext) -> None:
-        """Wait as long as the latency says. What was judged and done stays so, also where the peer leaves meanwhile."""
+        """Wait. The request is processed already, also if the peer leaves meanwhile."""
         if self.latency is not None:
             await context.connection.pause(self.latency.delay_for(context.recorded.number))
 
     async def _url_of(self, context: RequestContext) -> str | None:
-        """The payment session that a request is about; None where nobody needs to know, or it tells none."""
+        """Return the payment session of a request; None if no rule needs it, or the request names none."""
         if not self.rules.asks_for_url:
             return None
         session_id = context.request.match_info.get("session_id")
@@ -212,7 +212,7 @@ class Server:
         return None if session is None else session.payment_session_url
 
     async def _process(self, context: RequestContext, endpoint: Endpoint) -> RawResponse:
-        """Do the work; the healthy answer."""
+        """Process a request and return the healthy response."""
         await context.read()
         self.credentials.check(context.request.headers.get("Authorization"))
         healthy = endpoint.do(self, context)
@@ -230,7 +230,7 @@ class Server:
         if fault.stage is Stage.REQUEST:
             await self._apply_latency(context)
         if context.session is not None:
-            self.state.record_event(context.session, "fault", f"{endpoint.name} met {fault}")
+            self.state.record_event(context.session, "fault", f"{endpoint.name} got {fault}")
         base_url = self.base_url_for(context.request)
         call = FaultContext(
             connection=connection,
@@ -260,7 +260,7 @@ class Server:
         return endpoint.show(context.session, self.base_url_for(context.request))
 
     def _unrelated_session(self) -> StoredSession:
-        """A session that was never made."""
+        """Return a session that is not stored."""
         request = CreateSessionRequest(payment_session_url="https://unrelated.invalid/checkout/v3/orders/unrelated")
         return new_session(request, self.state.clock.now())
 
@@ -280,21 +280,21 @@ class Server:
 
 
 def connection_of(request: web.Request) -> Connection:
-    """The connection over which a request came."""
+    """Return the connection of a request."""
     connection: Connection = request.protocol.connection  # type: ignore[attr-defined]
     return connection
 
 
 def current_task() -> asyncio.Task[Any]:
-    """The task that serves this request."""
+    """Return the task that serves this request."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - for the type checker
     return task
 
 
 def is_page(request: web.Request) -> bool:
-    """True where the request's route is none of the API's: no credentials, no record, no faults."""
-    if request.raw_path.startswith(_API_PATHS):  # nearly always; what the route says is asked for what is left
+    """Return True if a request is for a page: without credentials, record and faults."""
+    if request.raw_path.startswith(_API_PATHS):  # the usual case; otherwise the route decides
         return False
     resource = request.match_info.route.resource
     return resource is not None and not resource.canonical.startswith(_API_PATHS)
