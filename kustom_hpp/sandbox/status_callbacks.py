@@ -154,7 +154,7 @@ class CallbackSender:
             async with self._call_slots:
                 status = await self._post(event)
         except TimeoutError:
-            error = f"no answer within {self._timeout:g} s"
+            error = f"no response within {self._timeout:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             error = type(failure).__name__
         self._record.add_callback(
@@ -179,6 +179,6 @@ class CallbackSender:
             )
         async with (
             asyncio.timeout(self._timeout),
-            self._client.post(url, data=event.body, allow_redirects=False, timeout=aiohttp.ClientTimeout()) as answer,
+            self._client.post(url, data=event.body, allow_redirects=False, timeout=aiohttp.ClientTimeout()) as response,
         ):
-            return answer.status
+            return response.status

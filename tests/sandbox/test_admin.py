@@ -218,8 +218,8 @@ async def test_of_very_many_the_newest_are_told(sandbox: Sandbox, tell: Admin, m
     ("path", "body", "messages"),
     [
         ("faults", {"fault": "hnag"}, ["no fault is called 'hnag'; did you mean hang?"]),
-        ("faults", {}, ["fault: is needed"]),
-        ("faults", {"fault": None}, ["fault: is needed"]),
+        ("faults", {}, ["fault: is required"]),
+        ("faults", {"fault": None}, ["fault: is required"]),
         ("faults", {"fault": [5]}, ["fault: a list holds spellings of faults, and nulls for normal answers"]),
         ("faults", {"fault": "hang", "nth": 0}, ["nth counts from 1, got 0"]),
         ("faults", {"fault": "hang", "operation": "sell"}, ["no operation is called 'sell'.*"]),
@@ -235,7 +235,7 @@ async def test_of_very_many_the_newest_are_told(sandbox: Sandbox, tell: Admin, m
                 "nope": 1,
             },
             [
-                "nope: there is no such field; there are .*, operation, payment_session_url",
+                "nope: unknown field, use .*, operation, payment_session_url",
                 "fault: must be the spelling of a fault, or a list of such and nulls, got a number",
                 "nth: must be a whole number, got text of 1 characters",
                 "times: must be a whole number, got true",
@@ -258,7 +258,7 @@ async def test_of_very_many_the_newest_are_told(sandbox: Sandbox, tell: Admin, m
         ("faults", {"fault": []}, ["a sequence needs at least one fault; .*"]),
         ("faults", {"fault": [None]}, ["a sequence needs at least one fault; .*"]),
         ("rate_limit", b'{"rate": 1' + b"0" * 400 + b"}", [".*"]),
-        ("rate_limit", {"burst": 3, "announce": "all"}, ["rate: is needed"]),
+        ("rate_limit", {"burst": 3, "announce": "all"}, ["rate: is required"]),
         ("rate_limit", {"rate": 3, "announce": "all"}, ["'announce' must be in .*"]),
         ("latency", {"low": 2, "high": 1}, ["a latency goes from a lower number .*"]),
         ("latency", b'{"low": 1e999}', ["'low' must be < inf.*"]),

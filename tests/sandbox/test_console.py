@@ -323,7 +323,7 @@ async def test_rules_that_are_spent_come_last_and_say_so(sandbox: Sandbox) -> No
 async def test_a_fault_that_met_a_session_stands_in_its_timeline(sandbox: Sandbox) -> None:
     sandbox.fault("status_503~commit=1", times=1)
     await ask(sandbox)
-    assert "create_session met status_503~commit=1" in (await look(sandbox)).texts
+    assert "create_session got status_503~commit=1" in (await look(sandbox)).texts
 
 
 def test_a_request_without_a_response_yet_is_in_flight() -> None:

@@ -198,7 +198,7 @@ async def test_silence_is_not_waited_for(shop: Shop) -> None:
     async with Sandbox(callback_timeout=0.5, callback_delay=0.01) as sandbox:
         sandbox.act(await made(sandbox, shop.url), "open")
         made_calls = await calls(sandbox, 4)
-    assert {(one.status, one.error) for one in made_calls} == {(None, "no answer within 0.5 s")}
+    assert {(one.status, one.error) for one in made_calls} == {(None, "no response within 0.5 s")}
 
 
 @pytest.mark.parametrize("reaction", [200, 201, 204, 299, endless], ids=name_of)

@@ -1,21 +1,20 @@
-"""The sandbox from outside, for tests in other processes and other languages: JSON in, JSON out, below /_sandbox/.
+"""The admin endpoints, for tests in other processes and other languages: JSON below /_sandbox/.
 
-    GET    /_sandbox/faults            the rules, with how often each was asked and how often it bit
-    POST   /_sandbox/faults            {"fault": "hang~seconds=2"}, beside it any of nth, times, skip, probability, seed,
-                                       operation, only; a list of faults and nulls is met in its order
-    DELETE /_sandbox/faults            back to normal
-    DELETE /_sandbox/faults/{number}   one rule less
+    GET    /_sandbox/faults            the fault rules, with how often each was checked and triggered
+    POST   /_sandbox/faults            {"fault": "hang~seconds=2"}, with any of nth, times, skip, probability, seed,
+                                       operation, payment_session_url; a list of faults and nulls is used in its order
+    DELETE /_sandbox/faults            removes all rules
+    DELETE /_sandbox/faults/{number}   removes one rule
     GET, POST, DELETE /_sandbox/rate_limit {"rate": 40, "burst": 80, "announce": "headers"}
     GET, POST, DELETE /_sandbox/latency    {"low": 0.1, "high": 0.5, "seed": 0}, in seconds
     GET    /_sandbox/clock             the time by which sessions expire
     POST   /_sandbox/clock             {"hours": 48}, {"seconds": 60}: moves it
     GET    /_sandbox/record            counts, and the newest requests, sessions and status callbacks
-    DELETE /_sandbox/record            forgets requests and callbacks, and counts from 0; the sessions live on
-    POST   /_sandbox/sessions/{session_id}/{action}    what the consumer does: open, pay, decline, back, cancel, error
+    DELETE /_sandbox/record            removes requests and callbacks, and counts from 0; the sessions stay
+    POST   /_sandbox/sessions/{session_id}/{action}    acts as the consumer: open, pay, decline, back, cancel, error
 
-All of it required the sandbox's key, in Authorization as for the API. None of it is in the record, meets a fault, or is kept
-back. What is refused has the API's error shape, with every problem named. No answer holds a secret: of URLs the query is
-masked, tokens are left out.
+All of them require the sandbox's key, as the API does. They are not recorded, and get no faults and no latency. An error has
+the API's shape and names every problem. No response contains a secret: queries of URLs are masked, tokens left out.
 """
 
 import json
@@ -41,104 +40,104 @@ from kustom_hpp.sandbox.stored_session import Action, SessionClosedError, Stored
 
 ROOT = "/_sandbox"
 _NEWEST = 100
-"""So many of each kind a record tells."""
+"""Entries of each kind in the response with the record."""
 
 JsonObject: TypeAlias = "dict[str, Any] | None"
-"""What is answered; None for 204."""
+"""The body of the response; None: a 204."""
 
-# What a field may be: the types that JSON gives, and how people call them.
+# The JSON types of a field, and their name in messages.
 _NUMBER = ((int, float), "a number")
 _WHOLE = ((int,), "a whole number")
 _TEXT = ((str,), "text")
-_FAULTS = ((str, list), "the spelling of a fault, or a list of such and nulls")
+_FAULTS = ((str, list), "a fault as text, or a list of faults and nulls")
 
 
 @frozen(kw_only=True)
 class AdminRoute:
-    """One row of the table: what a method on a path does."""
+    """One row of the table: a method, a path, and the function that serves it."""
 
     method: str
     path: str
     do: Callable[..., JsonObject]
-    """Gets the parts of the path and the body's fields by their names. ValueError is a 400."""
+    """Gets the path's placeholders and the body's fields as keywords. A ValueError becomes a 400."""
     fields: Mapping[str, tuple[tuple[type, ...], str]] = field(factory=dict)
-    """What the body may have; without any there is no body."""
+    """The fields of the body; empty: no body."""
     required: tuple[str, ...] = ()
-    """What it must have."""
+    """The required fields."""
     status: int = 200
 
 
 class Admin:
-    """What can be done."""
+    """The functions behind the routes."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def faults(self) -> JsonObject:
-        """All rules."""
+        """Return all rules."""
         return {"faults": [_rule(rule) for rule in self._server.rules.rules]}
 
     def add_fault(self, fault: Any, **where: Any) -> JsonObject:
-        """One rule more."""
+        """Add a rule."""
         if isinstance(fault, list) and not all(one is None or isinstance(one, str) for one in fault):
-            raise ValueError("fault: a list holds spellings of faults, and nulls for normal answers")
+            raise ValueError("fault: a list must contain faults as text, and nulls for normal responses")
         return _rule(self._server.rules.add(fault, **where))
 
     def clear_faults(self) -> JsonObject:
-        """No rules."""
+        """Remove all rules."""
         self._server.rules.clear()
         return None
 
     def remove_fault(self, number: str) -> JsonObject:
-        """One rule less."""
+        """Remove a rule."""
         rules = self._server.rules
         found = next((rule for rule in rules.rules if str(rule.number) == number), None)
         if found is None:
-            raise ApiRefusal(404, "NOT_FOUND", "no fault has this number: GET /_sandbox/faults tells them")
+            raise ApiRefusal(404, "NOT_FOUND", "no rule has this number. GET /_sandbox/faults lists them")
         rules.remove(found)
         return None
 
     def rate_limit(self) -> JsonObject:
-        """The quota in use."""
+        """Return the rate limit in use."""
         bucket = self._server.rate_limit
         return {"rate_limit": None if bucket is None else attrs.asdict(bucket.limit) | {"burst": bucket.limit.size}}
 
     def set_rate_limit(self, **settings: Any) -> JsonObject:
-        """Another quota, its bucket full."""
+        """Set the rate limit, with a full bucket."""
         self._server.rate_limit = TokenBucket(MerchantRateLimit(**settings))
         return self.rate_limit()
 
     def drop_rate_limit(self) -> JsonObject:
-        """No quota."""
+        """Remove the rate limit."""
         self._server.rate_limit = None
         return None
 
     def latency(self) -> JsonObject:
-        """The latency in use."""
+        """Return the latency in use."""
         latency = self._server.latency
         return {"latency": None if latency is None else attrs.asdict(latency)}
 
     def set_latency(self, **latency: Any) -> JsonObject:
-        """Another latency."""
+        """Set the latency."""
         self._server.latency = Latency(**latency)
         return self.latency()
 
     def drop_latency(self) -> JsonObject:
-        """No latency."""
+        """Remove the latency."""
         self._server.latency = None
         return None
 
     def clock(self) -> JsonObject:
-        """The time."""
+        """Return the time."""
         return {"now": date_text(self._server.state.clock.now())}
 
     def advance(self, **by: float) -> JsonObject:
-        """Another time."""
+        """Move the clock."""
         self._server.state.clock.advance(**by)
         return self.clock()
 
     def record(self) -> JsonObject:
-        """What it saw."""
+        """Return the counts, and the newest entries of the record."""
         record, sessions = self._server.record, self._server.state.sessions
         return {
             "counts": attrs.asdict(record.counts),
@@ -148,17 +147,17 @@ class Admin:
         }
 
     def clear_record(self) -> JsonObject:
-        """Nothing seen."""
+        """Clear the record."""
         self._server.record.clear()
         return None
 
     def act(self, session_id: str, action: str) -> JsonObject:
-        """What the consumer does."""
+        """Act as the consumer."""
         if action not in [*Action]:
-            raise ApiRefusal(404, "NOT_FOUND", f"no action is called so: it is one of {', '.join(Action)}")
+            raise ApiRefusal(404, "NOT_FOUND", f"there is no such action. Use one of {', '.join(Action)}")
         session = self._server.state.find(session_id)
         if session is None:
-            raise ApiRefusal(404, "NOT_FOUND", "the session has expired or never was")
+            raise ApiRefusal(404, "NOT_FOUND", "the session has expired or does not exist")
         try:
             location = self._server.state.act(session, Action(action))
         except SessionClosedError as closed:
@@ -167,7 +166,7 @@ class Admin:
 
 
 def routes(admin: Admin) -> tuple[AdminRoute, ...]:
-    """Everything that can be done."""
+    """Return all routes."""
     where = {
         "nth": _WHOLE, "times": _WHOLE, "skip": _WHOLE, "probability": _NUMBER, "seed": _WHOLE, "operation": _TEXT,
         "payment_session_url": _TEXT,
@@ -201,14 +200,14 @@ def routes(admin: Admin) -> tuple[AdminRoute, ...]:
 
 
 def add_routes(app: web.Application, server: Server) -> None:
-    """Serve all of the table; any other path below it gets a 404 that lists it."""
+    """Add all routes; any other path below /_sandbox/ gets a 404 that lists them."""
     table = routes(Admin(server))
     for route in table:
         app.router.add_route(route.method, ROOT + route.path, _handler(server, route))
-    there_is = "; ".join(f"{route.method} {ROOT}{route.path}" for route in table)
+    there_is = ", ".join(f"{route.method} {ROOT}{route.path}" for route in table)
 
     def nothing(**path: str) -> JsonObject:  # noqa: ARG001 - a route's shape
-        raise ApiRefusal(404, "NOT_FOUND", f"there is no such thing here, but: {there_is}")
+        raise ApiRefusal(404, "NOT_FOUND", f"the sandbox does not serve this path. It serves {there_is}")
 
     unknown = AdminRoute(method="*", path="/{rest:.*}", do=nothing)
     app.router.add_route(unknown.method, ROOT + unknown.path, _handler(server, unknown))
@@ -246,7 +245,7 @@ async def _dispatch(server: Server, route: AdminRoute, request: web.Request, cor
 
 
 def _fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
-    """The fields of a body, as far as they are of the right types; null is as if it were not there."""
+    """Return the fields of a body, checked; null counts as missing."""
     try:
         given = json.loads(body or b"{}")
     except (ValueError, RecursionError):
@@ -255,11 +254,11 @@ def _fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
         raise ApiRefusal(400, "BAD_VALUE", f"the body must be a JSON object, got {describe_shape(given)}")
     given = {name: value for name, value in given.items() if value is not None}
     known = ", ".join(route.fields)
-    problems = [f"{name}: there is no such field; there are {known}" for name in given if name not in route.fields]
-    problems += [f"{name}: is needed" for name in route.required if name not in given]
-    for name, (kinds, called) in route.fields.items():
-        if name in given and (not isinstance(given[name], kinds) or isinstance(given[name], bool)):
-            problems.append(f"{name}: must be {called}, got {describe_shape(given[name])}")
+    problems = [f"{name}: unknown field, use {known}" for name in given if name not in route.fields]
+    problems += [f"{name}: is required" for name in route.required if name not in given]
+    for name, (types, type_name) in route.fields.items():
+        if name in given and (not isinstance(given[name], types) or isinstance(given[name], bool)):
+            problems.append(f"{name}: must be {type_name}, got {describe_shape(given[name])}")
     if problems:
         raise ApiRefusal(400, "BAD_VALUE", *problems)
     return given
@@ -269,7 +268,7 @@ def _fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
 
 
 def _newest(newest_first: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The newest of them, oldest first."""
+    """Return the newest ones, oldest first."""
     return list(islice(newest_first, _NEWEST))[::-1]
 
 
@@ -305,12 +304,12 @@ def _session(session: StoredSession) -> dict[str, Any]:
     return {**details, "payment_session_url": masked_url(session.request.payment_session_url), "timeline": timeline}
 
 
-def _callback(made: RecordedCallback) -> dict[str, Any]:
+def _callback(callback: RecordedCallback) -> dict[str, Any]:
     return {
-        "session_id": made.session_id,
-        "event_id": made.event_id,
-        "attempt": made.attempt,
-        "url": masked_url(made.url),
-        "status": made.status,
-        "error": made.error,
+        "session_id": callback.session_id,
+        "event_id": callback.event_id,
+        "attempt": callback.attempt,
+        "url": masked_url(callback.url),
+        "status": callback.status,
+        "error": callback.error,
     }

@@ -45,8 +45,8 @@ class RawResponse:
     def with_headers(self, *headers: tuple[str, str]) -> "RawResponse":
         """Return the response with more headers; a present one is replaced."""
         names = {name.lower() for name, _ in headers}
-        kept = tuple(header for header in self.headers if header[0].lower() not in names)
-        return attrs.evolve(self, headers=(*kept, *headers))
+        others = tuple(header for header in self.headers if header[0].lower() not in names)
+        return attrs.evolve(self, headers=(*others, *headers))
 
 
 def reason(status: int) -> str:
