@@ -373,7 +373,7 @@ async def test_what_came_in_whole_is_processed_though_its_sender_is_gone(sandbox
 
 async def test_waiting_in_vain_tells_what_was_seen(sandbox: Sandbox) -> None:
     await ask(sandbox)
-    with pytest.raises(TimeoutError, match=r"not so within 0.01 s: .*created=1"):
+    with pytest.raises(TimeoutError, match=r"not met within 0.01 s: .*created=1"):
         await sandbox.record.wait_for(lambda record: len(record.created) == 2, timeout=0.01)
 
 

@@ -132,7 +132,7 @@ def test_it_settles_and_tells_when_it_does_not(sandbox: ThreadedSandbox) -> None
         assert sandbox.wait_for(lambda record: record.posts).counts.posts == 1
         with pytest.raises(TimeoutError, match=r"still serving after 0\.05 s"):
             sandbox.wait_until_idle(0.05)
-        with pytest.raises(TimeoutError, match=r"not so within 0\.05 s"):
+        with pytest.raises(TimeoutError, match=r"not met within 0\.05 s"):
             sandbox.wait_for(lambda record: record.counts.posts == 2, timeout=0.05)
         # And it closes at once, though somebody waits.
         began = time.monotonic()
