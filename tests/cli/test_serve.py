@@ -23,7 +23,7 @@ def test_it_tells_where_serves_and_ends_cleanly(by: signal.Signals, code: int) -
     with start("sandbox", "--json") as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
-        assert set(told) == {"base_url", "api_key"}
+        assert set(told) == {"base_url", "api_key", "username"}
         settings = {"KUSTOM_HPP_BASE_URL": told["base_url"], "KUSTOM_HPP_API_KEY": told["api_key"]}
         made = run("create", "-", stdin=json.dumps({"payment_session_url": ORDER}), **settings)
         assert (made.code, made.err) == (0, "")
@@ -50,11 +50,11 @@ def greeting(*options: str, lines: int, **settings: str) -> tuple[list[str], str
 
 
 def test_people_get_lines_to_paste() -> None:
-    told, pasted, err = greeting(lines=12)
+    told, pasted, err = greeting(lines=13)
     session, base_url, key = pasted.split("\n")[:3]
     assert json.loads(session)["session_url"].startswith(base_url)
     assert told[0] == f"Kustom HPP sandbox at {base_url}, until Ctrl-C."
-    assert told[1] == f"  console  {base_url}/"
+    assert told[1] == f"  console    {base_url}/"
     assert key.startswith("kco_test_api_")
     assert err == ""
 
@@ -68,12 +68,12 @@ def test_it_misbehaves_as_told() -> None:
         "--rate-limit",
         "2.5:7",
     ]
-    told, pasted, err = greeting(*options, "--rate-limit-headers", "bare", "--latency", "0.05..0.1", lines=16)
-    assert told[2:6] == [
-        "  fault    hang~seconds=0.1,nth=2",
-        "  fault    status_429~operation=read_session",
-        "  rate limit  2.5 creates a second, 7 at once",
-        "  latency  0.05 to 0.1 s",
+    told, pasted, err = greeting(*options, "--rate-limit-headers", "bare", "--latency", "0.05..0.1", lines=17)
+    assert told[3:7] == [
+        "  fault      hang~seconds=0.1,nth=2",
+        "  fault      status_429~operation=read_session",
+        "  rate limit 2.5 creates a second, 7 at once",
+        "  latency    0.05 to 0.1 s",
     ]
     assert json.loads(pasted.split("\n")[0])["session_id"]
     assert err == ""
@@ -99,7 +99,7 @@ def test_what_it_was_told_is_in_force() -> None:
         asked = {name: ask(told, name) for name in ("faults", "rate_limit", "latency")}
         process.terminate()
         assert process.wait(30) == 0
-    assert [(rule["fault"], rule["times"], rule["bitten"]) for rule in asked["faults"]["faults"]] == [
+    assert [(rule["fault"], rule["times"], rule["triggered"]) for rule in asked["faults"]["faults"]] == [
         ("status_503", 1, 1)
     ]
     assert asked["rate_limit"] == {"rate_limit": {"rate": 2.5, "burst": 7, "announce": "bare"}}
@@ -118,7 +118,7 @@ def ask(told: dict[str, str], what: str) -> dict[str, Any]:
 
 def test_a_key_from_the_environment_is_taken_and_not_told() -> None:
     settings = {"KUSTOM_HPP_API_KEY": "my very own key", "KUSTOM_HPP_USERNAME": "K1_me"}
-    told, pasted, _ = greeting("--key-from-env", lines=11, **settings)
+    told, pasted, _ = greeting("--key-from-env", lines=12, **settings)
     assert json.loads(pasted.split("\n")[0])["session_id"]
     assert "own key" not in "\n".join(told)
     with start("sandbox", "--json", "--key-from-env", **settings) as process:
@@ -227,7 +227,7 @@ def test_a_host_that_is_none(cli: Cli) -> None:
 @pytest.mark.parametrize("host", [None, "0.0.0.0", "::"])
 def test_who_is_exposed_is_told_and_others_reach_it_by_the_name_they_call(host: str | None) -> None:
     options = ["--expose"] if host is None else ["--expose", "--host", host]
-    told, pasted, err = greeting(*options, lines=12)
+    told, pasted, err = greeting(*options, lines=13)
     session, base_url = pasted.split("\n")[:2]
     loopback = "[::1]" if host == "::" else "127.0.0.1"
     assert re.fullmatch(rf"http://{re.escape(loopback)}:\d+", base_url)

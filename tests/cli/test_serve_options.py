@@ -31,7 +31,7 @@ def test_the_username_is_shown_with_the_key() -> None:
 
 
 def test_the_username_of_the_environment_is_shown_without_the_key() -> None:
-    settings = {"KUSTOM_HPP_API_KEY": "my own key", "KUSTOM_HPP_USERNAME": "K1_me"}
+    settings = {"KUSTOM_HPP_API_KEY": "my-own-key", "KUSTOM_HPP_USERNAME": "K1_me"}
     facts, code, _ = _sandbox_json("--key-from-env", body={"payment_session_url": ORDER}, **settings)
     assert (facts["api_key"], facts["username"], code) == (None, "K1_me", 0)
 
@@ -50,9 +50,9 @@ def test_the_start_text_names_username_links_and_lenience() -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert lines[2:5] == [
-        "  username K000000_sandbox (for clients that send one with the key)",
-        "  links    http://localhost:8123/",
-        "  lenient  accepts enum values in another case",
+        "  username   K000000_sandbox (for clients that send one with the key)",
+        "  links      http://localhost:8123/",
+        "  lenient    accepts enum values in another case",
     ]
 
 

@@ -48,7 +48,7 @@ def greet(sandbox: Sandbox, faults: Iterable[str], *, key_is_known: bool) -> Non
     )
     text = Text.assemble(
         ("Kustom HPP sandbox", "bold"), f" at {base_url}, until Ctrl-C.\n",
-        *(part for name, value in _facts(sandbox, faults) for part in ((f"  {name:<8} ", "dim"), f"{value}\n")), "\n",
+        *(part for name, value in _facts(sandbox, faults) for part in ((f"  {name:<10} ", "dim"), f"{value}\n")), "\n",
         ("For kustom-hpp and HPPClient.from_env() in another terminal:\n", "dim"), "\n".join(exports), "\n\n",
         ("One session with curl:\n", "dim"), curl,
     )  # fmt: skip
