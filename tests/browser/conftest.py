@@ -10,7 +10,7 @@ from tests.browser.shop import Shop
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[driver.webdriver.Chrome]:
-    """One browser for all tests; use `browser`, which is as new for each."""
+    """One browser for all tests; use `browser`, which is reset for each."""
     if (reason := driver.missing()) is not None:
         driver.skip_or_fail(reason)
     started = driver.start(tmp_path_factory.mktemp("profile"))
@@ -22,12 +22,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[driver.webdri
 
 @pytest.fixture
 async def browser(chromium: driver.webdriver.Chrome) -> AsyncIterator[Browser]:
-    """A browser whose console must have nothing to complain about in the end."""
+    """A browser whose console must hold no complaint at the end."""
     opened = Browser(chromium)
     await opened.fresh()
     yield opened
     assert await opened.complaints() == []
-    await opened.open("about:blank")  # nobody listens to a sandbox that closes
+    await opened.open("about:blank")  # no stream of a sandbox that closes
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A real browser for tests: Debian's chromium with its chromedriver, driven by selenium. Nothing is downloaded.
 
 `start()` gives selenium's own driver. `Browser` wraps one for async tests: each step runs in a thread, so that the servers
-in the test's loop can answer.
+in the test's loop can respond.
 
 Where there is no chromium the tests are skipped and say so; with CI_NEEDS_BROWSER=1 in the environment they fail instead.
 """

@@ -1,4 +1,4 @@
-"""A merchant's site on this machine: it answers everything, and remembers with what it was called."""
+"""A merchant's site on this machine: it serves every path and records the visits."""
 
 from typing import Self
 

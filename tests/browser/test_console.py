@@ -326,7 +326,7 @@ async def test_times_are_shown_in_the_zone_of_the_browser(sandbox: Sandbox, brow
     await browser.cdp("Emulation.setTimezoneOverride", timezoneId="")
 
 
-async def test_it_tells_when_it_is_not_live_and_comes_back(browser: Browser) -> None:
+async def test_it_says_when_it_is_not_live_and_reconnects(browser: Browser) -> None:
     async with Sandbox() as sandbox:
         session(sandbox, "1001")
         await visit(browser, sandbox.base_url)
@@ -356,7 +356,7 @@ async def test_it_works_without_its_script(sandbox: Sandbox, browser: Browser) -
     assert (await browser.text()).count("WAITING") == 1
 
 
-async def test_a_storm_does_not_drown_it(sandbox: Sandbox, browser: Browser) -> None:
+async def test_two_thousand_sessions_at_once(sandbox: Sandbox, browser: Browser) -> None:
     await visit(browser, sandbox.base_url)
     for number in range(2_000):
         sandbox.act(session(sandbox, f"n{number}"), "pay")

@@ -41,7 +41,7 @@ return [...document.querySelectorAll(".filter")].map((filter) => filter.getBound
 
 
 @EVERY
-async def test_a_page_fits_its_screen(state: str, sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+async def test_a_page_is_as_wide_as_its_screen(state: str, sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
     """Nothing scrolls aside, nothing is cut off, every target is large enough for a finger."""
     url = await STATES[state](sandbox, shop)
     for screen in (PHONE, DESK):
@@ -53,7 +53,7 @@ async def test_a_page_fits_its_screen(state: str, sandbox: Sandbox, shop: Shop, 
 
 
 @EVERY
-async def test_a_page_keeps_nobody_out(state: str, sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+async def test_a_page_is_accessible(state: str, sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
     if (reason := axe.missing()) is not None:
         skip_or_fail(reason)
     url = await STATES[state](sandbox, shop)
@@ -201,7 +201,9 @@ async def test_the_images_of_a_merchant_are_loaded_and_the_best_one_is_taken(
     assert loaded == [True, True]
 
 
-async def test_a_page_sends_no_referrer_and_asks_nobody_else(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+async def test_a_page_sends_no_referrer_to_others_and_loads_nothing_from_them(
+    sandbox: Sandbox, shop: Shop, browser: Browser
+) -> None:
     await visit(browser, await STATES["payment"](sandbox, shop))
     asked = await browser.script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert asked
@@ -210,7 +212,7 @@ async def test_a_page_sends_no_referrer_and_asks_nobody_else(sandbox: Sandbox, s
     assert await browser.script("return document.referrer") == ""
 
 
-async def test_axe_sees_what_is_wrong(browser: Browser) -> None:
+async def test_axe_reports_a_violation(browser: Browser) -> None:
     """The judge itself: a page with a button that has no name."""
     if (reason := axe.missing()) is not None:
         skip_or_fail(reason)

@@ -112,7 +112,7 @@ async def test_without_urls_the_browser_stays_on_the_generic_page(
         assert status_of(sandbox, session) == "COMPLETED"
 
 
-async def test_whoever_went_back_can_return(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
+async def test_a_consumer_who_went_back_can_return(sandbox: Sandbox, shop: Shop, browser: Browser) -> None:
     session = await create(sandbox, back=shop.url("/cart"), success=shop.url("/thanks"))
     await browser.open(session.payment_page)
     await browser.press("Back")

@@ -22,23 +22,23 @@ HOSTILE = (
 async def create(
     sandbox: Sandbox, url: str = ORDER, *, merchant_urls: dict[str, Any] | None = None, **options: Any
 ) -> dict[str, Any]:
-    """A session, made as any client makes one: the answer to its creation."""
+    """Create a session as any client does, and return the response."""
     body: dict[str, Any] = {"payment_session_url": url}
     body |= {"merchant_urls": merchant_urls} if merchant_urls is not None else {}
     body |= {"options": options} if options else {}
     headers = {"Authorization": f"Basic {sandbox.api_key}", "Content-Type": "application/json"}
     async with (
         aiohttp.ClientSession() as http,
-        http.post(sandbox.base_url + PATH, data=json.dumps(body), headers=headers) as answer,
+        http.post(sandbox.base_url + PATH, data=json.dumps(body), headers=headers) as response,
     ):
-        made = await answer.json()
-        assert answer.status == 201, made
+        made = await response.json()
+        assert response.status == 201, made
         return made
 
 
 @frozen
 class Got:
-    """An answer to a browser."""
+    """A response to a browser."""
 
     status: int
     headers: "CIMultiDictProxy[str]"
@@ -60,12 +60,12 @@ class Got:
 
 
 async def browse(url: str, method: str = "GET", **more: Any) -> Got:
-    """Ask as a browser does, but follow no redirect."""
+    """Send a request as a browser does, but follow no redirect."""
     async with (
         aiohttp.ClientSession() as http,
-        http.request(method, url, allow_redirects=False, **more) as answer,
+        http.request(method, url, allow_redirects=False, **more) as response,
     ):
-        return Got(answer.status, answer.headers, await answer.text())
+        return Got(response.status, response.headers, await response.text())
 
 
 @define(eq=False, repr=False)

@@ -273,7 +273,7 @@ def test_limits_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "where", "told"),
+    ("what", "where", "words"),
     [
         ("hang", {}, "create_session"),
         ("hang", {"nth": 3}, "create_session, from number 3 on, once"),
@@ -286,14 +286,14 @@ def test_limits_in_words() -> None:
         ("accept_rst", {"nth": 2}, "connections, from number 2 on, once"),
     ],
 )
-def test_a_rule_tells_when_it_applies(what: str, where: dict[str, Any], told: str) -> None:
+def test_a_rule_says_when_it_applies(what: str, where: dict[str, Any], words: str) -> None:
     script = FaultRules()
     script.add(what, **where)
     [shown] = views.rule_views(script.rules)
-    assert (shown.what, shown.when, shown.triggered) == (what.partition("~")[0], told, "0 of 0")
+    assert (shown.what, shown.when, shown.triggered) == (what.partition("~")[0], words, "0 of 0")
 
 
-def test_a_rule_that_draws_and_one_without_end_are_told() -> None:
+def test_a_random_rule_and_an_endless_one_in_words() -> None:
     script = FaultRules()
     script.chaos(["status_500", "hang~seconds=2"], 0.1, 1)
     script.add(["hang", None] * 5_000)
@@ -303,7 +303,7 @@ def test_a_rule_that_draws_and_one_without_end_are_told() -> None:
     assert len(endless.what) == 201
 
 
-async def test_rules_that_are_spent_come_last_and_say_so(sandbox: Sandbox) -> None:
+async def test_exhausted_rules_come_last_and_say_so(sandbox: Sandbox) -> None:
     sandbox.fault("status_503", nth=1)
     sandbox.fault(["status_429", None])
     sandbox.fault("status_500", skip=9)
@@ -344,7 +344,7 @@ def test_a_request_without_a_response_yet_is_in_flight() -> None:
     assert request_view(seen, None).badge == "no response"
 
 
-async def test_nothing_yet_tells_what_to_do(sandbox: Sandbox) -> None:
+async def test_the_command_works_as_it_stands(sandbox: Sandbox) -> None:
     """The line is the one to paste: it works as it stands."""
     page = await look(sandbox)
     assert {"hidden", "id"} <= next(part for part in page.all("section") if part["id"] == "activity").keys()
@@ -419,7 +419,7 @@ async def test_no_secret_is_shown(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "told"),
+    ("host", "shown"),
     [
         ("127.0.0.1:80", True),
         ("localhost:8000", True),
@@ -428,13 +428,13 @@ async def test_no_secret_is_shown(sandbox: Sandbox) -> None:
         ("10.0.0.1", False),
     ],
 )
-async def test_the_key_is_told_to_this_machine_alone(sandbox: Sandbox, host: str, told: bool) -> None:
+async def test_the_key_is_shown_on_this_machine_only(sandbox: Sandbox, host: str, shown: bool) -> None:
     async with await Wire.open(sandbox.base_url) as wire:
         wire.writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         reply = await wire.answer()
-    assert (sandbox.api_key.encode() in reply.body) is told
-    assert (b"$KUSTOM_HPP_API_KEY" in reply.body) is not told
-    assert (b"os.environ[&#34;KUSTOM_HPP_API_KEY&#34;]" in reply.body) is not told
+    assert (sandbox.api_key.encode() in reply.body) is shown
+    assert (b"$KUSTOM_HPP_API_KEY" in reply.body) is not shown
+    assert (b"os.environ[&#34;KUSTOM_HPP_API_KEY&#34;]" in reply.body) is not shown
 
 
 async def test_hostile_texts_are_texts(sandbox: Sandbox) -> None:

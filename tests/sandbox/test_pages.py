@@ -166,7 +166,7 @@ async def test_a_flood_of_images_keeps_the_headers_small(sandbox: Sandbox) -> No
     assert len(got.policy["img-src"]) == 21
 
 
-async def test_the_page_tells_where_its_endings_lead_without_their_secrets(sandbox: Sandbox) -> None:
+async def test_the_page_shows_where_its_endings_lead_without_their_secrets(sandbox: Sandbox) -> None:
     urls = {
         "success": "https://user:password@shop.example/thanks?token=secret#secret",
         "failure": "https://shop.example/" + "f" * 10_000,
@@ -270,7 +270,7 @@ async def test_what_cannot_be_cancelled_is_not_asked_about(sandbox: Sandbox) -> 
 
 
 @pytest.mark.parametrize(("action", "notice"), [("decline", "declined"), ("error", "went wrong"), ("back", "")])
-async def test_who_comes_back_is_told_what_became_of_it(sandbox: Sandbox, action: str, notice: str) -> None:
+async def test_the_page_reports_an_earlier_attempt(sandbox: Sandbox, action: str, notice: str) -> None:
     made = await create(sandbox)
     sandbox.act(made["session_id"], action)
     page = (await browse(made["redirect_url"])).page
@@ -444,7 +444,7 @@ async def test_an_icon_is_no_request_of_the_api(sandbox: Sandbox) -> None:
     assert sandbox.record.counts.requests == 0
 
 
-async def test_an_answer_arrives_though_the_body_of_its_form_goes_on(sandbox: Sandbox) -> None:
+async def test_a_response_arrives_before_the_form_is_complete(sandbox: Sandbox) -> None:
     made = await create(sandbox)
     path = made["redirect_url"].removeprefix(sandbox.base_url)
     async with await Wire.open(sandbox.base_url) as wire:
@@ -456,7 +456,7 @@ async def test_an_answer_arrives_though_the_body_of_its_form_goes_on(sandbox: Sa
     assert status_of(sandbox, made) is SessionStatus.COMPLETED
 
 
-async def test_a_form_whose_body_never_comes_is_answered(sandbox: Sandbox) -> None:
+async def test_a_form_without_its_body_gets_a_response(sandbox: Sandbox) -> None:
     made = await create(sandbox)
     path = made["redirect_url"].removeprefix(sandbox.base_url)
     async with await Wire.open(sandbox.base_url) as wire:
@@ -468,7 +468,7 @@ async def test_a_form_whose_body_never_comes_is_answered(sandbox: Sandbox) -> No
 async def test_browsers_that_come_at_once_share_the_templates(sandbox: Sandbox) -> None:
     made = await create(sandbox)
     got = await asyncio.gather(*(browse(made["redirect_url"]) for _ in range(5)))
-    assert [answer.status for answer in got] == [200] * 5
+    assert [response.status for response in got] == [200] * 5
 
 
 # Without jinja2.

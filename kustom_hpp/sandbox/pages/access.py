@@ -1,7 +1,7 @@
 """Who may see the sandbox's key and change the sandbox from its console. No I/O.
 
-Whoever reaches the sandbox may look at the console and use the payment pages. The key, and actions, are for a browser on the
-sandbox's own machine, or for one that sends the sandbox's credentials. An action must also come from the console itself.
+Everyone who reaches the sandbox may look at the console and use the payment pages. The key and the actions are for a browser
+on the sandbox's own machine, or for one that sends the sandbox's credentials. An action must also come from the console.
 """
 
 from aiohttp import web

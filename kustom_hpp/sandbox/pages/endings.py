@@ -23,7 +23,7 @@ class EndingView:
     status: int
     """HTTP status."""
     tone: str
-    """`good`, `bad` or `quiet`."""
+    """`success`, `failure` or `quiet`."""
     heading: str
     text: str
     again: str = ""
@@ -56,14 +56,14 @@ _EXPIRED = EndingView(
 )
 _ENDINGS = {
     SessionStatus.COMPLETED: EndingView(
-        status=200, tone="good", heading="Payment complete", text="Thank you. The shop has your order."
+        status=200, tone="success", heading="Payment complete", text="Thank you. The shop has your order."
     ),
     SessionStatus.FAILED: EndingView(
-        status=200, tone="bad", heading="Payment declined", text="Nothing was charged.", again="Try again"
+        status=200, tone="failure", heading="Payment declined", text="Nothing was charged.", again="Try again"
     ),
     SessionStatus.ERROR: EndingView(
         status=200,
-        tone="bad",
+        tone="failure",
         heading="Something went wrong",
         text="A technical error stopped the payment. Nothing was charged.",
         again="Try again",

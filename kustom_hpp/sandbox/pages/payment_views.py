@@ -99,7 +99,7 @@ class PageView:
     """Path of the page; its forms post below it."""
     session_id: str
     is_sample: bool
-    """True if nobody gave the sandbox the order of this payment session."""
+    """True if the sandbox made up the order of this payment session."""
     lines: tuple[LineView, ...]
     subtotals: tuple[LabeledAmount, ...]
     """Empty if `show_subtotal_detail` is HIDE."""

@@ -3,7 +3,7 @@
 The texts of a request or an order are only text on a page. The policy holds even if one got past the escaping.
 Source: www.w3.org/TR/CSP3.
 
-Implementation note: Chromium applies `form-action` to the redirect that answers a form, and to the redirects after it. So
+Implementation note: Chromium applies `form-action` to the redirect after a form, and to the redirects after that. So
 the policy names the merchant's origins, and on loopback every port, because a shop in development has its front end on
 another one. A shop elsewhere that redirects to another host is blocked; the browser's console says so.
 """
