@@ -94,8 +94,8 @@ async def _create_all(console: Console, sandbox: Sandbox) -> int:
     orders = example_batch()
     started = time.perf_counter()
     async with HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client:
-        sandbox.fault("status_429", only=client.order_url(orders[_REFUSED]["order_id"]), times=1)
-        sandbox.fault("reset_after_request", only=client.order_url(orders[_LOST]["order_id"]))
+        sandbox.fault("status_429", payment_session_url=client.order_url(orders[_REFUSED]["order_id"]), times=1)
+        sandbox.fault("reset_after_request", payment_session_url=client.order_url(orders[_LOST]["order_id"]))
         items = _items(client, orders)
         async with (
             Progress(console, counts, len(orders)),

@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kustom_hpp.sandbox import FAULTS, Fault, FaultRules, Latency, MerchantRateLimit, Sandbox, TokenBucket
+from kustom_hpp.sandbox import FAULTS, FaultRules, Latency, MerchantRateLimit, Sandbox, TokenBucket
+from kustom_hpp.sandbox.faults import parse_fault
 from kustom_hpp.sandbox.pages import console
 from kustom_hpp.sandbox.pages import console_views as views
 from kustom_hpp.sandbox.pages.failed_requests import is_failed, request_view
@@ -245,7 +246,7 @@ async def test_a_session_says_which_callback_failed_and_how(sandbox: Sandbox) ->
 async def test_a_session_says_what_the_api_would_refuse(sandbox: Sandbox) -> None:
     made = await create(sandbox)
     stored = sandbox.state.sessions[made["session_id"]]
-    sandbox.state.note(stored, "warning", "options.purchase_type: buy is BUY")
+    sandbox.state.record_event(stored, "warning", "options.purchase_type: buy is BUY")
     sandbox.act(stored, "open")
     view = views.session_view(stored, sandbox.clock.now())
     assert (view.warnings, [entry.group for entry in view.timeline]) == (1, ["open", "warning", "open"])
@@ -281,8 +282,12 @@ def test_limits_in_words() -> None:
         ("hang", {"times": 3, "operation": "read_session"}, "read_session, 3 times"),
         ("hang", {"times": 0, "operation": "any"}, "any operation, 0 times"),
         ("hang~probability=0.25", {}, "create_session, with probability 0.25"),
-        ("hang", {"only": f"{ORDER}?token=secret"}, f"create_session, for {ORDER.rpartition('/')[2]}"),
-        ("hang", {"only": "https://me:secret@shop.example?token=secret"}, "create_session, for ***@shop.example"),
+        ("hang", {"payment_session_url": f"{ORDER}?token=secret"}, f"create_session, for {ORDER.rpartition('/')[2]}"),
+        (
+            "hang",
+            {"payment_session_url": "https://me:secret@shop.example?token=secret"},
+            "create_session, for ***@a.example",
+        ),
         ("accept_rst", {"nth": 2}, "connections, from number 2 on, once"),
     ],
 )
@@ -295,7 +300,7 @@ def test_a_rule_says_when_it_applies(what: str, where: dict[str, Any], words: st
 
 def test_a_random_rule_and_an_endless_one_in_words() -> None:
     script = FaultRules()
-    script.chaos(["status_500", "hang~seconds=2"], 0.1, 1)
+    script.add_random(["status_500", "hang~seconds=2"], 0.1, 1)
     script.add(["hang", None] * 5_000)
     drawn, endless = views.rule_views(script.rules)
     assert drawn.what == "status_500 or hang~seconds=2"
@@ -331,7 +336,7 @@ def test_a_request_without_a_response_yet_is_in_flight() -> None:
         number=1, connection=1, method="POST", target="/x?secret", headers=(), fault=None, status=None
     )
     assert not is_failed(seen)
-    seen.fault = Fault("hang")
+    seen.fault = parse_fault("hang")
     assert is_failed(seen)
     view = request_view(seen, None)
     assert (view.badge, view.title, view.subtitle, view.summary) == (
@@ -543,7 +548,7 @@ async def test_a_browser_that_leaves_is_forgotten(sandbox: Sandbox) -> None:
     async with streaming(sandbox) as stream:
         await stream.event()
         assert len(sandbox.state._listeners) == before + 1
-    await sandbox.record.wait_for(lambda _: not sandbox._server.guests)
+    await sandbox.record.wait_for(lambda _: not sandbox._server.page_tasks)
     assert len(sandbox.state._listeners) == before
 
 

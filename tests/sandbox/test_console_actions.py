@@ -51,7 +51,7 @@ async def test_a_callback_can_be_repeated(sandbox: Sandbox) -> None:
     made = await create(sandbox, merchant_urls={"success": "", "status_update": "https://shop.example/"})
     path = f"/sessions/{made['session_id']}/repeat_callback"
     got = await send(sandbox, path)
-    assert (got.status, notice(got)) == (404, "No status callback has been made for this session.")
+    assert (got.status, notice(got)) == (404, "No status callback has been sent for this session.")
     sandbox.act(made["session_id"], "open")
     await sandbox.record.wait_for(lambda record: len(record.callbacks) == 1)
     page = (await browse(sandbox.base_url + "/")).page
