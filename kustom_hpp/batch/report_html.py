@@ -15,7 +15,7 @@ _CSS: Final = """
 @media(prefers-color-scheme:dark){:root{--bg:#0f1318;--fg:#e6ebf0;--soft:#9aa6b2;--line:#2c343d;--card:#181e25;
 --created:#46b97c;--failed:#f0716b;--in_doubt:#dba53a;--to_send:#8b97a3;--claimed_elsewhere:#8fa2ff;--bar:#6aa1ff}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,sans-serif}
+body{margin:0;background:var(--bg);color:var(--fg);font:1rem/1.5 system-ui,sans-serif}
 main{max-width:62rem;margin:0 auto;padding:1.5rem 1rem 3rem}
 h1{font-size:1.6rem;line-height:1.2;margin:0 0 .25rem}h2{font-size:1.15rem;margin:2.25rem 0 .5rem}
 h3{font-size:.95rem;font-weight:600;margin:1rem 0 .25rem}
@@ -39,14 +39,13 @@ table{width:100%;table-layout:fixed;border-collapse:collapse;font-size:.92rem}
 th{text-align:left;color:var(--soft);font-weight:600;border-bottom:1px solid var(--line);padding:.35rem .75rem .35rem 0}
 td{vertical-align:top;border-bottom:1px solid var(--line);padding:.45rem .75rem .45rem 0;overflow-wrap:anywhere}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-td.w{white-space:nowrap}
 code{font:.88em ui-monospace,monospace;background:var(--card);padding:.1em .3em;border-radius:3px;overflow-wrap:anywhere}
 @media(max-width:40rem){.tile:first-child{grid-column:1/-1}table,tbody{display:block}thead,col{display:none}
 tr{display:block;border-bottom:1px solid var(--line);padding:.5rem 0}
-td,td.n,td.w{display:grid;grid-template-columns:5.5rem minmax(0,1fr);gap:.5rem;border:0;padding:.1rem 0;text-align:left;
-white-space:normal}td::before{content:attr(data-label);color:var(--soft)}}
-@media print{body{font-size:11px;background:#fff}main{max-width:none;padding:0}tr,.tile,.note,.period{break-inside:avoid}
-*{print-color-adjust:exact;-webkit-print-color-adjust:exact}h2{break-after:avoid}}
+td,td.n{display:grid;grid-template-columns:5.5rem minmax(0,1fr);gap:.5rem;border:0;padding:.1rem 0;text-align:left}
+td::before{content:attr(data-label);color:var(--soft)}}
+@media print{html{font-size:10px}main{max-width:none;padding:0}tr,.tile,.note,.period,.hist{break-inside:avoid}
+*{print-color-adjust:exact;-webkit-print-color-adjust:exact}h2,.facts,section>p{break-after:avoid}}
 """
 
 _LABELS: Final = {
@@ -207,7 +206,7 @@ def _failures(report: JournalReport) -> str:
 def _doubts(report: JournalReport) -> str:
     rows = [
         _row(("Key", "", _text(each.key)), ("Order", "", _text(each.order or "(not a KCO order)")),
-             ("Since", "w", f"{each.since:%Y-%m-%d %H:%M:%S}"), ("Why", "", _text(each.reason)))
+             ("Since", "", f"{each.since:%Y-%m-%d %H:%M:%S}"), ("Why", "", _text(each.reason)))
         for each in report.doubts
     ]  # fmt: skip
     more = report.states[OutcomeState.IN_DOUBT] - len(report.doubts)
