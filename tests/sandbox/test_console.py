@@ -286,7 +286,7 @@ def test_limits_in_words() -> None:
         (
             "hang",
             {"payment_session_url": "https://me:secret@shop.example?token=secret"},
-            "create_session, for ***@a.example",
+            "create_session, for ***@shop.example",
         ),
         ("accept_rst", {"nth": 2}, "connections, from number 2 on, once"),
     ],
