@@ -36,17 +36,14 @@ ANSWER = json.dumps(
 def plain(index: int) -> dict[str, Any]:
     """The wire shape of request number `index`, as plain JSON values."""
     sid = f"{index:08d}-7a78-46a5-8f68-c56fe52dc4af"
-    shop = f"https://shop.example/checkout/{{}}?sid={sid}&hpp={{{{session_id}}}}"
+    shop = f"https://shop.example/checkout/{{}}?sid={sid}&hpp="
+    placeholder = "{{session_id}}"
     return {
         "payment_session_url": f"https://api.kustom.co/checkout/v3/orders/{sid}",
         "profile_id": "87ab3565-5e06-4006-9ada-8eedc6926703",
         "merchant_urls": {
-            "success": shop.format("success"),
-            "cancel": shop.format("cancel"),
-            "back": shop.format("back"),
-            "failure": shop.format("failure"),
-            "error": shop.format("error"),
-            "status_update": shop.format("status") + "&secret=5d1c7a52-8f0e-4a7b-9c56-2f6f1f7b0a11",
+            **{name: f"{shop.format(name)}{placeholder}" for name in ("success", "cancel", "back", "failure", "error")},
+            "status_update": f"{shop.format('status')}{placeholder}&secret=5d1c7a52-8f0e-4a7b-9c56-2f6f1f7b0a11",
         },
         "options": {
             "background_images": [

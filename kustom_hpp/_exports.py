@@ -32,6 +32,9 @@ from kustom_hpp.errors import (
 )
 from kustom_hpp.events import Finished, Retrying, Started, log_events
 from kustom_hpp.models import (
+    AUTHORIZATION_TOKEN,
+    ORDER_ID,
+    SESSION_ID,
     BackgroundImage,
     CreateSessionRequest,
     Customer,
@@ -58,6 +61,9 @@ from kustom_hpp.sync import SyncHPPClient
 from kustom_hpp.transport import FakeTransport, HTTPSessionManager, Transport, guarded_connector
 
 __all__ = [
+    "AUTHORIZATION_TOKEN",
+    "ORDER_ID",
+    "SESSION_ID",
     "ApiError",
     "AuthenticationError",
     "BackgroundImage",

@@ -5,7 +5,13 @@ from typing import Any
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.config import Environment, Settings
 from kustom_hpp.errors import InvalidRequestError
-from kustom_hpp.models import CreateSessionRequest, EmailDistribution, SmsDistribution, TokenDistribution
+from kustom_hpp.models import (
+    CreateSessionRequest,
+    EmailDistribution,
+    SmsDistribution,
+    TokenDistribution,
+    private_http_problems,
+)
 from kustom_hpp.models.fast_validation import is_surely_valid
 
 
@@ -25,7 +31,10 @@ def encode_create_request(settings: Settings, request: Any) -> bytes:
         body = b""  # problems() below says why
     if is_surely_valid(body) and _matches_environment(settings, request.payment_session_url):
         return body
-    if problems := request.problems() or _environment_problems(settings, request.payment_session_url):
+    problems = request.problems() or _environment_problems(settings, request.payment_session_url)
+    if not problems and not settings.insecure_http:
+        problems = private_http_problems(request)
+    if problems:
         del body  # the traceback's locals must not show the secrets of the merchant URLs
         raise InvalidRequestError(problems=problems)
     return body or codec().encode_request(request)

@@ -68,6 +68,8 @@ class Settings:
     environment: Environment | None
     """None with an explicit base_url: neither the key nor the payment session has to match it then."""
     base_url: URL
+    insecure_http: bool
+    """The client may send a test key, and let the API call private hosts, unencrypted."""
     authorization: Secret
     """The value of the Authorization header."""
     user_agent: str
@@ -120,6 +122,7 @@ def build_settings(
     return Settings(
         environment=resolved,
         base_url=url,
+        insecure_http=insecure_http,
         authorization=header,
         user_agent=user_agent(http_library, app_info),
         headers=check_headers(headers),

@@ -27,6 +27,7 @@ from kustom_hpp.models.requests import (
     PlaceOrderMode,
     PurchaseType,
     ShowSubtotalDetail,
+    private_http_problems,
     secrets_in_request,
 )
 from kustom_hpp.models.responses import (
@@ -37,10 +38,13 @@ from kustom_hpp.models.responses import (
     SessionDetails,
     SessionStatus,
 )
-from kustom_hpp.models.urls import with_secret
+from kustom_hpp.models.urls import AUTHORIZATION_TOKEN, ORDER_ID, SESSION_ID, with_secret
 
 __all__ = [
+    "AUTHORIZATION_TOKEN",
     "MAX_BODY",
+    "ORDER_ID",
+    "SESSION_ID",
     "BackgroundImage",
     "CreateSessionRequest",
     "Customer",
@@ -62,6 +66,7 @@ __all__ = [
     "TokenDistribution",
     "distribution_from_json",
     "distribution_to_json",
+    "private_http_problems",
     "secrets_in_distribution",
     "secrets_in_request",
     "with_secret",

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from kustom_hpp._redaction import describe_shape, secrets_in_url
-from kustom_hpp.models.urls import ANY_URL, HTTPS_URL, check_url, warn_url
+from kustom_hpp.models.urls import ANY_LINK, ANY_URL, CALLBACK_URL, HTTPS_URL, check_url, warn_url
 from kustom_hpp.models.validation import Problems, check_enum, check_text
 
 JsonObject = dict[str, Any]
@@ -20,10 +20,10 @@ JsonObject = dict[str, Any]
 _MAX_PIXELS = (1 << 63) - 1
 _MIN_CONTACT = 4
 
-# The JSON of a URL that is surely valid, as bytes: everything that a URL may contain in ASCII. No quantifier gives back what
-# it took, so no input is slow.
-_BYTES = r'[^"<>\\^`\x00-\x20\x7f-\xff'
-_SURE_REST = rf"{_BYTES}/?#{{}}]++(?:[/?#]{_BYTES}]*+)?+"
+# The JSON of a URL that is surely valid, as bytes: everything that a URL may contain in ASCII; braces in placeholders only. No
+# quantifier gives back what it took, so no input is slow.
+_BYTES = r'[^{}"<>\\^`\x00-\x20\x7f-\xff'
+_SURE_REST = rf"{_BYTES}/?#]++(?:[/?#](?:{_BYTES}]++|\{{\{{[a-z_]++\}}\}})*+)?+"
 
 
 @frozen(slots=True)
@@ -60,12 +60,16 @@ class UrlKind(FieldKind):
 
     https: str = ""
     """Why the URL must be https; http is then for loopback only. Empty if http is allowed."""
+    private_http: bool = False
+    """http is for private hosts too: a sandbox in the same network calls them."""
+    app_link: bool = False
+    """A link with a custom scheme is valid too."""
     has_token: bool = False
     """The API fills in `{{authorization_token}}` here."""
 
     def check(self, problems: Problems, path: str, value: object) -> None:
         """Append what is wrong with a URL."""
-        check_url(problems, path, value, https=self.https)
+        check_url(problems, path, value, https=self.https, private_http=self.private_http, app_link=self.app_link)
 
     def warn(self, warnings: Problems, path: str, value: Any, *, is_kco: bool) -> None:
         """Append what is suspicious about a URL."""
@@ -83,8 +87,12 @@ class UrlKind(FieldKind):
 
     def schema(self, *, required: bool) -> JsonObject:
         """Return the schema; its description says why the URL must be https."""
-        pattern = HTTPS_URL if self.https else ANY_URL
-        about = {"description": f"https: {self.https}; or http on loopback."} if self.https else {}
+        pattern = ANY_LINK if self.app_link else ANY_URL
+        about = {}
+        if self.https:
+            pattern = CALLBACK_URL if self.private_http else HTTPS_URL
+            private = " and, in a test network, for private hosts" if self.private_http else ""
+            about = {"description": f"Must be https: {self.https}. http is for loopback{private}."}
         return (
             _text_schema(required=required) | {"pattern": f"^{pattern}$" if required else f"^(?:{pattern})?$"} | about
         )

@@ -105,9 +105,9 @@ def kind(of: FieldKind, *, replaces: str = "") -> dict[str, Any]:
     return {_KIND: (of, replaces)}
 
 
-def url(*, https: str = "", has_token: bool = False) -> Any:
-    """Declare an optional URL; see `UrlKind`."""
-    return field(default=None, repr=mask_url, metadata=kind(UrlKind(https=https, has_token=has_token)))
+def url(**options: Any) -> Any:
+    """Declare an optional URL; the options are those of `UrlKind`."""
+    return field(default=None, repr=mask_url, metadata=kind(UrlKind(**options)))
 
 
 def text() -> Any:

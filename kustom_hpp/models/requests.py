@@ -87,23 +87,29 @@ class MerchantUrls:
 
     Build them as text: the client sends placeholders byte for byte, and a `yarl.URL` or `urlencode` turns `{{session_id}}`
     into `%7B%7Bsession_id%7D%7D`, which is no longer a placeholder. `{{session_id}}` works in each URL, `{{order_id}}` for
-    KCO orders (and KP sessions that place the order), `{{authorization_token}}` only in `success` of a KP session.
+    KCO orders (and KP sessions that place the order), `{{authorization_token}}` only in `success` of a KP session. An f-string
+    halves braces, so use the constants: `f"https://shop.example/thanks?hpp={hpp.SESSION_ID}"`.
+
+    All but `status_update` may be app links (`myshop://paid`), with a warning: the API does not document them.
 
     An empty text is sent; None is left out. In both cases the API shows a generic page. The `repr` masks queries.
     """
 
-    success: str | None = fields.url(has_token=True)
+    success: str | None = fields.url(app_link=True, has_token=True)
     """After the payment was authorised."""
-    cancel: str | None = fields.url()
+    cancel: str | None = fields.url(app_link=True)
     """After the consumer cancelled. The page offers it only if `back` is not given."""
-    back: str | None = fields.url()
+    back: str | None = fields.url(app_link=True)
     """The target of the Back button; the session stays open."""
-    failure: str | None = fields.url()
+    failure: str | None = fields.url(app_link=True)
     """After a declined payment."""
-    error: str | None = fields.url()
+    error: str | None = fields.url(app_link=True)
     """After a technical error; the API uses `failure` if it is empty."""
-    status_update: str | None = fields.url(https="the API posts callbacks over https only")
-    """Where the API posts status callbacks. https only; http on loopback is for the sandbox."""
+    status_update: str | None = fields.url(https="the API posts callbacks over https only", private_http=True)
+    """Where the API posts status callbacks. https only; http on loopback is for the sandbox.
+
+    http to a private host (a name without a dot, a private address) is for a sandbox in the same network; a client sends it
+    only with `insecure_http`."""
     extra: dict[str, Any] = fields.extra()
     """Fields newer than this release, sent unchanged."""
 
@@ -187,6 +193,21 @@ class CreateSessionRequest:
         url = self.payment_session_url
         fields.warn_model(warnings, self, is_kco=isinstance(url, str) and KCO_ORDER_PATH in url)
         return tuple(warnings)
+
+
+def private_http_problems(request: CreateSessionRequest) -> tuple[tuple[str, str], ...]:
+    """Return a problem if callbacks go unencrypted to a private host, which is valid in a test network only.
+
+    Args:
+        request: a request without problems.
+
+    """
+    urls = request.merchant_urls
+    parts = split_url(urls.status_update) if urls is not None and urls.status_update else None
+    if parts is None or not parts.is_plain_http:
+        return ()
+    remedy = "use https, or in a test network a client with insecure_http=True (a sandbox with --expose)"
+    return (("merchant_urls.status_update", f"is http to a private host: {remedy}"),)
 
 
 def secrets_in_request(request: CreateSessionRequest) -> Iterator[str]:

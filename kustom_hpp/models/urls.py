@@ -22,19 +22,54 @@ KP_SESSION_PATH = "/payments/v1/sessions/"
 _CANONICAL = rf"(?i:(https?://[^/?#]+(?:/[^?#]*)?{KCO_ORDER_PATH}))([^/?#]+)/*(?:[?#].*)?"
 _UUID = r"(?i:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
 
+SESSION_ID = "{{session_id}}"
+"""Placeholder in a merchant URL: the API fills in the session's id. In an f-string, write `f"...?hpp={SESSION_ID}"`."""
+ORDER_ID = "{{order_id}}"
+"""Placeholder in a merchant URL: the API fills in the order's id, for KCO orders and KP sessions that place the order."""
+AUTHORIZATION_TOKEN = "{{authorization_token}}"  # noqa: S105 - a placeholder
+"""Placeholder in `MerchantUrls.success`: the API fills in the token of a KP session that does not place the order."""
+
 _NOT_IN_URL = rf'\u0000-\u0020\u007f-\u009f{BLANKS}"<>\\^`'
 _HOST = rf"[^/?#{_NOT_IN_URL}{{}}]+"
 _REST = rf"(?:[/?#][^{_NOT_IN_URL}]*)?"
-_LOOPBACK = r"(?:[^@/?#]*@)?(?:localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(?::[0-9]+)?"
+_HTTP, _HTTPS = "[hH][tT][tT][pP]", "[hH][tT][tT][pP][sS]"
+_USER, _PORT = "(?:[^@/?#]*@)?", "(?::[0-9]+)?"
+_BYTE = r"[0-9]{1,3}"
+_LOOPBACK = rf"{_USER}(?:localhost|127\.{_BYTE}\.{_BYTE}\.{_BYTE}|\[::1\]){_PORT}"
+# A name without a dot, such as a service of docker compose; names that are never public; addresses of RFC 1918 and RFC 4193.
+_PRIVATE = (
+    rf"{_USER}(?:[A-Za-z][A-Za-z0-9_-]*|[A-Za-z0-9._-]+\.(?:internal|local)|10\.{_BYTE}\.{_BYTE}\.{_BYTE}"
+    rf"|192\.168\.{_BYTE}\.{_BYTE}|172\.(?:1[6-9]|2[0-9]|3[01])\.{_BYTE}\.{_BYTE}"
+    rf"|\[[fF][cCdD][0-9a-fA-F:]+\]){_PORT}"
+)
 _ENCODED_BRACES = r"%7[bB](?:%7[bB]|\{)|\{%7[bB]|%7[dD](?:%7[dD]|\})|\}%7[dD]"
+_NAMES = r"session_id|order_id|authorization_token|checkout\.order\.id"
+_SINGLE_BRACES = rf"(?:^|[^{{])\{{[A-Za-z_][A-Za-z0-9_.]*\}}(?:[^}}]|$)|%7[bB](?:{_NAMES})%7[dD]"
+_NO_WRONG_BRACES = rf"(?!.*(?:{_ENCODED_BRACES}|{_SINGLE_BRACES}))"
 
-_URL = rf"(https?)://({_HOST}){_REST}"
+_URL = rf"({_HTTP}[sS]?)://({_HOST}){_REST}"
 """An absolute http(s) URL. Its path, query and fragment may have braces, for placeholders."""
-ANY_URL = rf"(?!.*(?:{_ENCODED_BRACES})){_URL}"
+ANY_URL = _NO_WRONG_BRACES + _URL
 """A URL that has no problems if http is allowed."""
-HTTPS_URL = rf"(?!.*(?:{_ENCODED_BRACES}))(?:https://{_HOST}|http://{_LOOPBACK}){_REST}"
+HTTPS_URL = rf"{_NO_WRONG_BRACES}(?:{_HTTPS}://{_HOST}|{_HTTP}://{_LOOPBACK}){_REST}"
 """A URL that has no problems if it must be https: http is for loopback."""
+CALLBACK_URL = rf"{_NO_WRONG_BRACES}(?:{_HTTPS}://{_HOST}|{_HTTP}://(?:{_LOOPBACK}|{_PRIVATE})){_REST}"
+"""A URL that has no problems if it must be https: http is for loopback and private hosts."""
 
+# Schemes that no app registers: scripts, local files, and other protocols.
+_NO_APP = (
+    "about blob chrome data file filesystem ftp ftps http https jar javascript mailto sftp vbscript view-source ws wss"
+)
+_NOT_AN_APP = "|".join(
+    "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in scheme)
+    for scheme in _NO_APP.split()
+)
+_APP_LINK = rf"(?!(?:{_NOT_AN_APP}):)[A-Za-z][A-Za-z0-9+.-]*://[^{_NOT_IN_URL}]+"
+ANY_LINK = rf"(?:{ANY_URL}|{_NO_WRONG_BRACES}{_APP_LINK})"
+"""A URL or an app link that has no problems."""
+
+_HTML_ESCAPE = r"&(?:amp|#0*38|#[xX]0*26);"
+_HALF_PLACEHOLDER = r"\{\{|\}\}"
 _PLACEHOLDER = r"\{\{(.*?)\}\}"
 _KNOWN_PLACEHOLDERS = frozenset({"session_id", "order_id", "authorization_token"})
 _HINTS = {"sid": "'sid' is the name of a query parameter in the documents' examples; "}
@@ -61,7 +96,12 @@ class UrlParts:
     @property
     def is_plain_http(self) -> bool:
         """True if the URL is http and its host is not this machine."""
-        return self.scheme == "http" and not is_loopback(self.host)
+        return self.scheme.lower() == "http" and not is_loopback(self.host)
+
+    @property
+    def is_private(self) -> bool:
+        """True if the host can only be one of a private network, such as a service of docker compose."""
+        return re.fullmatch(_PRIVATE, self.authority) is not None
 
 
 def split_url(url: str) -> UrlParts | None:
@@ -89,17 +129,55 @@ def canonical_order_url(url: object) -> str | None:
     return match[1].lower() + (match[2].lower() if re.fullmatch(_UUID, match[2]) else match[2])
 
 
-def check_url(problems: Problems, path: str, value: object, *, https: str = "") -> None:
-    """Check an absolute http(s) URL as text; `https` is the reason if it must be https."""
+def check_url(
+    problems: Problems,
+    path: str,
+    value: object,
+    *,
+    https: str = "",
+    private_http: bool = False,
+    app_link: bool = False,
+) -> None:
+    """Check an absolute http(s) URL as text.
+
+    Args:
+        problems: the list to append to.
+        path: the URL's JSON path.
+        value: the URL.
+        https: the reason if it must be https.
+        private_http: whether http is valid for private hosts nevertheless.
+        app_link: whether a link with a custom scheme is valid too.
+
+    """
     if not isinstance(value, str):
         remedy = ": build it as text, so that placeholders stay as they are" if isinstance(value, URL) else ""
         problems.append((path, f"must be text, got {describe_shape(value)}{remedy}"))
     elif "%7" in value and re.search(_ENCODED_BRACES, value):
         problems.append((path, "has percent-encoded braces (%7B%7B), which are not a placeholder: build it as text"))
-    elif (match := re.fullmatch(_URL, value)) is None or has_surrogate(value):
-        problems.append((path, f"must be an absolute http(s) URL without blanks, got {describe_shape(value)}"))
-    elif https and match[1] == "http" and UrlParts(*match.groups()).is_plain_http:
+    elif ("%7" in value or "{" in value.replace("{{", "")) and (wrong := re.search(_SINGLE_BRACES, value)):
+        problems.append(
+            (path, f"has a placeholder in single braces, which stays as it is: write {_spelling(wrong[0])}")
+        )
+    elif has_surrogate(value) or (match := re.fullmatch(_URL, value)) is None:
+        if not (app_link and is_app_link(value)):
+            problems.append((path, f"must be an absolute http(s) URL without blanks, got {describe_shape(value)}"))
+    elif https and (parts := UrlParts(*match.groups())).is_plain_http and not (private_http and parts.is_private):
         problems.append((path, f"must be https: {https} (http is for loopback)"))
+
+
+def _spelling(wrong: str) -> str:
+    """Return how a placeholder in single braces is written."""
+    for name, constant in (("session_id", SESSION_ID), ("authorization_token", AUTHORIZATION_TOKEN)):
+        if name in wrong:
+            return f"{constant} (hpp.{name.upper()})"
+    if "order_id" in wrong or "checkout.order.id" in wrong:
+        return f"{ORDER_ID} (hpp.ORDER_ID)"
+    return f"{SESSION_ID}, {ORDER_ID} or {AUTHORIZATION_TOKEN} (hpp.SESSION_ID, hpp.ORDER_ID, hpp.AUTHORIZATION_TOKEN)"
+
+
+def is_app_link(text: str) -> bool:
+    """Return True for a link with an app's own scheme, such as `myshop://paid`."""
+    return re.fullmatch(_APP_LINK, text) is not None and not has_surrogate(text)
 
 
 def warn_url(warnings: Problems, path: str, url: str, *, has_token: bool) -> None:
@@ -113,7 +191,16 @@ def warn_url(warnings: Problems, path: str, url: str, *, has_token: bool) -> Non
 
     """
     if (parts := split_url(url)) is not None and parts.is_plain_http:
-        warnings.append((path, "is http: consumers and browsers expect https"))
+        private = "is http to a private host: only a sandbox in the same network can call it"
+        warnings.append((path, private if parts.is_private else "is http: consumers and browsers expect https"))
+    if is_app_link(url):
+        warnings.append(
+            (path, "is an app link, and the API does not document whether it accepts one: try the playground")
+        )
+    if re.search(_HTML_ESCAPE, url):
+        warnings.append((path, "has an ampersand that HTML escaping has changed: write & alone"))
+    if re.search(_HALF_PLACEHOLDER, re.sub(_PLACEHOLDER, "", url)):
+        warnings.append((path, "has {{ without }}, or }} without {{, so it is not a placeholder"))
     for name in re.findall(_PLACEHOLDER, url):
         if name not in _KNOWN_PLACEHOLDERS:
             known = "known are {{session_id}}, {{order_id}} and {{authorization_token}}"

@@ -118,7 +118,7 @@ def test_a_schema_follows_too() -> None:
         "type": "object",
         "properties": {
             "name": {"type": "string"},
-            "link": {"type": ["string", "null"], "description": "https: so it is; or http on loopback."},
+            "link": {"type": ["string", "null"], "description": "Must be https: so it is. http is for loopback."},
             "colour": {"anyOf": [colour, {"type": "null"}]},
             "width": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**63 - 1, "description": "In pixels."},
         },

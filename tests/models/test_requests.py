@@ -13,7 +13,7 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.models import MAX_BODY, secrets_in_request
+from kustom_hpp.models import MAX_BODY, private_http_problems, secrets_in_request
 from tests.golden import DISTRIBUTIONS, FULL_REQUEST, FULL_SESSION, FULL_SESSION_DETAILS, MINIMAL_REQUEST, ORDER_URL
 
 KP_URL = "https://api.kustom.co/payments/v1/sessions/92d97f60"
@@ -196,6 +196,7 @@ def at(path: str, url: object) -> hpp.CreateSessionRequest:
         "https://[2001:db8::1]:8443/x",
         "https://bücher.example/größe?ö=ü",
         "https://shop.example/100%25?q=%7Bsingle%7D",
+        "HTTPS://Shop.Example/x",
         "https://shop.example/" + "x" * 5000,
     ],
 )
@@ -283,7 +284,10 @@ def test_a_url_that_is_not_there(path, url):
         ("http://127.0.0.1.shop.example/x", False),
         ("http://127.0.0.1@shop.example/x", False),
         ("http://localhost@shop.example", False),
-        ("http://10.0.0.1/x", False),
+        ("http://134744072/x", False),
+        ("http://0x08080808/x", False),
+        ("http://172.32.0.1/x", False),
+        ("http://11.0.0.1/x", False),
         ("http://[::2]/x", False),
         ("http://0.0.0.0/x", False),
     ],
@@ -541,6 +545,156 @@ def test_every_part_counts(large):
     assert large("x" * (MAX_BODY // 10)).problems() == ()
 
 
+# ------------------------------------------------------------------------------------- placeholders, app links, callbacks
+
+EACH = "{{session_id}}, {{order_id}} or {{authorization_token}} (hpp.SESSION_ID, hpp.ORDER_ID, hpp.AUTHORIZATION_TOKEN)"
+ONE_SESSION, ONE_ORDER = "{{session_id}} (hpp.SESSION_ID)", "{{order_id}} (hpp.ORDER_ID)"
+
+
+@pytest.mark.parametrize("name", ["success", "cancel", "back", "failure", "error", "status_update"])
+@pytest.mark.parametrize(
+    ("url", "spelling"),
+    [
+        (f"https://shop.example/?hpp={{session_id}}", ONE_SESSION),  # noqa: F541 - the mistake itself
+        ("https://shop.example/{order_id}/x", ONE_ORDER),
+        ("https://shop.example/?o={checkout.order.id}&x=1", ONE_ORDER),
+        ("https://shop.example/?t={authorization_token}", "{{authorization_token}} (hpp.AUTHORIZATION_TOKEN)"),
+        ("https://shop.example/?x={sid}", EACH),
+        ("https://shop.example/#{_my.own2}", EACH),
+        ("https://shop.example/?hpp={{session_id}}&order={order_id}", ONE_ORDER),
+        ("https://shop.example/?hpp=%7Bsession_id%7D", ONE_SESSION),
+        ("https://shop.example/?hpp=%7bsession_id%7d", ONE_SESSION),
+        ("https://shop.example/?o=%7Bcheckout.order.id%7D", ONE_ORDER),
+    ],
+)
+def test_a_placeholder_in_single_braces_is_a_problem(name, url, spelling):
+    [(path, sentence)] = with_url(name, url).problems()
+    assert path == f"merchant_urls.{name}"
+    assert sentence == f"has a placeholder in single braces, which stays as it is: write {spelling}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://shop.example/?hpp={hpp.SESSION_ID}&order={hpp.ORDER_ID}",
+        "https://shop.example/?t=" + hpp.AUTHORIZATION_TOKEN,
+        "https://shop.example/{{session_id}}{{order_id}}",
+        "https://shop.example/{}",
+        "https://shop.example/{1}?q={a b}".replace(" ", "+"),
+        "https://shop.example/?guid=%7B92d97f60-7a78-46a5-8f68-c56fe52dc4af%7D",
+        "https://shop.example/?json=%7B%22a%22:1%7D",
+    ],
+)
+def test_other_braces_are_valid(url):
+    assert with_url(url=url).problems() == ()
+
+
+def test_the_constants_are_the_api_s_placeholders():
+    assert (hpp.SESSION_ID, hpp.ORDER_ID, hpp.AUTHORIZATION_TOKEN) == (
+        "{{session_id}}", "{{order_id}}", "{{authorization_token}}",
+    )  # fmt: skip
+    made = with_url(url=f"https://shop.example/?hpp={hpp.SESSION_ID}&o={hpp.ORDER_ID}")
+    assert (made.problems(), made.warnings()) == ((), ())
+
+
+ESCAPED = "has an ampersand that HTML escaping has changed: write & alone"
+HALF = "has {{ without }}, or }} without {{, so it is not a placeholder"
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("https://shop.example/?a=1&amp;hpp={{session_id}}", ESCAPED),
+        ("https://shop.example/?a=1&#038;b=2", ESCAPED),
+        ("https://shop.example/?a=1&#38;b=2", ESCAPED),
+        ("https://shop.example/?a=1&#x26;b=2", ESCAPED),
+        ("https://shop.example/?a={{session_id", HALF),
+        ("https://shop.example/?a={{session_id}&b=1", HALF),
+        ("https://shop.example/?a=session_id}}", HALF),
+        ("https://shop.example/?a={{session_id}}&b={{order_id", HALF),
+    ],
+)
+def test_what_escaping_and_cutting_leave_is_a_warning(url, sentence):
+    made = with_url(url=url)
+    assert made.problems() == ()
+    assert ("merchant_urls.success", sentence) in made.warnings()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://shop.example/?a=1&b=2", "https://shop.example/?amp=1&ampere=2", "https://a/#038"]
+)
+def test_an_ordinary_ampersand_is_no_warning(url):
+    assert with_url(url=url).warnings() == ()
+
+
+APP = "is an app link, and the API does not document whether it accepts one: try the playground"
+APP_FIELDS = ["success", "cancel", "back", "failure", "error"]
+
+
+@pytest.mark.parametrize("name", APP_FIELDS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "myshop://paid", "myshop://paid?hpp={{session_id}}", "com.example.shop://x/y", "MyShop+1://{{order_id}}",
+        "intent://pay/#Intent;scheme=myshop;end",
+    ],
+)  # fmt: skip
+def test_an_app_link_is_a_warning(name, url):
+    made = with_url(name, url)
+    assert (made.problems(), made.warnings()) == ((), ((f"merchant_urls.{name}", APP),))
+
+
+@pytest.mark.parametrize("name", APP_FIELDS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)", "javascript://x%0Aalert(1)", "JavaScript://x", "data:text/html,x", "data://text/html,x",
+        "file:///etc/passwd", "FILE://x", "vbscript://x", "blob:https://a/", "blob://a", "about:blank", "ftp://a/b", "ws://a",
+        "view-source://https://a", "mailto:a@b", "tel:1", "myshop:paid", "myshop://", "1app://x", "my shop://x", "://x",
+        "myshop://a b", "myshop://\u2028", "https:/a", "https:///a", "http://", "myshop://\ud800",
+    ],
+)  # fmt: skip
+def test_what_is_no_app_link_either(name, url):
+    [(path, sentence)] = with_url(name, url).problems()
+    assert (path, sentence.partition(",")[0]) == (f"merchant_urls.{name}", NOT_A_URL)
+
+
+@pytest.mark.parametrize("path", ["payment_session_url", "merchant_urls.status_update", "options.logo_url"])
+def test_where_an_app_has_no_business(path):
+    assert [found for found, _ in at(path, "myshop://paid").problems()] == [path]
+
+
+@pytest.mark.parametrize("path", URL_PATHS)
+@pytest.mark.parametrize("url", ["HTTPS://shop.example/", "Https://Shop.Example/checkout/v3/orders/1", "hTTpS://a"])
+def test_the_case_of_a_scheme_does_not_count(path, url):
+    assert at(path, url).problems() == ()
+
+
+PRIVATE = [
+    "http://shop:8080/status", "http://my_shop/x", "http://web-1", "http://user@shop/x", "http://10.0.0.1/x",
+    "http://192.168.1.20:5000/x", "http://172.16.0.1", "http://172.31.255.1/x", "http://[fd00::1]:80/x",
+    "http://host.docker.internal/x", "http://printer.local/x", "HTTP://shop/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+def test_a_callback_to_a_private_host_may_be_http_with_a_warning(url):
+    made = with_url("status_update", url)
+    assert made.problems() == ()
+    private = "is http to a private host: only a sandbox in the same network can call it"
+    assert made.warnings() == (("merchant_urls.status_update", private),)
+    assert [path for path, _ in private_http_problems(made)] == ["merchant_urls.status_update"]
+    # An image is loaded by the consumer's browser.
+    assert [path for path, _ in at("options.background_images[0].url", url).problems()] != []
+
+
+@pytest.mark.parametrize(
+    "url", ["", None, "https://shop.example/x", "https://shop:8080/x", "http://localhost/x", "http://[::1]/x"]
+)
+def test_a_callback_that_may_go_out_anyway(url):
+    assert private_http_problems(with_url("status_update", url)) == ()
+
+
 # ---------------------------------------------------------------------------------------------------------- warnings
 
 UNKNOWN = "has a placeholder that the API does not document"
@@ -559,7 +713,6 @@ NOT_A_FIELD = "is not a field of this release"
         (with_url(url="https://shop.example/{{}}"), [("merchant_urls.success", UNKNOWN)]),
         (with_url(url="https://shop.example/{{SESSION_ID}}"), [("merchant_urls.success", UNKNOWN)]),
         (with_url(url="https://shop.example/{{{session_id}}}"), [("merchant_urls.success", UNKNOWN)]),
-        (with_url(url="https://shop.example/{checkout.order.id}"), []),
         (
             with_url("back", "https://shop.example/{{x}}{{session_id}}{{y}}"),
             [("merchant_urls.back", UNKNOWN), ("merchant_urls.back", UNKNOWN)],

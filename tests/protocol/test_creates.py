@@ -472,3 +472,14 @@ def test_no_request_shows_the_key():
     defaults, made = RequestDefaults(build()), request_for()
     assert KEY not in repr(defaults) + repr(vars(defaults)) + repr(made)
     assert isinstance(made.headers["Authorization"], Secret)
+
+
+@pytest.mark.parametrize("url", ["http://shop:8080/x", "http://10.0.0.1/x", "http://my_shop/x", "http://a.internal/x"])
+def test_callbacks_to_private_hosts_need_insecure_http(url):
+    request = hpp.CreateSessionRequest(
+        payment_session_url=MINIMAL_REQUEST.payment_session_url, merchant_urls=hpp.MerchantUrls(status_update=url)
+    )
+    with pytest.raises(hpp.InvalidRequestError, match="status_update: is http to a private host") as caught:
+        request_for(request)
+    assert [path for path, _ in caught.value.problems] == ["merchant_urls.status_update"]
+    assert url.encode() in request_for(request, insecure_http=True).body

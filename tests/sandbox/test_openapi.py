@@ -163,24 +163,28 @@ TEXTS = [
     *(f"https://shop.example/{character}" for character in "\u1680\u2000\u200a\u200b\u202f\u205f\u3000\ufeff"),
     "https://shop.example/\u2028", "https://shop.example/\xa0", "https://shop.example/<", 'https://shop.example/"',
     "https://sh{op.example/", "https://shop.example/`", "HTTPS://shop.example/", "https://shop.example/\\", "", " ",
+    "https://shop.example/{session_id}", "https://a/{}{{x}}",
+    "https://a/%7Bsession_id%7D", "https://a/%7Bx%7D", "{x}", "myshop://paid", "myshop://{order_id}", "MYSHOP://{{order_id}}",
+    "JavaScript://x", "data://x", "ftp://x", "http://shop/x", "http://10.0.0.1", "http://a.internal:80/x", "http://[fd00::1]/",
+    "http://11.0.0.1/", "HTTP://localhost/", "HTTP://shop.example/",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize(
-    ("at", "https", "required"),
+    ("at", "options", "required"),
     [
-        (("MerchantUrls", "success"), "", False),
-        (("MerchantUrls", "status_update"), "only", False),
-        (("BackgroundImage", "url"), "only", True),
-        (("CreateSessionRequest", "payment_session_url"), "", True),
+        (("MerchantUrls", "success"), {"app_link": True}, False),
+        (("MerchantUrls", "status_update"), {"https": "only", "private_http": True}, False),
+        (("BackgroundImage", "url"), {"https": "only"}, True),
+        (("CreateSessionRequest", "payment_session_url"), {}, True),
     ],
-    ids=lambda value: value[1] if isinstance(value, tuple) else str(value),
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
-def test_urls(text: str, at: tuple[str, str], https: str, *, required: bool) -> None:
+def test_urls(text: str, at: tuple[str, str], options: dict[str, Any], *, required: bool) -> None:
     found: list[tuple[str, str]] = []
     if text or required:
-        check_url(found, "url", text, https=https)
+        check_url(found, "url", text, **options)
     assert matches(SCHEMAS[at[0]]["properties"][at[1]]["pattern"], text) == (not found)
 
 

@@ -11,11 +11,13 @@ If the documents say nothing:
   with the `distribution_module`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 
 from kustom_hpp.errors import InvalidRequestError
+from kustom_hpp.models import private_http_problems
 from kustom_hpp.sandbox.endpoints import distribution
 from kustom_hpp.sandbox.endpoints.request_body import check_content_type, read_create
 from kustom_hpp.sandbox.http import raw_response
@@ -47,7 +49,9 @@ def _create(server: Server, context: RequestContext) -> RawResponse:
             context.recorded.body, strict=server.strict, private_callbacks=server.accepts_private_callbacks
         )
     except InvalidRequestError as error:
-        raise ApiRefusal(400, "BAD_VALUE", *_sentences(error)) from None
+        raise ApiRefusal(400, "BAD_VALUE", *_sentences(error.problems)) from None
+    if not server.listens_everywhere and (problems := private_http_problems(request)):
+        raise ApiRefusal(400, "BAD_VALUE", *_sentences(problems))
     # The last check before the session is recorded, so that the record agrees with the bucket.
     if server.rate_limit is not None and not server.rate_limit.take():
         raise ApiRefusal(429, "TOO_MANY_REQUESTS", "the merchant's rate limit is exceeded")
@@ -117,8 +121,8 @@ def _record_warnings(server: Server, session: StoredSession, warnings: list[str]
         server.state.record_event(session, "warning", warning)
 
 
-def _sentences(error: InvalidRequestError) -> list[str]:
-    return [f"{path}: {sentence}" for path, sentence in error.problems]
+def _sentences(problems: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{path}: {sentence}" for path, sentence in problems]
 
 
 ENDPOINTS = (
