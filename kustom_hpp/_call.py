@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from attrs import frozen
@@ -29,15 +30,15 @@ class CallContext:
     hooks: Hooks
 
 
-async def execute(context: CallContext, call: CallInput, policy: retry.RetryPolicy) -> Any:
-    """Make a call and return its value.
+def execute(context: CallContext, call: CallInput, policy: retry.RetryPolicy) -> Coroutine[Any, Any, Any]:
+    """Return a coroutine that makes a call and returns its value. The request is built before the coroutine starts.
 
     Raises:
         HPPError: with the delivery and the number of attempts of the whole call.
 
     """
     execution = CallExecution(context, call, policy)
-    return await (execution.run_with_hooks() if context.hooks else execution.run())
+    return execution.run_with_hooks() if context.hooks else execution.run()
 
 
 class CallExecution(retry.CallState):

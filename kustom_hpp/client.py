@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import ssl as _ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -394,14 +394,16 @@ class HPPClient:
         call = CallInput(DISTRIBUTE_SESSION, session_ref(DISTRIBUTE_SESSION, session), request)
         await self._call(call, deadline, on_unknown)
 
-    async def _call(self, call: CallInput, deadline: float | None, on_unknown: OnUnknown | None = None) -> Any:
+    def _call(
+        self, call: CallInput, deadline: float | None, on_unknown: OnUnknown | None = None
+    ) -> Coroutine[Any, Any, Any]:
         operation = call.operation
         policy = self._policies[operation.name]
         if deadline is not None or on_unknown is not None:
             until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
             retry = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
             policy = RetryPolicy(operation, retry, until)
-        return await execute(self._creates if operation.rate_limit_group == "creates" else self._others, call, policy)
+        return execute(self._creates if operation.rate_limit_group == "creates" else self._others, call, policy)
 
     def order_url(self, order_id: str) -> str:
         """Return the URL of a KCO order at this client's host, for `CreateSessionRequest.payment_session_url`.

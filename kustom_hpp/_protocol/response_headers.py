@@ -20,7 +20,10 @@ _TOO_MANY_REQUESTS = 429
 
 
 def correlation_id(headers: Mapping[str, str]) -> str | None:
-    """Return the API's id for a request, from any header whose name ends in "correlation-id"."""
+    """Return the API's id for a request, from Klarna-Correlation-Id or another header that ends in "correlation-id"."""
+    known = headers.get("klarna-correlation-id")
+    if known:
+        return clean_text(known, MAX_CORRELATION_ID)
     for name in headers:
         if name[-3:] in _ID_SUFFIXES and name.lower().endswith("correlation-id"):
             return clean_text(headers[name], MAX_CORRELATION_ID) or None

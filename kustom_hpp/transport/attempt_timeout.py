@@ -53,46 +53,89 @@ class ConnectionSlots:
         self.free += 1
 
 
-class AttemptTimeout:
-    """The timeout of one attempt: asyncio.timeout, but a new phase of the attempt needs no new timer.
+class AttemptTimer:
+    """One timer of the event loop for all attempts in flight.
 
-    Call `finish` exactly once. As with asyncio.timeout, the timer cancels the task, and `finish` tells that cancellation
+    Nearly every attempt ends before its timeout. A timer of its own for each would cost more than looking at all of them
+    when the earliest timeout is due.
+    """
+
+    __slots__ = ("_attempts", "_handle")
+
+    def __init__(self) -> None:
+        self._attempts: set[AttemptTimeout] = set()
+        self._handle: asyncio.TimerHandle | None = None
+
+    def watch(self, attempt: "AttemptTimeout") -> None:
+        """Expire an attempt when its time is up; call this again when it has less time than before."""
+        self._attempts.add(attempt)
+        if self._handle is None or attempt.until < self._handle.when():
+            self.stop()
+            self._handle = attempt.loop.call_at(attempt.until, self._on_timer, attempt.loop)
+
+    def forget(self, attempt: "AttemptTimeout") -> None:
+        """Watch an attempt no longer."""
+        self._attempts.discard(attempt)
+
+    def stop(self) -> None:
+        """Cancel the timer."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handle = None
+        now = loop.time()
+        for attempt in [attempt for attempt in self._attempts if attempt.until <= now]:
+            self.forget(attempt)
+            attempt.expire()
+        if self._attempts:
+            earliest = min(attempt.until for attempt in self._attempts)
+            self._handle = loop.call_at(earliest, self._on_timer, loop)
+
+
+class AttemptTimeout:
+    """The timeout of one attempt: asyncio.timeout, but neither an attempt nor a new phase of it needs a new timer.
+
+    Call `finish` exactly once. As with asyncio.timeout, the timeout cancels the task, and `finish` tells that cancellation
     from one of the caller's.
     """
 
-    __slots__ = ("_cancellations", "_deadline", "_handle", "_loop", "_task", "_until", "expired")
+    __slots__ = ("_cancellations", "_deadline", "_task", "_timer", "expired", "loop", "until")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, deadline: float | None) -> None:
+    def __init__(
+        self, timer: AttemptTimer, loop: asyncio.AbstractEventLoop, seconds: float, deadline: float | None
+    ) -> None:
         task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - a coroutine runs in a task
-        self._loop = loop
+        self.loop = loop
+        self._timer = timer
         self._deadline = deadline
         self._task = task
         self._cancellations = task.cancelling()
         until = loop.time() + seconds
-        self._until = until if deadline is None or until < deadline else deadline
-        self._handle = loop.call_at(self._until, self._on_timer)
+        self.until = until if deadline is None or until < deadline else deadline
+        """When the attempt expires, on the event loop's clock."""
         self.expired = False
-        """True after the timer ended the attempt."""
+        """True after the timeout ended the attempt."""
+        timer.watch(self)
 
     def restart(self, seconds: float) -> None:
         """Start a phase that may take this many seconds, but not past the deadline."""
-        until = self._loop.time() + seconds
+        until = self.loop.time() + seconds
         if self._deadline is not None and self._deadline < until:
             until = self._deadline
-        self._until = until
-        if until < self._handle.when():
-            self._handle.cancel()
-            self._handle = self._loop.call_at(until, self._on_timer)
+        is_earlier = until < self.until
+        self.until = until
+        if is_earlier and not self.expired:
+            self._timer.watch(self)
 
-    def _on_timer(self) -> None:
-        if self._loop.time() < self._until:
-            self._handle = self._loop.call_at(self._until, self._on_timer)
-        else:
-            self.expired = True
-            self._task.cancel()
+    def expire(self) -> None:
+        """End the attempt. The timer calls this."""
+        self.expired = True
+        self._task.cancel()
 
     def finish(self) -> bool:
-        """Stop the timer; return True if the cancellation that arrived was the timer's and not the caller's."""
-        self._handle.cancel()
+        """Stop the timeout; return True if the cancellation that arrived was its own and not the caller's."""
+        self._timer.forget(self)
         return self.expired and self._task.uncancel() <= self._cancellations

@@ -20,7 +20,7 @@ from kustom_hpp.errors import (
     LeaseLostError,
     WrongLoopError,
 )
-from kustom_hpp.transport.attempt_timeout import AttemptTimeout, ConnectionSlots
+from kustom_hpp.transport.attempt_timeout import AttemptTimeout, AttemptTimer, ConnectionSlots
 from kustom_hpp.transport.connector import GuardedConnector, guarded_connector
 from kustom_hpp.transport.exception_mapping import OneShotPayload, describe_exception, map_exception
 
@@ -94,6 +94,7 @@ class HTTPSessionManager:
         self._marker_verified = http_session is None or type(http_session) is aiohttp.ClientSession
         # One slot for each connection: the wait for a connection happens here, bounded by the deadline alone.
         self._slots = ConnectionSlots(_max_in_flight(pool, http_session))
+        self._timer = AttemptTimer()
         # Two concurrent closers would each hold some slots and wait for the other's.
         self._closing = asyncio.Lock()
 
@@ -163,6 +164,7 @@ class HTTPSessionManager:
                 slots.release()
             if not self._borrowed:
                 await session.close()
+            self._timer.stop()
             self._session = None
 
     def _get_session(self) -> aiohttp.ClientSession:
@@ -202,7 +204,7 @@ class HTTPSessionManager:
         loop = self._loop
         assert loop is not None  # noqa: S101 - _get_session has set it
 
-        timeout = AttemptTimeout(loop, request.connect_timeout, request.deadline)
+        timeout = AttemptTimeout(self._timer, loop, request.connect_timeout, request.deadline)
         body = OneShotPayload(request.body or b"", marker, timeout, request.read_timeout, request.may_send)
         headers = None if request.headers is self._default_headers else self._headers_for(request)
         marker.sent = self._marker_unreliable

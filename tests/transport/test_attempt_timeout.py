@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 import kustom_hpp as hpp
-from kustom_hpp.transport.attempt_timeout import AttemptTimeout, ConnectionSlots
+from kustom_hpp.transport.attempt_timeout import AttemptTimeout, AttemptTimer, ConnectionSlots
 from tests.support.virtual import virtual_time
 
 
@@ -98,7 +98,9 @@ async def attempt(timeout: AttemptTimeout, seconds: float) -> str:
 
 def timeout_in(seconds: float, deadline: float | None = None) -> AttemptTimeout:
     """A clock whose first phase may take so long, with a deadline in seconds from now."""
-    return AttemptTimeout(asyncio.get_running_loop(), seconds, None if deadline is None else now() + deadline)
+    return AttemptTimeout(
+        AttemptTimer(), asyncio.get_running_loop(), seconds, None if deadline is None else now() + deadline
+    )
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(1.0, "done"), (3.0, "time")])
@@ -187,3 +189,43 @@ async def test_a_task_that_was_cancelled_before_still_has_a_clock_of_its_own():
         await asyncio.sleep(1)
         task.cancel()
         assert await task == "time"
+
+
+async def test_one_timer_ends_each_attempt_at_its_own_time():
+    timer = AttemptTimer()
+    loop = asyncio.get_running_loop()
+    ended: dict[float, float] = {}
+
+    async def one(seconds: float, phase: float | None, lasts: float) -> str:
+        timeout = AttemptTimeout(timer, loop, seconds, None)
+        if phase is not None:
+            timeout.restart(phase)
+        result = await attempt(timeout, lasts)
+        ended[seconds] = now()
+        return result
+
+    with virtual_time() as virtual:
+        begin = virtual.now
+        plays = [(5.0, None, 100.0), (2.0, None, 100.0), (3.0, 1.0, 100.0), (4.0, 7.0, 100.0), (6.0, None, 0.5)]
+        results = await asyncio.gather(*(one(*play) for play in plays))
+        assert results == ["time", "time", "time", "time", "done"]
+        assert {seconds: moment - begin for seconds, moment in ended.items()} == pytest.approx(
+            {5.0: 5.0, 2.0: 2.0, 3.0: 1.0, 4.0: 7.0, 6.0: 0.5}
+        )
+        # With nothing to watch, it sets no timer, and the next attempt sets one.
+        assert timer._handle is None
+        assert await one(2.0, None, 100.0) == "time"
+
+
+async def test_many_attempts_set_one_timer(monkeypatch):
+    timer, loop = AttemptTimer(), asyncio.get_running_loop()
+    with virtual_time():
+        set_at: list[float] = []
+        call_at = loop.call_at
+        monkeypatch.setattr(loop, "call_at", lambda when, *rest: set_at.append(when) or call_at(when, *rest))
+        for _ in range(100):
+            timeout = AttemptTimeout(timer, loop, 5.0, None)
+            timeout.restart(35.0)
+            assert timeout.finish() is False
+    assert len(set_at) == 1
+    timer.stop()
