@@ -1,46 +1,63 @@
-"""The commands by their names, and the one place where what went wrong becomes an exit code."""
+"""The commands, and the one place that turns an error into an exit code."""
 
 import errno
 import io
 import platform
 import re
 import sys
+from collections.abc import Iterable
 
 from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
 
 from kustom_hpp._version import __version__
-from kustom_hpp.cli.batch.command import batch
-from kustom_hpp.cli.batch.input_file import STDIN
-from kustom_hpp.cli.check import check
-from kustom_hpp.cli.console import CommandError, Exit, print_note, redirect_to_devnull, report_error
-from kustom_hpp.cli.create import create
-from kustom_hpp.cli.demo import demo
-from kustom_hpp.cli.journal import build_journal_app
-from kustom_hpp.cli.sandbox.command import sandbox
-from kustom_hpp.cli.sessions import disable, distribute, read, wait
+from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, redirect_to_devnull, report_error
 from kustom_hpp.errors import HPPError
 
-_HELP = """Sessions on Kustom's Hosted Payment Page (HPP), from the command line.
+_HELP = """Create and manage sessions on Kustom's Hosted Payment Page (HPP).
 
-Start with `kustom-hpp demo`: it needs no account and leaves this machine alone.
+Start with `kustom-hpp demo`: it needs no account and no network.
 
-Credentials come from the environment, never from arguments: KUSTOM_HPP_API_KEY, or KUSTOM_HPP_USERNAME with
-KUSTOM_HPP_PASSWORD. KUSTOM_HPP_ENVIRONMENT (live or playground) or KUSTOM_HPP_BASE_URL say where to call; without them
-the key's prefix does. KUSTOM_HPP_INSECURE_HTTP and KUSTOM_HPP_APP_INFO are the rest. `kustom-hpp check` shows what came
-of them.
+Credentials come from the environment, never from arguments: set KUSTOM_HPP_API_KEY, or KUSTOM_HPP_USERNAME and
+KUSTOM_HPP_PASSWORD. KUSTOM_HPP_ENVIRONMENT (live or playground) or KUSTOM_HPP_BASE_URL selects the API; otherwise the
+key's prefix selects it. KUSTOM_HPP_INSECURE_HTTP=1 allows http, KUSTOM_HPP_APP_INFO extends the User-Agent.
+`kustom-hpp check` shows the result.
 """
 
-_FULL = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-"""How stdout fails."""
-
-_EXIT_CODES = """Exit codes: 0 all well, 1 something failed, 2 usage or bad input, 3 configuration or authentication,
-4 an outcome is unknown (of create and batch, the session may exist: make a new order, do not repeat; of distribute, the
-message may have been sent), 130 interrupted.
+_EXIT_CODES = """Exit codes: 0 success, 1 failure, 2 usage or invalid input, 3 configuration or authentication, 4 outcome
+unknown (the session may exist, or the message may have been sent: do not run the command again), 130 interrupted.
 """
 
+COMMANDS = (
+    ("demo", "demo:demo", "Create sessions for example orders at a sandbox inside this command."),
+    ("create", "create:create", "Create one session from a JSON request."),
+    ("batch", "batch.command:batch", "Create one session for each row of a file."),
+    ("journal", "", "Show, export and correct a batch's journal."),
+    ("journal show", "journal:show", "Count the rows of each state and list the rows in doubt."),
+    ("journal report", "journal:report", "Summarize a journal, as tables or as an HTML file."),
+    ("journal export", "journal:export", "Write every row to stdout, as the batch writes it."),
+    ("journal resolve", "journal:resolve", "Record how an in-doubt row ended."),
+    ("read", "sessions:read", "Read a session."),
+    ("wait", "sessions:wait", "Wait until a session has a final status."),
+    ("disable", "sessions:disable", "Disable a session permanently."),
+    ("distribute", "sessions:distribute", "Send a session's link to the consumer."),
+    ("check", "check:check", "Show versions and settings, and report what is wrong."),
+    ("sandbox", "sandbox.command:sandbox", "Run a local HPP server until Ctrl-C."),
+)
+"""Every command in the order of `--help`: its name, the function below `kustom_hpp.cli`, the function's first line.
 
-def build_app() -> App:
-    """The application; made for each run, so that nothing is remembered between two."""
+A command without a function holds the commands whose names begin with its own.
+"""
+
+_STDOUT_FAILURES = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+def build_app(words: Iterable[str] = ()) -> App:
+    """Return the application. It imports a command's module only to run the command or to show its own help.
+
+    Args:
+        words: The command line. A command that is named in it shows its docstring as help, the others their first line.
+
+    """
     app = App(
         name="kustom-hpp",
         help=_HELP,
@@ -50,22 +67,24 @@ def build_app() -> App:
         exit_on_error=False,
         result_action="return_value",
     )
-    app.command(demo, sort_key=1)
-    app.command(create, sort_key=2)
-    app.command(batch, sort_key=3)
-    app.command(build_journal_app())
-    app.command(read, sort_key=5)
-    app.command(wait, sort_key=6)
-    app.command(disable, sort_key=7)
-    app.command(distribute, sort_key=8)
-    app.command(check, sort_key=9)
-    app.command(sandbox, sort_key=10)
+    groups = {"": app}
+    words = set(words)
+    for position, (path, function, summary) in enumerate(COMMANDS):
+        group, _, name = path.rpartition(" ")
+        if not function:
+            groups[name] = App(name=name, help=summary, help_epilogue="", sort_key=position)
+            app.command(groups[name])
+        else:
+            help_text = None if name in words else summary
+            groups[group].command(
+                f"kustom_hpp.cli.{function}", name=name, help=help_text, help_epilogue="", sort_key=position
+            )
     return app
 
 
-def _usage(error: CycloptsError) -> str:
-    """What is wrong with the arguments, without those values that may be a secret in the wrong place."""
-    text = str(error).rstrip(".")
+def _usage_text(error: CycloptsError) -> str:
+    """Return what is wrong with the arguments, without the values that may be a secret."""
+    text = str(error).partition(" Available commands:")[0].rstrip(".")
     if isinstance(error, UnusedCliTokensError):
         text = f"{len(error.unused_tokens or ())} argument(s) too many"
     if isinstance(error, UnknownOptionError):
@@ -73,20 +92,20 @@ def _usage(error: CycloptsError) -> str:
         if re.search("key|password|secret", text):
             text += ". Secrets are never arguments: set KUSTOM_HPP_API_KEY, or KUSTOM_HPP_PASSWORD with a username"
     command = " ".join(["kustom-hpp", *(error.command_chain or ())])
-    return f"{text}{'' if text.endswith('?') else '.'} '{command} --help' tells how to use it."
+    return f"{text}{'' if text.endswith('?') else '.'} Run '{command} --help' for usage."
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command and return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a narrow encoding has no character for is shown by its number: better than half a table and a traceback.
+        # A character that the terminal's encoding lacks appears as its number instead of ending the command.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # cyclopts reads a lone "-" as an option; with `allow_leading_hyphen` it would read a mistyped option as a file.
+    words = [STDIN if argument == "-" else argument for argument in arguments]
     try:
-        # cyclopts takes a lone "-" for an option, or with `allow_leading_hyphen` every mistyped option for a file.
-        words = [STDIN if argument == "-" else argument for argument in arguments]
-        return build_app()(words) or Exit.OK  # --help and --version return None
+        return build_app(words)(words) or Exit.OK  # --help and --version return None
     except CycloptsError as error:
-        print_note("error", _usage(error), "bold red")
+        print_note("error", _usage_text(error), "bold red")
         return Exit.USAGE
     except HPPError as error:
         return report_error(error)
@@ -96,9 +115,9 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except OSError as error:
-        if error.errno not in _FULL or error.filename is not None:
+        if error.errno not in _STDOUT_FAILURES or error.filename is not None:
             raise
         redirect_to_devnull(sys.stdout)
-        if not isinstance(error, BrokenPipeError):  # else whoever read us has read enough
-            print_note("error", f"stdout did not take the result ({error.strerror}).", "bold red")
+        if not isinstance(error, BrokenPipeError):  # a reader that closed the pipe has all that it wants
+            print_note("error", f"stdout did not accept the result ({error.strerror}).", "bold red")
         return Exit.FAILED

@@ -1,4 +1,4 @@
-"""`kustom-hpp check`: what is installed, what is set, and whether host and key answer."""
+"""`kustom-hpp check`: what is installed, what is set, and whether the API accepts the key."""
 
 import asyncio
 import platform
@@ -34,21 +34,23 @@ _EXTENSIONS = (
     ("frozenlist", "frozenlist._frozenlist"),
     ("propcache", "propcache._helpers_c"),
 )
-"""The modules in C; each library does without, more slowly, where it was built or told to."""
+"""The libraries' modules in C. A library works without them, more slowly."""
 UNUSED_SESSION_ID = "00000000-0000-0000-0000-000000000000"
 _KEY_PREFIX = re.compile(r"(?:kco|klarna)_(?:live|test)_")
 _SHORT = 8
-"""Characters of a credential of which two would be a good part."""
+"""Characters of a credential that is too short to show any of it."""
 
 
 def check(
     *, connection: ConnectionOptions | None = None, online: Annotated[bool, Parameter(negative="")] = False
 ) -> int:
-    """Show versions, settings and what is amiss; no secret is shown whole.
+    """Show versions and settings, and report what is wrong.
+
+    Secrets are masked.
 
     Args:
-        connection: Where to call and as whom.
-        online: Also ask the API for a session that cannot exist: creates nothing, and tells whether host and key answer.
+        connection: Options that select the API.
+        online: Also read a session that does not exist, to test host and key; this creates nothing.
 
     """
     connection = connection or ConnectionOptions()
@@ -61,17 +63,17 @@ def check(
     )
     if missing:
         text = (
-            f"{', '.join(missing)}: running without C extensions, so each call costs 1.3 to 2.9 times the CPU. Reinstall "
-            "from wheels (pip install --only-binary :all:), and unset variables like AIOHTTP_NO_EXTENSIONS."
+            f"{', '.join(missing)} run without C extensions, so each call costs 1.3 to 2.9 times the CPU. Reinstall from "
+            "wheels (pip install --only-binary :all:), and unset variables like AIOHTTP_NO_EXTENSIONS."
         )
         print_note("warning", text, "yellow")
     settings = connection.client().settings
     _show("Configuration", _configuration(settings, configured))
-    return asyncio.run(_ask(settings)) if online else Exit.OK
+    return asyncio.run(_check_online(settings)) if online else Exit.OK
 
 
 def _show(title: str, rows: list[tuple[str, str]]) -> None:
-    """One part of the report: names and values."""
+    """Print one part of the report."""
     console = stdout()
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=True)
     table.add_column(no_wrap=True, style="cyan" if console.is_terminal else "")
@@ -83,8 +85,8 @@ def _show(title: str, rows: list[tuple[str, str]]) -> None:
 
 
 def _versions() -> tuple[list[tuple[str, str]], list[str]]:
-    """The report's rows, and the libraries that run without their C extensions."""
-    # What is loaded is what is used: a file that lies there may be switched off, or made for another Python.
+    """Return the report's rows, and the libraries that run without their C extensions."""
+    # A file on disk proves nothing: an extension may be switched off, or built for another Python.
     missing = list(dict.fromkeys(name for name, module in _EXTENSIONS if module not in sys.modules))
     with_c = {name for name, _ in _EXTENSIONS}
     rows = [
@@ -107,9 +109,9 @@ def _version_or_none(name: str) -> str | None:
 
 
 def _configuration(settings: config.Settings, configured: dict[str, Any]) -> list[tuple[str, str]]:
-    where = "not judged, as base_url is given" if settings.environment is None else str(settings.environment)
+    environment = "any, because base_url is set" if settings.environment is None else str(settings.environment)
     return [
-        ("environment", where),
+        ("environment", environment),
         ("base URL", str(settings.base_url)),
         ("User-Agent", settings.user_agent),
         *((name, mask(configured[name])) for name in ("username", "api_key", "password") if name in configured),
@@ -118,53 +120,55 @@ def _configuration(settings: config.Settings, configured: dict[str, Any]) -> lis
 
 
 def mask(credential: str) -> str:
-    """Enough to tell two credentials apart: the part of a key that says where it belongs, or two characters."""
+    """Return enough of a credential to recognise it: a key's prefix or two characters, and the length."""
     text = credential.strip()
     match = _KEY_PREFIX.match(text)
     shown = "" if len(text) <= _SHORT else match[0] if match else text[:2]
     return f"{shown}…({len(text)} characters)"
 
 
-async def _ask(settings: config.Settings) -> int:
-    """One request that creates nothing, sent as all others are, and what its answer says."""
+async def _check_online(settings: config.Settings) -> int:
+    """Send one request that creates nothing, as the client sends it, and report the response."""
     call = CallInput(READ_SESSION, session_ref(READ_SESSION, UNUSED_SESSION_ID))
     request = build_request(RequestDefaults(settings), call)
     transport = HTTPSessionManager(pool=config.Pool(connections=1), ssl=settings.ssl, proxy=settings.proxy)
     began = time.perf_counter()
     try:
-        answer = await transport.send(request, SendMarker())
-        if answer.status < 200 or answer.status >= 300:  # noqa: PLR2004 - the classes of RFC 9110, section 15
-            read_response(settings, call, answer)
+        response = await transport.send(request, SendMarker())
+        if response.status < 200 or response.status >= 300:  # noqa: PLR2004 - the classes of RFC 9110, section 15
+            read_response(settings, call, response)
     except NotFoundError:
         elapsed = (time.perf_counter() - began) * 1000
-        _show("Online", [(str(settings.base_url), f"host and key answer ({elapsed:.0f} ms); nothing was created")])
+        _show("Online", [(str(settings.base_url), f"accepts the key ({elapsed:.0f} ms); nothing was created")])
         return Exit.OK
     except HPPError as error:
         raise _failure(error, settings) from None
     finally:
         await transport.aclose()
-    msg = f"{settings.base_url} is not the API: it answers {answer.status} for no such session. Check the base URL."
+    msg = (
+        f"{settings.base_url} is not the API: it returned {response.status} for an unused session. Check the base URL."
+    )
     raise CommandError(msg, Exit.FAILED)
 
 
 def _failure(error: HPPError, settings: config.Settings) -> CommandError:
-    """In words for this request: it creates nothing, so nothing can be in doubt."""
+    """Return the error in words for this request: it creates nothing, so nothing is in doubt."""
     host = settings.base_url.host
     if isinstance(error, AuthenticationError):
-        where = f" ({settings.environment})" if settings.environment else ""
-        msg = f"{host} answers, but refuses the key (401). Check key, username and environment{where}."
+        environment = f" ({settings.environment})" if settings.environment else ""
+        msg = f"{host} rejected the key (401). Check key, username and environment{environment}."
         return CommandError(msg, Exit.CONFIG)
     if isinstance(error, PermissionDeniedError):
-        msg = f"{host} answers and knows the key, but does not allow it here (403). Ask Kustom to enable HPP for it."
+        msg = f"{host} knows the key, but does not allow this (403). Ask Kustom to enable HPP for it."
         return CommandError(msg, Exit.CONFIG)
     if isinstance(error, ApiError):
-        msg = f"{host} answers with {error.status} to a harmless request{_api_message(error)}. Try again later."
+        msg = f"{host} returned {error.status} to a harmless request{_api_message(error)}. Try again later."
         return CommandError(msg, Exit.FAILED)
-    msg = f"{host} does not answer ({error.cause}). Check the base URL, the network and a proxy."
+    msg = f"{host} did not respond ({error.cause}). Check the base URL, the network and the proxy."
     return CommandError(msg, Exit.FAILED)
 
 
 def _api_message(error: ApiError) -> str:
-    """What the API said about it, where it did."""
+    """Return the API's own message and correlation id, in parentheses."""
     parts = [*error.messages[:1], *([f"correlation id {error.correlation_id}"] if error.correlation_id else [])]
     return f" ({'; '.join(parts)})" if parts else ""

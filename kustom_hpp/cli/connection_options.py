@@ -1,44 +1,47 @@
-"""Where the commands that call the API call it: options, else the environment."""
+"""The options that select the API, shared by the commands that call it."""
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attrs import asdict, frozen
 from cyclopts import Parameter
 
-from kustom_hpp.client import HPPClient
-from kustom_hpp.events import Hook
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kustom_hpp.client import HPPClient
+    from kustom_hpp.events import Hook
 
 
 @Parameter(name="*")  # its fields are options of the command itself
 @frozen(kw_only=True)
 class ConnectionOptions:
-    """Options that say where to call and as whom; each wins over its variable."""
+    """Options that select the API; each one wins over its variable."""
 
-    base_url: Annotated[
-        str | None, Parameter(help="Call this place, such as a sandbox. [env: KUSTOM_HPP_BASE_URL]")
-    ] = None
+    base_url: Annotated[str | None, Parameter(help="API base URL, e.g. a sandbox. [env: KUSTOM_HPP_BASE_URL]")] = None
     environment: Annotated[
         Literal["live", "playground"] | None,
-        Parameter(help="Which of Kustom's two worlds; by default what the key says. [env: KUSTOM_HPP_ENVIRONMENT]"),
+        Parameter(help="Environment; default: from the key. [env: KUSTOM_HPP_ENVIRONMENT]"),
     ] = None
-    username: Annotated[
-        str | None, Parameter(help="The portal's username that goes with the key. [env: KUSTOM_HPP_USERNAME]")
-    ] = None
+    username: Annotated[str | None, Parameter(help="The key's username in the portal. [env: KUSTOM_HPP_USERNAME]")] = (
+        None
+    )
 
     def settings(self) -> dict[str, Any]:
-        """As arguments of `HPPClient.from_env`; None where nothing was said."""
+        """Return the arguments for `HPPClient.from_env`; None for an option that is absent."""
         return asdict(self)
 
-    def client(self, hooks: Iterable[Hook] = (), **more: Any) -> HPPClient:
-        """A client from the environment and these options.
+    def client(self, hooks: "Iterable[Hook]" = (), **more: Any) -> "HPPClient":
+        """Return a client with the settings of the environment and these options.
 
         Args:
-            hooks: of the client.
-            more: arguments of the client that no option gives.
+            hooks: The client's hooks.
+            more: Arguments of the client that are not options.
 
         Raises:
-            ConfigError: the settings cannot work.
+            ConfigError: The settings are invalid.
 
         """
+        # Imported here: the help of a command needs the options and no client.
+        from kustom_hpp.client import HPPClient
+
         return HPPClient.from_env(**self.settings(), hooks=hooks, **more)

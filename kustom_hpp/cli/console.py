@@ -1,4 +1,4 @@
-"""What the commands say, and where: results on stdout, everything else on stderr; and how they end."""
+"""Output and exit codes: results go to stdout, everything else to stderr."""
 
 import contextlib
 import errno
@@ -26,8 +26,10 @@ from kustom_hpp.errors import (
     RateLimitError,
 )
 
-_NO_TERMINAL = 400
-"""Columns for a file or a pipe: wide enough that no table folds a URL that a script looks for."""
+STDIN = "<stdin>"
+"""The name of stdin: `app.run` puts it in the place of the argument "-"."""
+_PIPE_WIDTH = 400
+"""Columns for a file or a pipe: no table folds a URL that a script looks for."""
 
 
 class Exit(IntEnum):
@@ -36,7 +38,7 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
-    """Usage or bad input."""
+    """Usage or invalid input."""
     CONFIG = 3
     """Configuration or authentication."""
     UNKNOWN = 4
@@ -45,7 +47,7 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """What ends a command that is not an HPPError: told in one paragraph, with its exit code."""
+    """A failure of a command that is not an HPPError, with its exit code."""
 
     def __init__(self, message: str, code: Exit) -> None:
         super().__init__(message, code)
@@ -53,21 +55,10 @@ class CommandError(Exception):
         self.code = code
 
 
-def stdout() -> Console:
-    """The console for results; plain and wide where stdout is no terminal."""
-    return _console(stderr=False)
-
-
-def stderr() -> Console:
-    """The console for everything that is not the result."""
-    return _console(stderr=True)
-
-
 class BestEffortStream:
-    """stderr, for those who have something better to do than to be heard: what it does not take is lost, and no error.
+    """A stream that loses what it cannot write.
 
-    A reader that went away (Ctrl-C ends `tee` first), a full disk or a closed terminal must end no batch and change no exit
-    code.
+    A closed pipe (Ctrl-C ends `tee` first), a full disk or a closed terminal must not end a batch or change an exit code.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -94,21 +85,31 @@ class BestEffortStream:
         return getattr(self._stream, name)
 
 
+def stdout() -> Console:
+    """Return the console for results: plain and wide if stdout is not a terminal."""
+    return _console(stderr=False)
+
+
+def stderr() -> Console:
+    """Return the console for everything that is not a result."""
+    return _console(stderr=True)
+
+
 def _console(*, stderr: bool) -> Console:
-    # Where stderr is closed from the start there is none, and rich writes nowhere by itself.
+    # Without a file, rich uses sys.stderr, or writes nothing if the process started with stderr closed.
     file = cast("IO[str]", BestEffortStream(sys.stderr)) if stderr and sys.stderr is not None else None
     settings: dict[str, Any] = {
         "file": file, "stderr": stderr, "highlight": False, "markup": False, "emoji": False,
     }  # fmt: skip
     console = Console(**settings)
-    return console if console.is_terminal else Console(**settings, width=_NO_TERMINAL)
+    return console if console.is_terminal else Console(**settings, width=_PIPE_WIDTH)
 
 
 def write_line(line: bytes) -> None:
-    """One line of machine-readable output on stdout, as these bytes whatever the terminal's encoding, and at once.
+    """Write one line to stdout at once, as bytes whatever the terminal's encoding.
 
     Raises:
-        OSError: stdout does not take it.
+        OSError: stdout does not accept it.
 
     """
     stream = require_stream(sys.stdout)
@@ -118,10 +119,10 @@ def write_line(line: bytes) -> None:
 
 
 def require_stream(stream: TextIO | None) -> TextIO:
-    """A standard stream, which is None where the process was started with it closed.
+    """Return a standard stream. It is None if the process started with it closed.
 
     Raises:
-        OSError: it is.
+        OSError: The stream is closed.
 
     """
     if stream is None:
@@ -130,48 +131,48 @@ def require_stream(stream: TextIO | None) -> TextIO:
 
 
 def redirect_to_devnull(stream: IO[str] | None) -> None:
-    """After stdout or stderr has failed: Python would try, fail and complain once more when it flushes at its end."""
+    """Point a stream that failed at the null device: Python's flush at exit would fail again and say so."""
     with contextlib.suppress(OSError, ValueError):
         if stream is not None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def print_note(label: str, text: str, style: str, console: Console | None = None) -> None:
-    """One paragraph on stderr: `label: text`.
+    """Print one paragraph to stderr: `label: text`.
 
     Args:
-        label: what it is.
-        text: the paragraph.
-        style: of the label.
-        console: the one that draws something at the moment, which then makes room; None for one of its own.
+        label: The kind of note.
+        text: The paragraph.
+        style: The label's style.
+        console: The console that shows a progress bar at the moment; None makes a new one.
 
     """
     console = console or stderr()
-    # A terminal's lines are wrapped at words; in a log file a paragraph stays one line.
+    # A terminal wraps at words; in a log file a paragraph stays one line.
     console.print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=not console.is_terminal)
 
 
 def report_error(error: HPPError, next_step: str | None = None) -> Exit:
-    """Say on stderr what happened and what to do next; the exit code that goes with it.
+    """Print an error and its next step to stderr, and return its exit code.
 
     Args:
-        error: what happened.
-        next_step: what to do next, where the error's own text does not say it; None for what goes for a create.
+        error: The error.
+        next_step: The next step, if the error's text does not say it; None for the one after a create.
 
     """
     if next_step is None:
         next_step = _next_step(error)
     text = str(error).rstrip(".\n")
-    if not isinstance(error, InvalidRequestError):  # its text is a list, one line for each problem
+    if not isinstance(error, InvalidRequestError):  # its text is a list, one problem a line
         text += "."
     print_note("error", f"{text} {next_step}".rstrip(), "bold red")
     return exit_code(error)
 
 
 def exit_code(error: HPPError) -> Exit:
-    """The exit code for an error of the library."""
+    """Return the exit code for an error of the library."""
     if isinstance(error, OutcomeUnknownError):
         return Exit.UNKNOWN
     if isinstance(error, (ConfigError, AuthenticationError)):
@@ -180,29 +181,28 @@ def exit_code(error: HPPError) -> Exit:
 
 
 def _next_step(error: HPPError) -> str:
-    """What to do next, where the error's own text does not say it."""
     if isinstance(error, OutcomeUnknownError):
-        told = (
-            ""
-            if not isinstance(error, ApiError)
-            else ("The session may exist: do not send this request again, make a new order and a session for it. ")
-        )
+        advice = ""
+        if isinstance(error, ApiError):
+            advice = "The session may exist. Do not send this request again; create a new order and session. "
         session_id = getattr(error, "session_id", None)
         found = f"The session's id is {session_id}. " if session_id else ""
-        return f"{told}{found}The lost session's link was shown to nobody and dies within 48 hours."
-    return next((words for kinds, words in NEXT_STEPS if isinstance(error, kinds)), "")
+        return f"{advice}{found}The lost session's link was never shown and expires within 48 hours."
+    return next((text for kind, text in _NEXT_STEPS if isinstance(error, kind)), "")
 
 
-NEXT_STEPS: tuple[tuple[type[HPPError], str], ...] = (
-    (ConfigError, "'kustom-hpp check' shows what is set."),
-    (AuthenticationError, "Nothing was created. 'kustom-hpp check' shows what is set."),
+RUN_CHECK = "Run 'kustom-hpp check' to see the settings."
+
+_NEXT_STEPS: tuple[tuple[type[HPPError], str], ...] = (
+    (ConfigError, RUN_CHECK),
+    (AuthenticationError, f"Nothing was created. {RUN_CHECK}"),
     (PermissionDeniedError, "Nothing was created. Ask Kustom whether this key may use the Hosted Payment Page."),
-    (BadRequestError, "Nothing was created: correct the request and run it again."),
-    (NotFoundError, "Nothing was created: the order is unknown here or has expired, make a new one at this host."),
-    (RateLimitError, "Nothing was created: it is safe to run it again, more slowly."),
+    (BadRequestError, "Nothing was created. Correct the request and run it again."),
+    (NotFoundError, "Nothing was created. The order is unknown to this API or has expired; create a new order."),
+    (RateLimitError, "Nothing was created. It is safe to run it again, more slowly."),
     (ApiError, "Nothing was created."),
     (CertificateError, ""),
-    (ConnectError, "It is safe to run it again; 'kustom-hpp check --online' tells whether the host answers."),
-    (DeadlineExceededError, "It is safe to run it again, with more time (--deadline)."),
+    (ConnectError, "It is safe to run it again; 'kustom-hpp check --online' tests the connection."),
+    (DeadlineExceededError, "It is safe to run it again with a longer --deadline."),
 )
-"""By class, the first that fits."""
+"""By class; the first match counts."""

@@ -1,4 +1,4 @@
-"""`kustom-hpp demo`: a small batch of sessions for example orders, from nothing, on this machine."""
+"""`kustom-hpp demo`: a batch of example orders at a sandbox inside the command."""
 
 import asyncio
 import contextlib
@@ -26,12 +26,13 @@ from kustom_hpp.errors import BatchStoppedError
 from kustom_hpp.sandbox import Sandbox
 
 _ORDERS = 24
-_AT_ONCE = 4
+_CONCURRENCY = 4
 _REFUSED, _LOST = 4, 9
 """Indexes of the order whose first create meets a 429, and of the one whose response is lost."""
-_HUNDRED = 99.9
+_MAX_WITH_DECIMAL = 99.9
+"""Milliseconds up to which the column has room for a decimal."""
 _WIDE = 120
-"""Columns from which session id and URL stand side by side; on fewer, one below the other."""
+"""Columns from which a row has session id and URL side by side; on fewer, one below the other."""
 
 
 def demo(*, open_console: Annotated[bool, Parameter(name="--open", negative="")] = False) -> int:
@@ -48,13 +49,13 @@ def demo(*, open_console: Annotated[bool, Parameter(name="--open", negative="")]
 
 
 def example_orders() -> list[dict[str, Any]]:
-    """The orders that are shipped with the package: `name`, `order_id`, and a `request` without its payment session."""
+    """Return the orders of the package: `name`, `order_id`, and a `request` without its payment session."""
     orders: list[dict[str, Any]] = json.loads(resources.files("kustom_hpp.cli").joinpath("orders.json").read_bytes())
     return orders
 
 
 def example_batch(count: int = _ORDERS) -> list[dict[str, Any]]:
-    """As many orders as wanted, made from the shipped ones: the same goods, each time with a number and an id of its own."""
+    """Return that many orders: the goods of the shipped ones, each with its own number and id."""
     shipped = example_orders()
     first = int(shipped[0]["name"].partition(" ")[0])
     orders = []
@@ -90,7 +91,7 @@ async def run_demo(console: Console, faults: Iterable[str] = (), *, open_console
 
 
 async def _create_all(console: Console, sandbox: Sandbox) -> int:
-    table, counts, doubts = _Sessions(console), BatchCounts(), list[str]()
+    table, counts, doubts = _SessionTable(console), BatchCounts(), list[str]()
     orders = example_batch()
     started = time.perf_counter()
     async with HPPClient(sandbox.api_key, base_url=sandbox.base_url) as client:
@@ -99,7 +100,7 @@ async def _create_all(console: Console, sandbox: Sandbox) -> int:
         items = _items(client, orders)
         async with (
             Progress(console, counts, len(orders)),
-            run_batch(client.create_session, items, concurrency=_AT_ONCE, ordered=True) as outcomes,
+            run_batch(client.create_session, items, concurrency=_CONCURRENCY, ordered=True) as outcomes,
         ):
             with contextlib.suppress(BatchStoppedError):  # the table and the counts show it
                 async for outcome in outcomes:
@@ -130,11 +131,11 @@ def _items(client: HPPClient, orders: Iterable[dict[str, Any]]) -> Iterable[Batc
         yield BatchItem(order["name"], codec().structure_request(fields))
 
 
-class _Sessions:
-    """The table, which fits itself to the console's width."""
+class _SessionTable:
+    """The table, laid out for the console's width."""
 
     def __init__(self, console: Console) -> None:
-        self._wide = console.width >= _WIDE
+        self._is_wide = console.width >= _WIDE
         plain = not console.is_terminal
         self.table = Table(
             box=None if plain else box.ROUNDED,
@@ -142,19 +143,19 @@ class _Sessions:
             pad_edge=not plain,
         )
         self.table.add_column("Order", max_width=17)
-        for column in ("Session id", "Redirect URL") if self._wide else ("Session id, redirect URL",):
+        for column in ("Session id", "Redirect URL") if self._is_wide else ("Session id, redirect URL",):
             self.table.add_column(column, overflow="fold")
         self.table.add_column("ms", justify="right", no_wrap=True)
 
     def add(self, outcome: Outcome) -> None:
-        """A row for a session, or for the error that came instead."""
+        """Add a row for a session, or for its error."""
         session, error = outcome.session, outcome.error
         if session is not None:
             again = f"\ncreated by attempt {outcome.attempts}" if outcome.attempts > 1 else ""
             both = Text.assemble(session.session_id, (again, "yellow")), Text(session.payment_page, "cyan")
             milliseconds = session.info.elapsed * 1000
-            took = f"{milliseconds:.{int(milliseconds < _HUNDRED)}f}"  # never so wide that it folds the URL
+            took = f"{milliseconds:.{int(milliseconds < _MAX_WITH_DECIMAL)}f}"  # narrow, so that the URL does not fold
         else:
             delivery = None if error is None else error.delivery
             both, took = (Text(f"{type(error).__name__}, delivery {delivery}", "red"), Text(str(error))), ""
-        self.table.add_row(Text(outcome.key), *(both if self._wide else (Text("\n").join(both),)), took)
+        self.table.add_row(Text(outcome.key), *(both if self._is_wide else (Text("\n").join(both),)), took)

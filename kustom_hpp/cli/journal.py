@@ -1,4 +1,4 @@
-"""`kustom-hpp journal`: what a batch remembers, and the word of a human where that is needed."""
+"""`kustom-hpp journal`: show, export and correct a batch's journal."""
 
 import asyncio
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -23,22 +23,12 @@ from kustom_hpp.models import Session
 from kustom_hpp.models.urls import check_url
 
 _FLAG = Parameter(negative="")
-_SHOWN = 200
-"""Doubts that `show` lists; `export` has all of them."""
-
-
-def build_journal_app() -> App:
-    """The sub-commands."""
-    app = App(name="journal", help="Show a batch's journal, export its rows, and end doubts by hand.", sort_key=4)
-    app.command(show, sort_key=1)
-    app.command(report, sort_key=2)
-    app.command(export, sort_key=3)
-    app.command(resolve, sort_key=4)
-    return app
+_MAX_DOUBTS = 200
+"""Rows in doubt that `show` lists; `export` has all of them."""
 
 
 def show(journal: str, /) -> int:
-    """Show how many rows are in which state, and those in doubt.
+    """Count the rows of each state and list the rows in doubt.
 
     Args:
         journal: The journal's file.
@@ -48,7 +38,9 @@ def show(journal: str, /) -> int:
 
 
 def report(journal: str, /, *, html: str | None = None) -> int:
-    """Summarize a journal: totals, sessions per second, response times, failures with their next step, rows in doubt.
+    """Summarize a journal, as tables or as an HTML file.
+
+    The report has totals, sessions per second, response times, failures with their next step, and rows in doubt.
 
     Args:
         journal: The journal's file.
@@ -59,7 +51,7 @@ def report(journal: str, /, *, html: str | None = None) -> int:
 
 
 def export(journal: str, /) -> int:
-    """Write all rows to stdout, as the lines that `kustom-hpp batch` writes.
+    """Write every row to stdout, as the batch writes it.
 
     Args:
         journal: The journal's file.
@@ -79,27 +71,29 @@ def resolve(
     send_again: Annotated[bool, _FLAG] = False,
     note: str = "",
 ) -> int:
-    """Say how a row in doubt ended, because you found out; its line goes to stdout.
+    """Record how an in-doubt row ended.
+
+    Find out first, for example in the merchant portal. The row goes to stdout as the batch writes it.
 
     Args:
         journal: The journal's file.
-        key: Of the row in doubt.
-        created: It has a session: the session's id.
-        redirect_url: The session's page; goes with --created.
-        failed: It has none, and is not to be sent again.
-        send_again: It has none: the next run of the batch sends it.
-        note: Who says so, and why; kept in the journal.
+        key: The row's key.
+        created: The row has a session: its id.
+        redirect_url: The session's page; required with --created.
+        failed: The row has no session; later runs do not send it.
+        send_again: The row has no session; the next run sends it.
+        note: Who decided, and why; stored in the journal.
 
     """
     if [created is not None, failed, send_again].count(True) != 1 or (created is None) != (redirect_url is None):
-        msg = "resolve needs one of --created SESSION_ID with --redirect-url URL, --failed, and --send-again."
+        msg = "resolve needs one of --created SESSION_ID with --redirect-url URL, --failed, --send-again."
         raise CommandError(msg, Exit.USAGE)
     session = None
     if created is not None and redirect_url is not None:
-        found: list[tuple[str, str]] = []
-        check_url(found, "--redirect-url", redirect_url)
-        if found or not created.strip():
-            msg = " ".join(found[0]) if found else "--created must be the session's id"
+        problems: list[tuple[str, str]] = []
+        check_url(problems, "--redirect-url", redirect_url)
+        if problems or not created.strip():
+            msg = " ".join(problems[0]) if problems else "--created must be the session's id"
             raise CommandError(f"{msg}. Nothing was changed.", Exit.USAGE)
         session = Session(session_id=created, redirect_url=redirect_url)
     verdict = Verdict.CREATED if session else Verdict.FAILED if failed else Verdict.SEND_AGAIN
@@ -108,10 +102,10 @@ def resolve(
 
 @asynccontextmanager
 async def open_journal(path: str, scope: Scope | str) -> AsyncIterator[SqliteJournal]:
-    """A journal, checked.
+    """Open a journal.
 
     Raises:
-        CommandError: it is refused: bad input.
+        CommandError: The journal cannot be used for this scope.
 
     """
     journal = SqliteJournal(path, scope=scope)
@@ -131,7 +125,7 @@ def _refused(error: HPPError) -> CommandError:
 
 @asynccontextmanager
 async def _existing(path: str) -> AsyncIterator[SqliteJournal]:
-    """The journal at a path, whatever its scope; it is not made."""
+    """Open the journal at a path, whatever its scope; do not create one."""
     try:
         scope = read_scope(path)
     except JournalError as error:
@@ -145,13 +139,13 @@ async def _show(path: str) -> int:
     doubts: list[JournalEntry] = []
     again = 0
     async with _existing(path) as journal:
-        async for record in journal.rows():
-            if record.outcome.state is OutcomeState.FAILED and not is_refusal(record.outcome.error):
+        async for entry in journal.rows():
+            if entry.outcome.state is OutcomeState.FAILED and not is_refusal(entry.outcome.error):
                 again += 1
                 continue
-            counts[record.outcome.state] += 1
-            if record.outcome.state is OutcomeState.IN_DOUBT and len(doubts) < _SHOWN:
-                doubts.append(record)
+            counts[entry.outcome.state] += 1
+            if entry.outcome.state is OutcomeState.IN_DOUBT and len(doubts) < _MAX_DOUBTS:
+                doubts.append(entry)
     console = stdout()
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
@@ -161,14 +155,12 @@ async def _show(path: str) -> int:
             continue
         table.add_row(Text(state.replace("_", " ")), Text(f"{counts[state]:,}"))
     if again:
-        table.add_row(
-            Text("to send"), Text(f"{again:,}"), Text("not sent, or not taken for now: the next run sends them")
-        )
+        table.add_row(Text("to send"), Text(f"{again:,}"), Text("not sent or throttled; the next run sends them"))
     console.print(table)
     if doubts:
         console.print(_doubts(doubts, plain=not console.is_terminal))
         if (more := counts[OutcomeState.IN_DOUBT] - len(doubts)) > 0:
-            console.print(f"and {more:,} more: 'kustom-hpp journal export {path}' has them all.", soft_wrap=True)
+            console.print(f"and {more:,} more: 'kustom-hpp journal export {path}' has all of them.", soft_wrap=True)
     return Exit.OK
 
 
@@ -176,9 +168,9 @@ def _doubts(doubts: list[JournalEntry], *, plain: bool) -> Table:
     table = Table(box=None if plain else box.ROUNDED, header_style="" if plain else "bold", pad_edge=not plain)
     for column in ("In doubt", "since (UTC)", "why"):
         table.add_column(column, overflow="fold")
-    for record in doubts:
-        why = "the run ended before its outcome was kept" if record.unsettled else str(record.outcome.error)
-        table.add_row(Text(record.key), Text(f"{record.changed_at:%Y-%m-%d %H:%M:%S}"), Text(why))
+    for entry in doubts:
+        why = "the run ended before it recorded an outcome" if entry.unsettled else str(entry.outcome.error)
+        table.add_row(Text(entry.key), Text(f"{entry.changed_at:%Y-%m-%d %H:%M:%S}"), Text(why))
     return table
 
 
@@ -194,8 +186,8 @@ async def _report(path: str, html: str | None) -> int:
 
 async def _export(path: str) -> int:
     async with _existing(path) as journal:
-        async for record in journal.rows():
-            write_line(outcome_line(record.outcome))
+        async for entry in journal.rows():
+            write_line(outcome_line(entry.outcome))
     return Exit.OK
 
 
@@ -211,7 +203,7 @@ async def _resolve(path: str, key: str, verdict: Verdict, session: Session | Non
 
 
 _MEANING = {
-    Verdict.CREATED: "later runs tell this session.",
-    Verdict.FAILED: "later runs tell that it failed, and do not send it, unless with --retry-failed.",
-    Verdict.SEND_AGAIN: "the next run of the batch sends it.",
+    Verdict.CREATED: "later runs report this session.",
+    Verdict.FAILED: "later runs report the failure; --retry-failed sends the row.",
+    Verdict.SEND_AGAIN: "the next run sends it.",
 }

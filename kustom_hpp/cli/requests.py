@@ -1,4 +1,4 @@
-"""What the commands that call the API have in common: a document in, a deadline, and what a waiting person is told."""
+"""What the commands that call the API share: a JSON document, a deadline, notices of retries."""
 
 import json
 import math
@@ -9,14 +9,13 @@ from typing import Any
 from cyclopts import Parameter
 
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.cli.batch.input_file import STDIN
-from kustom_hpp.cli.console import CommandError, Exit, print_note, require_stream
+from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, require_stream
 from kustom_hpp.config.options import MAX_SECONDS
 from kustom_hpp.events import Event, Finished, Hook, Retrying
 
 
 def check_seconds(_: Any, value: float | None) -> None:
-    """For cyclopts: a ValueError is a usage error."""
+    """Refuse a duration that is not positive and finite: a ValueError is cyclopts' usage error."""
     if value is not None and not (math.isfinite(value) and value > 0):
         msg = "It must be a finite number of seconds above 0."
         raise ValueError(msg)
@@ -26,35 +25,34 @@ def check_seconds(_: Any, value: float | None) -> None:
 
 
 SECONDS = Parameter(validator=check_seconds)
-"""What makes an option a time."""
+"""The annotation of an option in seconds."""
 
 
 def retry_notice_hook(in_doubt: str, otherwise: str) -> Hook:
-    """A hook for a person who waits: that it is tried again, and what an interruption left behind.
+    """Return a hook that reports retries, and the state after an interruption.
 
     Args:
-        in_doubt: what to say of an interruption after which nobody knows.
-        otherwise: what to say of any other.
+        in_doubt: The text after an interruption whose outcome is unknown.
+        otherwise: The text after any other interruption.
 
     """
 
-    def tell_event(event: Event) -> None:
+    def print_event(event: Event) -> None:
         if isinstance(event, Retrying):
-            print_note(
-                "retrying", f"attempt {event.attempt} failed ({event.error}), next in {event.wait:.1f} s.", "yellow"
-            )
+            text = f"attempt {event.attempt} failed ({event.error}), next in {event.wait:.1f} s."
+            print_note("retrying", text, "yellow")
         elif isinstance(event, Finished) and event.cancelled:
             unknown = event.delivery is not None and event.delivery.may_have_taken_effect
             print_note("interrupted", in_doubt if unknown else otherwise, "bold yellow")
 
-    return tell_event
+    return print_event
 
 
 def load_json_file(file: str) -> Any:
-    """The JSON in a file, or on stdin for `STDIN`.
+    """Return the JSON value in a file, or on stdin for `STDIN`.
 
     Raises:
-        CommandError: the file cannot be read, or holds no JSON.
+        CommandError: The file cannot be read, or is not JSON.
 
     """
     try:
@@ -66,7 +64,7 @@ def load_json_file(file: str) -> Any:
         return codec().load_json(body)
     except ValueError as error:
         reason = _json_error_position(body) or error
-        msg = f"{file} is {reason}. Nothing was sent: it must hold one request as a JSON object, in UTF-8."
+        msg = f"{file} is {reason}. Nothing was sent; give one request as a JSON object in UTF-8."
         raise CommandError(msg, Exit.USAGE) from None
 
 
@@ -78,7 +76,7 @@ def _read_stdin() -> bytes:
 
 
 def _json_error_position(body: bytes) -> str | None:
-    """What is wrong with JSON text by line and column: the codec counts characters only, as an answer has one line."""
+    """Return what is wrong with JSON text by line and column: the codec gives the character alone."""
     try:
         json.loads(body.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -86,5 +84,5 @@ def _json_error_position(body: bytes) -> str | None:
     except UnicodeDecodeError as error:
         return f"not UTF-8 at byte {error.start}"
     except (ValueError, RecursionError):
-        pass  # a number or a nesting too big for anybody
+        pass  # a number or a nesting beyond every limit
     return None

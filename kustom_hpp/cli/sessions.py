@@ -1,8 +1,8 @@
-"""`kustom-hpp read`, `wait`, `disable`, `distribute`: what can be done with a session that exists."""
+"""`kustom-hpp read`, `wait`, `disable` and `distribute`: the commands on a session that exists."""
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from attrs import frozen
 from cyclopts import Parameter
@@ -10,9 +10,8 @@ from cyclopts import Parameter
 from kustom_hpp._polling import MIN_POLL_INTERVAL, check_poll_interval
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.cli.connection_options import ConnectionOptions
-from kustom_hpp.cli.console import CommandError, Exit, print_note, report_error, write_line
+from kustom_hpp.cli.console import RUN_CHECK, CommandError, Exit, print_note, report_error, write_line
 from kustom_hpp.cli.requests import SECONDS, load_json_file, retry_notice_hook
-from kustom_hpp.client import HPPClient
 from kustom_hpp.config import OnUnknown
 from kustom_hpp.errors import (
     ApiError,
@@ -36,14 +35,17 @@ from kustom_hpp.models import (
     distribution_from_json,
 )
 
+if TYPE_CHECKING:
+    from kustom_hpp.client import HPPClient
+
 T = TypeVar("T")
 
-_PLAIN = ("session_id", "status", "updated_at", "expires_at", "order_id", "klarna_reference")
-"""What tells how a session stands, and nothing about a person."""
+_IMPERSONAL = ("session_id", "status", "updated_at", "expires_at", "order_id", "klarna_reference")
+"""The fields that `read` and `wait` show without --all."""
 
 
 def _check_poll(_: Any, value: float) -> None:
-    """For cyclopts: a ValueError is a usage error."""
+    """Refuse an interval that is too short: a ValueError is cyclopts' usage error."""
     try:
         check_poll_interval(value)
     except ConfigError:
@@ -59,19 +61,19 @@ def read(
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
     deadline: Annotated[float | None, SECONDS] = None,
 ) -> int:
-    """Read how a session stands: one line of JSON on stdout.
+    """Read a session.
 
-    It is the session as the API reference spells it: session_id, status, order_id and so on. What may be personal data
-    or a secret (customer, manual_identification, authorization_token, fields newer than this release) is left out unless
-    you ask for it with --all: output ends up in logs.
+    The session goes to stdout as one line of JSON, spelled as in the API reference. Personal data and secrets (customer,
+    manual_identification, authorization_token, fields that this release does not know) appear only with --all, because
+    output ends up in logs.
 
-    A read changes nothing. Where it fails the exit code is 1, never 4, and it is safe to run it again.
+    A read changes nothing, so it never exits with 4.
 
     Args:
         session: The session's id.
-        connection: Where to call and as whom.
-        all: Everything that the API answers, personal data too.
-        deadline: Seconds for the whole call, all attempts and waits.
+        connection: Options that select the API.
+        all: Write every field, personal data included.
+        deadline: Seconds for the whole call.
 
     """
     client = _client(connection, READ_MESSAGES)
@@ -91,31 +93,32 @@ def wait(
     poll: Annotated[float, Parameter(validator=_check_poll)] = 2.0,
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
 ) -> int:
-    """Wait for the end of a session: exit code 0 when it is paid.
+    """Wait until a session has a final status.
 
-    Each new status is told on stderr. At the end (COMPLETED, CANCELLED or DISABLED) stdout gets what `read` writes. Only
-    COMPLETED is paid: CANCELLED and DISABLED exit with 1, as do a session that is gone and a deadline that passes.
+    The final session goes to stdout as `read` writes it, each new status to stderr. Exits with 0 if the status is
+    COMPLETED: the consumer paid. Exits with 1 if it is CANCELLED or DISABLED, if the session is gone, or if the deadline
+    passes.
 
-    What passes by itself (no connection, a lost answer, too many requests) does not end the wait.
+    Temporary failures (no connection, a lost response, the rate limit) do not end the wait.
 
     Args:
         session: The session's id.
         deadline: Seconds to wait at most.
-        connection: Where to call and as whom.
-        poll: Seconds between two reads, from 0.5.
-        all: Everything that the API answers, personal data too.
+        connection: Options that select the API.
+        poll: Seconds between two reads, at least 0.5.
+        all: Write every field, personal data included.
 
     """
-    told: list[SessionStatus | str | None] = []
+    statuses: list[SessionStatus | str | None] = []
 
     def on_read(details: SessionDetails) -> None:
-        if not told or told[-1] != details.status:
-            told.append(details.status)
+        if not statuses or statuses[-1] != details.status:
+            statuses.append(details.status)
             print_note("status", clean_text(details.status or "none"), "dim")
 
     client = _client(connection, READ_MESSAGES)
-    waiting = client.wait_for_session(session, deadline=deadline, poll=poll, on_read=on_read)
-    details = _run(client, waiting, READ_MESSAGES)
+    final = client.wait_for_session(session, deadline=deadline, poll=poll, on_read=on_read)
+    details = _run(client, final, READ_MESSAGES)
     if isinstance(details, Exit):
         return details
     _write(details, whole=all)
@@ -132,22 +135,22 @@ def disable(
     connection: ConnectionOptions | None = None,
     deadline: Annotated[float | None, SECONDS] = None,
 ) -> int:
-    """Disable a session for good: the consumer's page shows an error from then on.
+    """Disable a session permanently.
 
-    Doing it twice does no harm: where it fails the exit code is 1, never 4, and it is safe to run it again. A session
-    that is completed cannot be disabled.
+    The consumer's page shows an error from then on. A completed session cannot be disabled. It is safe to repeat the
+    command, so it never exits with 4.
 
     Args:
         session: The session's id.
-        connection: Where to call and as whom.
-        deadline: Seconds for the whole call, all attempts and waits.
+        connection: Options that select the API.
+        deadline: Seconds for the whole call.
 
     """
     client = _client(connection, DISABLE_MESSAGES)
     failed = _run(client, client.disable_session(session, deadline=deadline), DISABLE_MESSAGES)
     if failed is not None:
         return failed
-    print_note("disabled", "the session's page is closed for good.", "green")
+    print_note("disabled", "the session's page is closed permanently.", "green")
     return Exit.OK
 
 
@@ -164,52 +167,50 @@ def distribute(
     on_unknown: OnUnknown = "raise",
     deadline: Annotated[float | None, SECONDS] = None,
 ) -> int:
-    """Send a session's link to the consumer: by e-mail, by SMS, or to an app by its code.
+    """Send a session's link to the consumer.
 
-    FILE holds the request as the API reference spells it:
+    Give one of --email, --phone with --phone-country, --access-id, or FILE with the request as the API reference spells
+    it:
 
         {"method": "email", "contact_information": {"email": "..."}}
 
-    Or give one of --email, --phone with --phone-country, --access-id. Mind that other users of this machine can see the
-    arguments of a command, and that a contact is personal data: FILE, or - for stdin, shows it to nobody.
-
-    What may have been processed is not sent again: then the exit code is 4, and the message may have been sent.
+    Other users of this machine can see a command's arguments. A contact is personal data; prefer FILE, or - for stdin.
 
     Args:
         session: The session's id.
         file: The request's file, or - for stdin.
-        connection: Where to call and as whom.
-        email: The address to send an e-mail to.
-        phone: The number to send an SMS to.
+        connection: Options that select the API.
+        email: The address for an email.
+        phone: The number for an SMS.
         phone_country: The number's country, two capital letters (ISO 3166-1 alpha-2).
-        access_id: What the consumer's QR code says.
-        on_unknown: "resend" sends again what may have been processed, at the risk of a second message.
-        deadline: Seconds for the whole call, all attempts and waits.
+        access_id: The text of the consumer's QR code.
+        on_unknown: "resend" repeats a request that the API may have processed; a second message is then possible.
+        deadline: Seconds for the whole call.
 
     """
     client = _client(connection, DISTRIBUTE_MESSAGES)
     request = _request(file, email=email, phone=phone, phone_country=phone_country, access_id=access_id)
     for path, sentence in request.warnings():
         print_note("warning", f"{path}: {sentence}", "yellow")
-    sending = client.distribute_session(session, request, deadline=deadline, on_unknown=on_unknown)
-    failed = _run(client, sending, DISTRIBUTE_MESSAGES)
+    call = client.distribute_session(session, request, deadline=deadline, on_unknown=on_unknown)
+    failed = _run(client, call, DISTRIBUTE_MESSAGES)
     if failed is not None:
         return failed
-    print_note("sent", f"the API has taken the message ({request.method}); it may be on its way for minutes.", "green")
+    print_note("sent", f"the API accepted the message ({request.method}); delivery may take minutes.", "green")
     return Exit.OK
 
 
-def _request(file: str | None, **given: str | None) -> Distribution:
-    """The one request that the arguments tell.
+def _request(file: str | None, **options: str | None) -> Distribution:
+    """Return the request of the arguments.
 
     Raises:
-        CommandError: they tell none, or several, or the file cannot be read.
-        InvalidRequestError: it is no request that the API takes.
+        CommandError: The arguments give no request or several, or the file cannot be read.
+        InvalidRequestError: The request is invalid.
 
     """
-    email, phone, country, access_id = (given[name] for name in ("email", "phone", "phone_country", "access_id"))
-    ways = [way is not None for way in (file, email, phone, access_id)]
-    if sum(ways) != 1 or (phone is None) != (country is None):
+    email, phone, country, access_id = (options[name] for name in ("email", "phone", "phone_country", "access_id"))
+    present = [value is not None for value in (file, email, phone, access_id)]
+    if sum(present) != 1 or (phone is None) != (country is None):
         msg = "Give one of FILE (or - for stdin), --email, --phone with --phone-country, --access-id."
         raise CommandError(msg, Exit.USAGE)
     if file is not None:
@@ -223,33 +224,35 @@ def _request(file: str | None, **given: str | None) -> Distribution:
 
 @frozen(kw_only=True)
 class CallMessages:
-    """What is said of one kind of call."""
+    """What to say when a call of one kind ends early."""
 
     in_doubt: str
-    """Of an unknown outcome."""
+    """After an unknown outcome."""
     interrupted: str
-    """Of an interruption before anything was sent."""
-    repeatable: bool = True
-    """An unknown outcome is no more than a failure."""
+    """After an interruption before the request was sent."""
+    idempotent: bool = True
+    """An unknown outcome is a failure like any other."""
 
 
 READ_MESSAGES = CallMessages(in_doubt="it is safe to run it again.", interrupted="nothing was changed.")
 DISABLE_MESSAGES = CallMessages(
-    in_doubt="it may be disabled already, and it is safe to run it again.", interrupted="nothing was changed."
+    in_doubt="the session may be disabled already. It is safe to run it again.", interrupted="nothing was changed."
 )
 DISTRIBUTE_MESSAGES = CallMessages(
-    in_doubt="the message may have been sent, and running it again may send it twice.",
+    in_doubt="the message may have been sent. Running it again may send it twice.",
     interrupted="nothing was sent.",
-    repeatable=False,
+    idempotent=False,
 )
 
 
-def _client(connection: ConnectionOptions | None, words: CallMessages) -> HPPClient:
-    return (connection or ConnectionOptions()).client(hooks=[retry_notice_hook(words.in_doubt, words.interrupted)])
+def _client(connection: ConnectionOptions | None, messages: CallMessages) -> "HPPClient":
+    return (connection or ConnectionOptions()).client(
+        hooks=[retry_notice_hook(messages.in_doubt, messages.interrupted)]
+    )
 
 
-def _run(client: HPPClient, call: Coroutine[Any, Any, T], words: CallMessages) -> T | Exit:
-    """What a call gives, or the exit code of its failure."""
+def _run(client: "HPPClient", call: Coroutine[Any, Any, T], messages: CallMessages) -> T | Exit:
+    """Return the call's result, or the exit code of its failure."""
 
     async def run() -> T:
         async with client:
@@ -258,31 +261,31 @@ def _run(client: HPPClient, call: Coroutine[Any, Any, T], words: CallMessages) -
     try:
         return asyncio.run(run())
     except HPPError as error:
-        code = report_error(error, _next_step(error, words))
-        return Exit.FAILED if words.repeatable and code is Exit.UNKNOWN else code
+        code = report_error(error, _next_step(error, messages))
+        return Exit.FAILED if messages.idempotent and code is Exit.UNKNOWN else code
 
 
-def _next_step(error: HPPError, words: CallMessages) -> str:
-    """What to do next, where the error's own text does not say it."""
+def _next_step(error: HPPError, messages: CallMessages) -> str:
     if isinstance(error, OutcomeUnknownError):
-        return words.in_doubt.capitalize() if isinstance(error, ApiError) else ""
-    return next((text for kinds, text in NEXT_STEPS if isinstance(error, kinds)), "")
+        # The text of the other errors says it already.
+        return messages.in_doubt[0].upper() + messages.in_doubt[1:] if isinstance(error, ApiError) else ""
+    return next((text for kinds, text in _NEXT_STEPS if isinstance(error, kinds)), "")
 
 
-NEXT_STEPS: tuple[tuple[type[HPPError] | tuple[type[HPPError], ...], str], ...] = (
-    ((ConfigError, AuthenticationError), "'kustom-hpp check' shows what is set."),
+_NEXT_STEPS: tuple[tuple[type[HPPError] | tuple[type[HPPError], ...], str], ...] = (
+    ((ConfigError, AuthenticationError), RUN_CHECK),
     (PermissionDeniedError, "Ask Kustom whether this key may use the Hosted Payment Page."),
     (RateLimitError, "It is safe to run it again, more slowly."),
-    (ConnectError, "It is safe to run it again; 'kustom-hpp check --online' tells whether the host answers."),
-    (DeadlineExceededError, "It is safe to run it again, with more time (--deadline)."),
+    (ConnectError, "It is safe to run it again; 'kustom-hpp check --online' tests the connection."),
+    (DeadlineExceededError, "It is safe to run it again with a longer --deadline."),
 )
-"""By class, the first that fits."""
+"""By class; the first match counts."""
 
 
 def _write(details: SessionDetails, *, whole: bool) -> None:
-    """The details on stdout; without --all, what is left out is named on stderr."""
-    plain: dict[str, Any] = codec().unstructure(details)
-    hidden = [] if whole else [name for name in plain if name not in _PLAIN]
-    write_line(codec().encode_model({name: value for name, value in plain.items() if name not in hidden}))
-    if hidden:
-        print_note("left out", f"{', '.join(hidden)}; --all writes everything.", "dim")
+    """Write the session to stdout, and the names of the omitted fields to stderr."""
+    fields: dict[str, Any] = codec().unstructure(details)
+    omitted = [] if whole else [name for name in fields if name not in _IMPERSONAL]
+    write_line(codec().encode_model({name: value for name, value in fields.items() if name not in omitted}))
+    if omitted:
+        print_note("omitted", f"{', '.join(omitted)}; --all writes every field.", "dim")

@@ -29,7 +29,7 @@ def test_one_line_for_each_row_with_the_answer_and_nothing_else(
     stored = at_sandbox.call(lambda sandbox: dict(sandbox.state.sessions))
     for number in set(range(20)) - {3, 4}:
         row = lines[f"row {number}"]
-        session = stored[good[order(number)].session_id].wire(at_sandbox.base_url)
+        session = stored[good[order(number)].session_id].created_json(at_sandbox.base_url)
         assert row.pop("correlation_id")
         assert row == {
             "key": f"row {number}", "state": "created", "session": session, "error": None, "attempts": 1,

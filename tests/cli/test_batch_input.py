@@ -10,8 +10,9 @@ import pytest
 
 from kustom_hpp.cli.batch import input_file as source
 from kustom_hpp.cli.batch.csv_columns import fill_template, merge, read_header
-from kustom_hpp.cli.batch.input_file import STDIN, InputFile, count_rows
+from kustom_hpp.cli.batch.input_file import InputFile, count_rows
 from kustom_hpp.cli.batch.input_rows import InputRow, open_rows
+from kustom_hpp.cli.console import STDIN
 from kustom_hpp.models import BackgroundImage, PurchaseType
 from tests.cli.batches import line, order, write
 from tests.cli.conftest import Cli, variables

@@ -45,7 +45,7 @@ def test_options_win_over_variables(cli: Cli, environment: pytest.MonkeyPatch) -
     environment.setenv("KUSTOM_HPP_API_KEY", "no-prefix-here")
     environment.setenv("KUSTOM_HPP_ENVIRONMENT", "live")
     shown = rows(cli("check", "--base-url", "https://hpp.example/eu").out)
-    assert (shown["environment"], shown["base URL"]) == ("not judged, as base_url is given", "https://hpp.example/eu")
+    assert (shown["environment"], shown["base URL"]) == ("any, because base_url is set", "https://hpp.example/eu")
     shown = rows(cli("check", "--environment", "playground", "--username", "K12_longer").out)
     assert (shown["environment"], shown["username"]) == ("playground", "K1…(10 characters)")
     assert rows(cli("check").out)["environment"] == "live"
@@ -89,9 +89,7 @@ def test_missing_c_extensions_are_told() -> None:
     settings = {"AIOHTTP_NO_EXTENSIONS": "1", "YARL_NO_EXTENSIONS": "1", "MULTIDICT_NO_EXTENSIONS": "1"}
     done = run("check", KUSTOM_HPP_API_KEY=KEY, **settings)
     assert done.code == 0
-    assert done.err.startswith(
-        "warning: aiohttp, yarl, multidict: running without C extensions, so each call costs 1.3"
-    )
+    assert done.err.startswith("warning: aiohttp, yarl, multidict run without C extensions, so each call costs 1.3")
     assert rows(done.out)["yarl"].endswith(", without C extensions")
     assert rows(done.out)["frozenlist"].endswith(", C extensions active")
 
@@ -114,7 +112,7 @@ def test_a_library_that_is_not_installed_is_told_with_its_extra(cli: Cli, enviro
 def test_online_says_that_host_and_key_answer_and_creates_nothing(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
     done = cli("check", "--online")
     assert (done.code, done.err) == (0, "")
-    assert rows(done.out)[at_sandbox.base_url].startswith("host and key answer (")
+    assert rows(done.out)[at_sandbox.base_url].startswith("accepts the key (")
     [seen] = at_sandbox.record.requests
     assert (seen.method, seen.path) == ("GET", "/hpp/v1/sessions/00000000-0000-0000-0000-000000000000")
     assert (seen.body, seen.status) == (b"", 404)
@@ -127,7 +125,7 @@ def test_online_with_a_wrong_key(cli: Cli, at_sandbox: ThreadedSandbox, environm
     environment.setenv("KUSTOM_HPP_API_KEY", KEY)
     done = cli("check", "--online")
     assert done.code == 3
-    assert done.err == ("error: 127.0.0.1 answers, but refuses the key (401). Check key, username and environment.\n")
+    assert done.err == ("error: 127.0.0.1 rejected the key (401). Check key, username and environment.\n")
 
 
 def test_without_online_nothing_is_sent(cli: Cli, at_sandbox: ThreadedSandbox) -> None:
@@ -165,11 +163,11 @@ def fixed(environment: pytest.MonkeyPatch) -> Iterator[http.server.HTTPServer]:
 @pytest.mark.parametrize(
     ("status", "code", "due"),
     [
-        (200, 1, "is not the API: it answers 200 for no such session"),
-        (302, 1, "answers with 302 to a harmless request"),
-        (403, 3, "answers and knows the key, but does not allow it here (403)"),
-        (429, 1, "answers with 429 to a harmless request"),
-        (503, 1, "answers with 503 to a harmless request (as told)"),
+        (200, 1, "is not the API: it returned 200 for an unused session"),
+        (302, 1, "returned 302 to a harmless request"),
+        (403, 3, "knows the key, but does not allow this (403)"),
+        (429, 1, "returned 429 to a harmless request"),
+        (503, 1, "returned 503 to a harmless request (as told)"),
     ],
 )
 def test_online_never_speaks_of_an_unknown_outcome(
@@ -188,4 +186,4 @@ def test_online_without_an_answer(cli: Cli, environment: pytest.MonkeyPatch) -> 
     environment.setenv("KUSTOM_HPP_API_KEY", KEY)
     done = cli("check", "--online")
     assert done.code == 1
-    assert done.err.startswith("error: 127.0.0.1 does not answer (ClientConnectorError, errno 111, while connecting).")
+    assert done.err.startswith("error: 127.0.0.1 did not respond (ClientConnectorError, errno 111, while connecting).")

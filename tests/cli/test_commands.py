@@ -1,5 +1,6 @@
 """`kustom-hpp` itself: help, version, usage errors, exit codes, secrets, a missing extra."""
 
+import importlib
 import json
 import secrets
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from kustom_hpp import HPPError, errors
 from kustom_hpp._messages import Delivery
 from kustom_hpp._version import __version__
+from kustom_hpp.cli.app import COMMANDS
 from kustom_hpp.cli.console import Exit, exit_code
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import ROOT, Cli, start, variables
@@ -32,7 +34,7 @@ def test_version(cli: Cli) -> None:
             "",
             [
                 *"demo create batch journal read wait disable distribute check sandbox KUSTOM_HPP_API_KEY".split(),
-                "Exit codes: 0 all well",
+                "Exit codes: 0 success",
             ],
         ),
         ("demo", ["needs no account"]),
@@ -44,8 +46,8 @@ def test_version(cli: Cli) -> None:
         ),
         ("journal", ["show", "export", "resolve"]),
         ("journal resolve", ["JOURNAL", "KEY", "--created", "--redirect-url", "--failed", "--send-again", "--note"]),
-        ("read", ["SESSION", "--all", "--deadline", "--base-url", "personal", "exit code is 1, never 4"]),
-        ("wait", ["SESSION", "--all", "--deadline", "--poll", "--base-url", "COMPLETED is paid"]),
+        ("read", ["SESSION", "--all", "--deadline", "--base-url", "personal", "never exits with 4"]),
+        ("wait", ["SESSION", "--all", "--deadline", "--poll", "--base-url", "the consumer"]),
         ("disable", ["SESSION", "--deadline", "--base-url"]),
         (
             "distribute",
@@ -67,15 +69,18 @@ USAGE = [
     # arguments, what stderr says
     (
         "create",
-        "Command \"create\" parameter FILE requires an argument. 'kustom-hpp create --help' tells how to use it.",
+        "Command \"create\" parameter FILE requires an argument. Run 'kustom-hpp create --help' for usage.",
     ),
-    ("create a.json b.json", "1 argument(s) too many. 'kustom-hpp create --help' tells how to use it."),
+    ("create a.json b.json", "1 argument(s) too many. Run 'kustom-hpp create --help' for usage."),
     ("create --deadline nan -", 'Invalid value "nan" for --deadline. It must be a finite number of seconds above 0.'),
     ("create --deadline 0 -", "It must be a finite number of seconds above 0."),
     ("create --environment prod -", 'Invalid value "prod" for --environment. Choose from: "live", "playground".'),
-    ("create --on-unkown resend -", "Unknown option: --on-unkown. Did you mean --on-unknown? 'kustom-hpp"),
+    (
+        "create --on-unkown resend -",
+        "Unknown option: --on-unkown. Did you mean --on-unknown? Run 'kustom-hpp create --help'",
+    ),
     ("sandbox --port 65536", 'Invalid value "65536" for --port.'),
-    ("craete", "'kustom-hpp --help' tells how to use it."),
+    ("craete", "Run 'kustom-hpp --help' for usage."),
     ("check --password=hunter2", "Unknown option: --password. Secrets are never arguments: set KUSTOM_HPP_API_KEY"),
     (
         "create --password=hunter2 -",
@@ -159,17 +164,32 @@ def test_no_secret_in_any_output(
     assert "kco_test_…" in said  # the scan has been where it is told
 
 
+def test_each_command_is_listed_with_its_own_first_line() -> None:
+    for path, function, summary in COMMANDS:
+        if function:
+            module, _, name = function.rpartition(":")
+            command = getattr(importlib.import_module(f"kustom_hpp.cli.{module}"), name)
+            assert (path, summary) == (path, str(command.__doc__).partition("\n")[0])
+
+
+@pytest.mark.parametrize("arguments", ["", "--help", "--version", "journal --help"])
+def test_a_command_loads_nothing_that_only_another_one_needs(arguments: str) -> None:
+    done = in_a_process(
+        f"from kustom_hpp.cli import main; main({arguments.split()}); print([n for n in sys.modules if n.startswith("
+        "('aiohttp', 'sqlite3', 'kustom_hpp.client', 'kustom_hpp.batch', 'kustom_hpp.sandbox', 'kustom_hpp.models'))])"
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]")
+
+
 @pytest.mark.parametrize("missing", ["cyclopts", "rich"])
 def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     done = in_a_process(f"sys.modules[{missing!r}] = None; from kustom_hpp.cli import main; sys.exit(main(['demo']))")
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == (
-        f"kustom-hpp needs {missing}, which is not installed: run pip install 'kustom_hpp[cli]' and try again.\n"
-    )
+    assert done.stderr == (f"kustom-hpp needs {missing}, which is not installed. Run pip install 'kustom_hpp[cli]'.\n")
 
 
 def test_a_module_of_our_own_that_is_missing_is_no_missing_extra() -> None:
-    done = in_a_process("sys.modules['kustom_hpp.cli.demo'] = None; from kustom_hpp.cli import main; main([])")
+    done = in_a_process("sys.modules['kustom_hpp.cli.demo'] = None; from kustom_hpp.cli import main; main(['demo'])")
     assert done.returncode == 1
     assert "ModuleNotFoundError" in done.stderr
 

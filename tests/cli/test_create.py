@@ -28,7 +28,7 @@ def test_one_request_in_one_session_out(cli: Cli, at_sandbox: ThreadedSandbox, t
     line, end = done.out.split("\n")
     [made] = at_sandbox.record.created
     stored = at_sandbox.call(lambda sandbox: sandbox.state.sessions[made.session_id])
-    assert (end, json.loads(line)) == ("", stored.wire(at_sandbox.base_url))
+    assert (end, json.loads(line)) == ("", stored.created_json(at_sandbox.base_url))
     [seen] = at_sandbox.record.requests
     assert json.loads(seen.body) == json.loads(body)
 
@@ -113,15 +113,15 @@ def test_a_file_that_cannot_be_read(cli: Cli, at_sandbox: ThreadedSandbox, tmp_p
 
 FAILURES = [
     # fault, exit code, what stderr says beside the error itself
-    ("status_400", 1, "Nothing was created: correct the request"),
-    ("status_401", 3, "'kustom-hpp check' shows what is set."),
+    ("status_400", 1, "Nothing was created. Correct the request"),
+    ("status_401", 3, "Run 'kustom-hpp check' to see the settings."),
     ("status_403", 1, "Ask Kustom whether this key may use"),
-    ("status_404", 1, "make a new one at this host"),
-    ("retry_after_huge", 1, "it is safe to run it again, more slowly"),
+    ("status_404", 1, "The order is unknown to this API or has expired; create a new order."),
+    ("retry_after_huge", 1, "It is safe to run it again, more slowly"),
     ("status_409", 1, "Nothing was created."),
-    ("status_503", 4, "The session may exist: do not send this request again, make a new order"),
-    ("redirect_302", 4, "The session may exist: do not send this request again, make a new order"),
-    ("reset_after_request", 4, "create a new order and session. The lost session's link was shown to nobody"),
+    ("status_503", 4, "The session may exist. Do not send this request again; create a new order"),
+    ("redirect_302", 4, "The session may exist. Do not send this request again; create a new order"),
+    ("reset_after_request", 4, "create a new order and session. The lost session's link was never shown"),
     ("length_too_long", 4, "The session's id is "),
 ]
 
@@ -130,7 +130,7 @@ FAILURES = [
 def test_a_failure_says_what_happened_and_what_to_do(
     cli: Cli, at_sandbox: ThreadedSandbox, fault: str, code: int, due: str
 ) -> None:
-    at_sandbox.fault(fault)
+    at_sandbox.fault(find_fault(fault))
     done = cli("create", "-", stdin=request())
     assert (done.code, done.out) == (code, "")
     [paragraph] = done.err.splitlines()
@@ -176,7 +176,7 @@ def test_a_session_that_stdout_does_not_take_is_an_unknown_outcome(sandbox: Thre
         _, err = process.communicate(request().decode(), timeout=30)
     [made] = sandbox.record.created
     assert process.returncode == 4
-    assert err.startswith(f"error: session {made.session_id} was created, but stdout did not take it (Broken pipe).")
+    assert err.startswith(f"error: session {made.session_id} was created, but stdout did not accept it (Broken pipe).")
     assert len(err.splitlines()) == 1
 
 
@@ -194,9 +194,7 @@ def test_ctrl_c_says_that_the_session_may_exist(sandbox: ThreadedSandbox, fault:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
-    assert err == (
-        "interrupted: the request was on its way and the session may exist: do not send it again, make a new order.\n"
-    )
+    assert err == ("interrupted: the session may exist. Do not run it again; create a new order.\n")
 
 
 def test_ctrl_c_between_attempts_says_that_nothing_was_created(environment: pytest.MonkeyPatch) -> None:

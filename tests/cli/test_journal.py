@@ -101,10 +101,10 @@ def test_resolve_ends_a_doubt_in_three_ways(
     url = "https://pay.example/p"
     done = cli("journal", "resolve", journal, "row 1", "--created", "an-id", "--redirect-url", url, "--note", "seen")
     assert (done.code, json.loads(done.out)["session"]) == (0, {"session_id": "an-id", "redirect_url": url})
-    assert done.err == "resolved: later runs tell this session.\n"
+    assert done.err == "resolved: later runs report this session.\n"
     assert cli("journal", "resolve", journal, "row 2", "--failed").code == 0
     done = cli("journal", "resolve", journal, "row 3", "--send-again")
-    assert (done.code, done.err) == (0, "resolved: the next run of the batch sends it.\n")
+    assert (done.code, done.err) == (0, "resolved: the next run sends it.\n")
     assert len(at_sandbox.record.requests) == sent
     assert cli(*doubtful).code == 1
     found = states(tmp_path / "out")
@@ -118,7 +118,7 @@ def test_resolve_ends_a_doubt_in_three_ways(
 WRONG = [
     ("'row 0' --failed", "the row 'row 0' is not in doubt, it is created. Nothing was changed."),
     ("'row 9' --failed", "no row 'row 9'"),
-    ("'row 1'", "resolve needs one of --created SESSION_ID with --redirect-url URL, --failed, and --send-again."),
+    ("'row 1'", "resolve needs one of --created SESSION_ID with --redirect-url URL, --failed, --send-again."),
     ("'row 1' --failed --send-again", "resolve needs one of"),
     ("'row 1' --created x", "resolve needs one of"),
     ("'row 1' --failed --redirect-url https://x.example", "resolve needs one of"),

@@ -142,7 +142,7 @@ def test_a_key_that_cannot_be_taken(cli: Cli, environment: pytest.MonkeyPatch) -
     [
         (
             "--fault hnag",
-            "--fault hnag: no fault is called 'hnag'; did you mean hang? 'kustom-hpp sandbox --list-faults'",
+            "--fault hnag: no fault is called 'hnag'; did you mean hang? Run 'kustom-hpp sandbox --list-faults'",
         ),
         (
             "--fault hang --fault garbage~x=1 --fault =",
@@ -161,12 +161,12 @@ def test_a_key_that_cannot_be_taken(cli: Cli, environment: pytest.MonkeyPatch) -
         ("--rate-limit 1e9", "--rate-limit 1e9 is not a rate above 0"),
         ("--rate-limit-headers bare", "--rate-limit-headers bare announces a rate limit. Add one"),
         ("--rate-limit 40 --rate-limit-headers all", "--rate-limit-headers"),
-        ("--latency x", "--latency x is no time in seconds"),
-        ("--latency 0.5..0.1", "--latency 0.5..0.1 is no time in seconds"),
-        ("--latency 0.1..", "--latency 0.1.. is no time in seconds"),
-        ("--host 0.0.0.0", "--host 0.0.0.0 can be reached by other machines: add --expose"),
-        ("--host 203.0.113.1", "--host 203.0.113.1 can be reached by other machines: add --expose"),
-        ("--host shop.example", "--host shop.example can be reached by other machines: add --expose"),
+        ("--latency x", "--latency x is not a time in seconds"),
+        ("--latency 0.5..0.1", "--latency 0.5..0.1 is not a time in seconds"),
+        ("--latency 0.1..", "--latency 0.1.. is not a time in seconds"),
+        ("--host 0.0.0.0", "Other machines can reach --host 0.0.0.0. Add --expose"),
+        ("--host 203.0.113.1", "Other machines can reach --host 203.0.113.1. Add --expose"),
+        ("--host shop.example", "Other machines can reach --host shop.example. Add --expose"),
     ],
 )
 def test_what_cannot_be_is_a_usage_error(cli: Cli, options: str, said: str) -> None:
@@ -208,7 +208,7 @@ def test_a_port_of_choice(cli: Cli) -> None:
         done = cli("sandbox", "--port", str(port))
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"error: cannot listen on 127.0.0.1, port {port} (Address already in use): choose another --port, or 0 for any "
+        f"error: cannot listen on 127.0.0.1, port {port} (Address already in use). Choose another --port, or 0 for a "
         "free one.\n"
     )
     with start("sandbox", "--json", "--port", str(port), "--host", "localhost") as process:
@@ -246,6 +246,6 @@ def test_a_host_of_choice_is_what_others_call_it(host: str) -> None:
 
 
 def test_a_machine_without_a_network_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greeting_of, "NOBODY", {socket.AF_INET: ("no.such.host.invalid", 9)})
+    monkeypatch.setattr(greeting_of, "UNUSED_ADDRESSES", {socket.AF_INET: ("no.such.host.invalid", 9)})
     monkeypatch.setattr(socket, "gethostname", lambda: "my-desk")
     assert greeting_of.address("0.0.0.0") == "my-desk"

@@ -11,6 +11,7 @@ import pytest
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import Cli, start
+from tests.support.faults import find_fault
 
 ORDER = "https://api.playground.kustom.co/checkout/v3/orders/1001"
 KP = "https://api.playground.kustom.co/payments/v1/sessions/1001"
@@ -56,7 +57,7 @@ def test_read(cli: Cli, at_sandbox: ThreadedSandbox, session_id: str) -> None:
     done = cli("read", session_id)
     assert (done.code, done.err) == (0, "")
     line, end = done.out.split("\n")
-    assert (end, json.loads(line)) == ("", at_sandbox.call(lambda s: s.state.sessions[session_id].details()))
+    assert (end, json.loads(line)) == ("", at_sandbox.call(lambda s: s.state.sessions[session_id].read_json()))
     at_sandbox.act(session_id, "pay")
     done = cli("read", session_id)
     assert (json.loads(done.out)["status"], json.loads(done.out)["order_id"]) == ("COMPLETED", "1001")
@@ -69,7 +70,7 @@ def test_what_may_be_personal_is_written_only_where_it_is_asked_for(cli: Cli, at
     token = at_sandbox.call(lambda s: s.state.sessions[session_id].authorization_token)
     done = cli("read", session_id)
     assert done.code == 0
-    assert done.err == "left out: authorization_token, x_new; --all writes everything.\n"
+    assert done.err == "omitted: authorization_token, x_new; --all writes every field.\n"
     assert set(json.loads(done.out)) <= {"session_id", "status", "updated_at", "expires_at", "klarna_reference"}
     assert str(token) not in done.out
     done = cli("read", "--all", session_id)
@@ -118,7 +119,7 @@ def test_a_wait_that_is_over(cli: Cli, session_id: str) -> None:
     assert status == "status: WAITING"
     assert error == (
         "error: the session did not reach a final status within 0.6 s: its last status was WAITING. It is safe to run it "
-        "again, with more time (--deadline)."
+        "again with a longer --deadline."
     )
 
 
@@ -136,7 +137,7 @@ def test_disable(cli: Cli, at_sandbox: ThreadedSandbox, session_id: str) -> None
     for _ in range(2):
         done = cli("disable", session_id)
         assert (done.code, done.out) == (0, "")
-        assert done.err == "disabled: the session's page is closed for good.\n"
+        assert done.err == "disabled: the session's page is closed permanently.\n"
     assert at_sandbox.call(lambda s: s.state.sessions[session_id].status) == "DISABLED"
 
 
@@ -162,9 +163,7 @@ def test_what_is_paid_cannot_be_disabled(cli: Cli, at_sandbox: ThreadedSandbox, 
 def test_distribute(cli: Cli, at_sandbox: ThreadedSandbox, session_id: str, arguments: list[str], method: str) -> None:
     done = cli("distribute", session_id, *arguments)
     assert (done.code, done.out) == (0, "")
-    assert done.err.splitlines()[-1] == (
-        f"sent: the API has taken the message ({method}); it may be on its way for minutes."
-    )
+    assert done.err.splitlines()[-1] == (f"sent: the API accepted the message ({method}); delivery may take minutes.")
     assert ("warning: method: is sms" in done.err) is (method == "sms")
     assert [(sent.session_id, sent.method) for sent in at_sandbox.record.distributions] == [(session_id, method)]
 
@@ -251,7 +250,7 @@ def test_a_session_that_is_unknown_exits_1(cli: Cli, at_sandbox: ThreadedSandbox
 PASSING = ("reset_after_request", "status_500", "retry_after_huge~seconds=1")
 FAILURES = [
     # fault, what stderr says; exit codes of read, disable, distribute and wait
-    ("status_401", "'kustom-hpp check' shows what is set.", (3, 3, 3, 3)),
+    ("status_401", "Run 'kustom-hpp check' to see the settings.", (3, 3, 3, 3)),
     ("status_403", "Ask Kustom whether this key may use", (1, 1, 1, 1)),
     ("status_409", "409 CONFLICT", (1, 1, 1, 1)),
     ("redirect_303", "303", (1, 1, 4, 1)),
@@ -268,7 +267,7 @@ def test_a_failure_says_what_happened_and_what_to_do(
 ) -> None:
     fault, due, codes = failure
     name, code = [*COMMANDS][number], codes[number]
-    at_sandbox.fault(fault, operation=operation_of(name))
+    at_sandbox.fault(find_fault(fault), operation=operation_of(name))
     command = words(name, session_id)
     if fault in PASSING and name != "distribute_session":
         # Not so long that all attempts are made; and a wait passes over it until its deadline.
@@ -330,8 +329,8 @@ def test_wrong_usage(cli: Cli, arguments: str, due: str) -> None:
     ("name", "due"),
     [
         ("read_session", "it is safe to run it again."),
-        ("disable_session", "it may be disabled already, and it is safe to run it again."),
-        ("distribute_session", "the message may have been sent, and running it again may send it twice."),
+        ("disable_session", "the session may be disabled already. It is safe to run it again."),
+        ("distribute_session", "the message may have been sent. Running it again may send it twice."),
     ],
 )
 def test_ctrl_c_says_what_may_have_happened(sandbox: ThreadedSandbox, name: str, due: str) -> None:
@@ -360,7 +359,7 @@ def test_no_contact_and_no_key_in_any_output(cli: Cli, at_sandbox: ThreadedSandb
     contact = secrets.token_hex(12)
     body = {"method": "email", "contact_information": {"email": f"{contact}@shop.example"}}
     for fault in ("echo_auth", "status_evil_error", "garbage", "status_500"):
-        at_sandbox.fault(fault, operation="any")
+        at_sandbox.fault(find_fault(fault), operation="any")
         for command in ("read {}", "disable {}", "distribute {} -", "wait {}"):
             words_ = f"{command.format(session_id)} --deadline 0.3".split()
             done = cli(*words_, stdin=json.dumps(body).encode())

@@ -143,7 +143,7 @@ def test_no_stdout(sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]) -
     path = write(tmp_path / "in", 3)
     request = tmp_path / "request.json"
     request.write_text(json.dumps({"payment_session_url": order(2)}))
-    nowhere = Done(1, "", "error: stdout did not take the result (it is closed).\n")
+    nowhere = Done(1, "", "error: stdout did not accept the result (it is closed).\n")
     assert redirected(">&-", "create", str(request), **settings_of(sandbox)) == nowhere
     assert redirected(">&-", "batch", path, "--dry-run") == nowhere
     assert redirected(">&-", "sandbox", "--json") == nowhere
@@ -158,7 +158,7 @@ def test_no_stdout(sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]) -
 @FULL
 def test_a_full_stdout(sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]) -> None:
     assert redirected("", "batch", write(tmp_path / "in", 3), *paths, **settings_of(sandbox)).code == 0
-    told = Done(1, "", "error: stdout did not take the result (No space left on device).\n")
+    told = Done(1, "", "error: stdout did not accept the result (No space left on device).\n")
     assert redirected(">/dev/full", "journal", "export", paths[3]) == told
     assert redirected(">/dev/full", "journal", "show", paths[3]) == told
 

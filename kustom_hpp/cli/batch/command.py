@@ -11,12 +11,12 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from kustom_hpp.cli.batch.dry_run import dry_run as check_rows
-from kustom_hpp.cli.batch.input_file import STDIN, InputFile
+from kustom_hpp.cli.batch.input_file import InputFile
 from kustom_hpp.cli.batch.input_rows import Format, open_rows, read_template
 from kustom_hpp.cli.batch.output_lines import STDOUT
 from kustom_hpp.cli.batch.run import BatchJob, run_job
 from kustom_hpp.cli.connection_options import ConnectionOptions
-from kustom_hpp.cli.console import CommandError, Exit
+from kustom_hpp.cli.console import STDIN, CommandError, Exit
 
 _FLAG = Parameter(negative="")
 
@@ -45,7 +45,7 @@ def batch(
     quiet: Annotated[bool, _FLAG] = False,
     connection: ConnectionOptions | None = None,
 ) -> int:
-    """Create a session for each row of a file: none lost, none created twice, and resumed by running it again.
+    """Create one session for each row of a file.
 
     INPUT holds one row a line, gzip or not:
 

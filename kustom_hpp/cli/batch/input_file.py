@@ -9,10 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from kustom_hpp.cli.console import CommandError, Exit, print_note, require_stream
+from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, require_stream
 
-STDIN = "<stdin>"
-"""How a command is told to read stdin: what its "-" becomes."""
 LONGEST_LINE = 8_000_000
 """Bytes. A request of the 1,000,000 that the API takes is shorter, even with every character escaped."""
 _GZIP = b"\x1f\x8b"

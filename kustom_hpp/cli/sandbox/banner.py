@@ -1,4 +1,4 @@
-"""What a sandbox that has begun to listen tells people: where it is, lines to paste, and who else can see it."""
+"""The banner of a sandbox that listens: its address, lines to paste, and a warning if others can reach it."""
 
 import ipaddress
 import json
@@ -16,18 +16,18 @@ from kustom_hpp.models.urls import KCO_ORDER_PATH
 from kustom_hpp.sandbox import Sandbox
 
 _ORDER = "1001"
-NOBODY = MappingProxyType({socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)})
-"""Addresses of no machine (RFC 5737, RFC 3849): the way to them is the way out of this one."""
+UNUSED_ADDRESSES = MappingProxyType({socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)})
+"""Addresses of no machine (RFC 5737, RFC 3849): the route to them is this machine's route to others."""
 _IPV6 = 6
 
 
 def greet(sandbox: Sandbox, faults: Iterable[str], *, key_is_known: bool) -> None:
-    """What it is, and lines to paste.
+    """Print the sandbox's address and settings, and lines to paste.
 
     Args:
-        sandbox: it listens.
-        faults: those that it plays, as they were spelled.
-        key_is_known: the user brought the key, which then is not shown.
+        sandbox: A sandbox that listens.
+        faults: Its faults, as the user spelled them.
+        key_is_known: The user chose the key, so it is not shown.
 
     """
     base_url = sandbox.base_url
@@ -52,11 +52,11 @@ def greet(sandbox: Sandbox, faults: Iterable[str], *, key_is_known: bool) -> Non
         ("For kustom-hpp and HPPClient.from_env() in another terminal:\n", "dim"), "\n".join(exports), "\n\n",
         ("One session with curl:\n", "dim"), curl,
     )  # fmt: skip
-    stdout().print(text, soft_wrap=True)  # not folded: it is there to be pasted
+    stdout().print(text, soft_wrap=True)  # unfolded, to be pasted
 
 
 def _facts(sandbox: Sandbox, faults: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Where to watch it, and all that is not as with a healthy API."""
+    """Yield the console's URL and each setting that differs from a healthy API."""
     yield "console", f"{sandbox.base_url}/"
     yield "username", f"{sandbox.username} (for clients that send one with the key)"
     if sandbox.public_url is not None:
@@ -74,7 +74,7 @@ def _facts(sandbox: Sandbox, faults: Iterable[str]) -> Iterator[tuple[str, str]]
 
 
 def warn_of_exposure(sandbox: Sandbox) -> None:
-    """Say on stderr who can reach it, where that is not this machine alone."""
+    """Warn on stderr if other machines can reach the sandbox."""
     if is_loopback(sandbox.host):
         return
     outside = URL(sandbox.base_url).with_host(address(sandbox.host))
@@ -92,7 +92,7 @@ def warn_of_exposure(sandbox: Sandbox) -> None:
 
 
 def address(host: str) -> str:
-    """By which other machines know this one, as far as it can tell."""
+    """Return the address by which other machines reach this one, as far as it is known."""
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == _IPV6 else socket.AF_INET
     except ValueError:
@@ -101,7 +101,7 @@ def address(host: str) -> str:
         return host
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         try:
-            sock.connect(NOBODY[family])  # sends nothing
+            sock.connect(UNUSED_ADDRESSES[family])  # sends nothing
         except OSError:
             return socket.gethostname()
         return str(sock.getsockname()[0])

@@ -1,4 +1,4 @@
-"""`kustom-hpp sandbox`: the sandbox as a process of its own."""
+"""`kustom-hpp sandbox`: the sandbox as a process."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.sandbox.limits import Announcement
 
 REMEMBERED = 10_000
-"""Sessions and requests that a sandbox keeps which may run for weeks."""
+"""Sessions and requests that a sandbox remembers: it may run for weeks."""
 _FLAG = Parameter(negative="")
 
 
@@ -36,33 +36,29 @@ def sandbox(
     json: Annotated[bool, _FLAG] = False,
     list_faults: Annotated[bool, _FLAG] = False,
 ) -> int:
-    """Run a Kustom HPP on this machine until Ctrl-C or SIGTERM.
+    """Run a local HPP server until Ctrl-C.
 
-    It creates sessions, remembers them, and checks each request as the API does. Their payment pages open in a browser,
-    and so does a console, at its base URL. It is for development and tests: each run has a new key, and everything is
-    forgotten when it ends.
+    It checks requests as the API does, creates sessions and shows their payment pages. Open its base URL in a browser to
+    see the console. It is for development and tests: each run has a new key and starts empty.
 
         kustom-hpp sandbox --port 8000 --fault "status_503~nth=2" --rate-limit 40
 
-    What it does can be changed while it runs, over HTTP: below /_sandbox/ at its base URL.
+    The endpoints below /_sandbox/ change its behaviour while it runs.
 
     Args:
-        host: The address to listen on; by default this machine alone can reach it.
-        port: The port to listen on; 0 takes any free one.
-        expose: Listen on every address of this machine, or on a --host that others can reach. It speaks plain http, and
-            accepts status callbacks over http to private hosts.
-        key_from_env: Take the key in KUSTOM_HPP_API_KEY, and the name in KUSTOM_HPP_USERNAME, instead of a new one; then
-            the key is not told.
-        fault: A fault that creates meet, and how: "hang~seconds=2", "status_503~nth=3" (the third one), "garbage~times=2",
-            "status_500~probability=0.1,seed=7", "status_429~operation=read_session". Can be given several times.
+        host: The address to listen on; default: loopback.
+        port: The port to listen on; 0 chooses a free one.
+        expose: Let other machines reach it, over plain http; status callbacks may then go to private hosts over http.
+        key_from_env: Use KUSTOM_HPP_API_KEY and KUSTOM_HPP_USERNAME instead of a new key; the key is not shown.
+        fault: A fault with its parameters, e.g. "hang~seconds=2", "status_503~nth=3", "garbage~times=2",
+            "status_500~probability=0.1,seed=7", "status_429~operation=read_session"; repeatable.
         rate_limit: Creates per second, such as 40, or 40:80 with 80 at once.
         rate_limit_headers: Announce the rate limit by x-ratelimit headers, Retry-After in each 429, or not at all.
-        latency: Seconds that each answer is kept back, as 0.2, or 0.1..0.5 for a random time between the two.
-        lenient: Accept enum values in another case, such as buy for BUY, with a warning in the console.
-        public_url: What links begin with, if clients and browsers reach the sandbox by another URL, such as
-            http://localhost:8000 for a container.
-        json: Print one line for scripts: {"base_url": ..., "api_key": ..., "username": ...}.
-        list_faults: Show all faults and end; with --json a line of JSON for each.
+        latency: Seconds that each response is delayed, e.g. 0.2, or 0.1..0.5 for a random time.
+        lenient: Accept enum values in another case, e.g. buy for BUY, with a warning in the console.
+        public_url: What links begin with, if browsers reach the sandbox by another URL than clients, e.g. in a container.
+        json: Write {"base_url": ..., "api_key": ..., "username": ...} as the only line of stdout, for scripts.
+        list_faults: List the faults and exit; with --json, one line of JSON each.
 
     """
     if list_faults:
@@ -85,14 +81,14 @@ def sandbox(
 
 async def _serve(server: Sandbox, port: int, faults: list[str], *, for_scripts: bool, key_is_known: bool) -> int:
     stop = asyncio.Event()
-    # Before anybody can know that we run. SIGINT needs no handler: asyncio.run turns it into a cancellation.
-    with contextlib.suppress(NotImplementedError):  # Windows, where nobody sends SIGTERM
+    # Before the sandbox listens. SIGINT needs no handler: asyncio.run turns it into a cancellation.
+    with contextlib.suppress(NotImplementedError):  # Windows, which has no SIGTERM
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     try:
         await server.open()
     except OSError as error:
-        why = (error.strerror or "").partition(" (")[0]  # what Python adds in parentheses says the same again
-        msg = f"cannot listen on {server.host}, port {port} ({why}): choose another --port, or 0 for any free one."
+        reason = (error.strerror or "").partition(" (")[0]  # Python repeats the text in parentheses
+        msg = f"cannot listen on {server.host}, port {port} ({reason}). Choose another --port, or 0 for a free one."
         raise CommandError(msg, Exit.FAILED) from None
     try:
         if for_scripts:

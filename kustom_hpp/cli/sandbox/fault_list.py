@@ -1,4 +1,4 @@
-"""`kustom-hpp sandbox --list-faults`: every fault, what it does, and whether the session exists after it."""
+"""`kustom-hpp sandbox --list-faults`: every fault, its effect, and whether the session exists afterwards."""
 
 import json
 
@@ -10,12 +10,12 @@ from kustom_hpp.cli.console import Exit, stdout, write_line
 from kustom_hpp.sandbox import FAULTS, FaultType
 from kustom_hpp.sandbox.faults import FAULT_GROUPS
 
-_SAID_SO = "commit"
-"""The parameter of faults that may bite before the work or after it."""
+_COMMIT = "commit"
+"""The parameter of faults that trigger before or after the request is processed."""
 
 
 def list_all(*, for_scripts: bool) -> int:
-    """Show them: a table for people, a line of JSON for each for scripts."""
+    """List the faults: as a table, or as one line of JSON each for scripts."""
     if for_scripts:
         for kind in FAULTS.values():
             write_line(_line(kind))
@@ -27,21 +27,22 @@ def list_all(*, for_scripts: bool) -> int:
 
 
 _FOOT = Text.assemble(
-    ("session", "bold"), " says whether it exists afterwards; with ", ("no*", "bold"), " it does where commit=1 is given. In "
-    "brackets stand a fault's own parameters and their defaults, as in ", ("hang~seconds=2", "bold"), ". Each also takes nth, "
-    "times, skip, probability, seed and operation, as in ", ("status_503~nth=2,operation=read_session", "bold"), ".",
+    ("session", "bold"), " says whether the session exists afterwards; with ", ("no*", "bold"), " it does if commit=1 is "
+    "set. A fault's own parameters and their defaults are in brackets, as in ", ("hang~seconds=2", "bold"), ". Each also "
+    "takes nth, times, skip, probability, seed and operation, as in ", ("status_503~nth=2,operation=read_session", "bold"),
+    ".",
 )  # fmt: skip
 
 
 def _line(kind: FaultType) -> bytes:
-    told = {
+    fields = {
         "name": kind.name,
         "about": kind.about,
         "stage": kind.stage,
         "parameters": dict(kind.defaults),
         "session_exists": kind.processes_request,
     }
-    return json.dumps(told, ensure_ascii=False).encode()
+    return json.dumps(fields, ensure_ascii=False).encode()
 
 
 def _table(*, plain: bool) -> Table:
@@ -69,4 +70,4 @@ def _about(kind: FaultType) -> Text:
 def _exists(kind: FaultType) -> Text:
     if kind.processes_request:
         return Text("yes", "yellow")
-    return Text("no*" if _SAID_SO in kind.defaults else "no")
+    return Text("no*" if _COMMIT in kind.defaults else "no")

@@ -1,4 +1,4 @@
-"""What `kustom-hpp sandbox` is told, judged before anything listens. Every mistake is a usage error that names the option."""
+"""The options of `kustom-hpp sandbox`, checked before it listens. A mistake is a usage error that names the option."""
 
 import re
 from collections.abc import Iterable
@@ -15,27 +15,26 @@ _NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
 
 
 def address(host: str | None, *, expose: bool) -> str:
-    """Where to listen: this machine alone, unless told to be exposed.
+    """Return the address to listen on: loopback, unless --expose is set.
 
     Raises:
-        CommandError: others can reach the host, and nobody said that they may.
+        CommandError: Other machines can reach the host, and --expose is not set.
 
     """
     if host is None:
         return "0.0.0.0" if expose else "127.0.0.1"  # noqa: S104 - the user said so
     if not expose and not is_loopback(host):
         raise _usage(
-            f"--host {host} can be reached by other machines: add --expose if that is meant, or leave --host out to "
-            "listen on this machine alone"
+            f"Other machines can reach --host {host}. Add --expose to allow that, or omit --host to listen on loopback"
         )
     return host
 
 
 def credentials(*, from_env: bool) -> tuple[str | None, str]:
-    """The key, None for a new one, and the user name.
+    """Return the key, None for a new one, and the username.
 
     Raises:
-        CommandError: there is no key in the environment, or a live one.
+        CommandError: The environment has no key, or a live key.
 
     """
     if not from_env:
@@ -46,16 +45,16 @@ def credentials(*, from_env: bool) -> tuple[str | None, str]:
     if key is None:
         raise CommandError(f"--key-from-env: {variable} is not set.", Exit.CONFIG)
     if environment_of_key(key) is Environment.LIVE:
-        msg = f"--key-from-env: {variable} holds a live key, which a sandbox has no use for: set any other text."
+        msg = f"--key-from-env: {variable} holds a live key. Set any other text; a sandbox needs no real key."
         raise CommandError(msg, Exit.CONFIG)
     return str(key), str(found.get("username", _USERNAME))
 
 
 def rate_limit(text: str | None, announce: Announcement | None) -> MerchantRateLimit | None:
-    """What --rate-limit and --rate-limit-headers say.
+    """Return the rate limit of --rate-limit and --rate-limit-headers.
 
     Raises:
-        CommandError: it is no quota.
+        CommandError: The text is not a rate limit.
 
     """
     if text is None:
@@ -89,10 +88,10 @@ def public_url(text: str | None) -> str | None:
 
 
 def latency(text: str | None) -> Latency | None:
-    """What --latency says.
+    """Return the latency of --latency.
 
     Raises:
-        CommandError: it is no latency.
+        CommandError: The text is not a latency.
 
     """
     if text is None:
@@ -103,25 +102,25 @@ def latency(text: str | None) -> Latency | None:
             return Latency(found[1], found[2])
     except ValueError:
         pass
-    raise _usage(f"--latency {text} is no time in seconds, such as 0.2, or 0.1..0.5 from a shorter to a longer one")
+    raise _usage(f"--latency {text} is not a time in seconds. Use 0.2, or 0.1..0.5 for a random time in between")
 
 
 def add_faults(sandbox: Sandbox, spelled: Iterable[str]) -> None:
-    """What each --fault says.
+    """Add the fault of each --fault.
 
     Raises:
-        CommandError: some are no faults; all of them are named.
+        CommandError: Some texts are not faults; the message names all of them.
 
     """
     problems = []
-    for one in spelled:
+    for text in spelled:
         try:
-            sandbox.fault(one)
+            sandbox.fault(text)
         except ValueError as error:
-            problems.append(f"--fault {one}: {error.args[0]}")
+            problems.append(f"--fault {text}: {error.args[0]}")
     if problems:
-        raise _usage("\n".join(problems), "'kustom-hpp sandbox --list-faults' shows them all.")
+        raise _usage("\n".join(problems), "Run 'kustom-hpp sandbox --list-faults' to see all faults.")
 
 
-def _usage(problem: str, next_step: str = "'kustom-hpp sandbox --help' tells how to use it.") -> CommandError:
+def _usage(problem: str, next_step: str = "Run 'kustom-hpp sandbox --help' for usage.") -> CommandError:
     return CommandError(f"{problem}{'' if problem.endswith('?') else '.'} {next_step}", Exit.USAGE)
