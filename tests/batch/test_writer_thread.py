@@ -129,6 +129,7 @@ async def test_a_long_log_is_put_into_the_file(path: Path, monkeypatch: pytest.M
         for number in range(100):
             await journal.claim(str(number), None, PAYLOAD)
             lengths.append(Path(f"{path}-wal").stat().st_size)
+        await journal.doubts()  # the thread has done what it does after a transaction
         copy = crashed(path, path.parent / "copy")
     # Looked at after every fifth row, each of which takes a few pages.
     assert 50_000 < max(lengths) < 50_000 + 5 * 30_000
