@@ -167,3 +167,14 @@ async def test_a_refused_request_meets_no_fault_that_commits(sandbox: Sandbox) -
     assert (await ask(sandbox, asking(sandbox, "read_session", "nobody"))).status == 404
     data = asking(sandbox, "disable_session", "nobody").replace(b"Basic ", b"Basic x")
     assert (await ask(sandbox, data)).status == 401
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+async def test_a_distribution_can_succeed_with_each_documented_status(sandbox: Sandbox, status: int) -> None:
+    """The documents list several: some clients accept only one of them."""
+    made = (await ask(sandbox)).json
+    sandbox.fault(f"status_{status}", operation="distribute_session")
+    body = json.dumps({"method": "email", "contact_information": {"email": "a@example.com"}}).encode()
+    reply = await ask(sandbox, call(sandbox, f"POST {PATH}/{made['session_id']}/distribution", body))
+    assert (reply.status, reply.body) == (status, b"")
+    assert [sent.method for sent in sandbox.record.distributions] == ["email"]
