@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.endpoints.request_body import is_private_host
 from tests.sandbox.support import ORDER, PATH, Reply, Wire, ask, call, request
 
 CALLBACK = "http://shop:8000/status?secret=0123456789abcdef"
@@ -85,16 +84,6 @@ async def test_by_default_case_matters(sandbox: Sandbox) -> None:
     assert "did you mean BUY?" in reply.json["error_messages"][0]
     made = (await _create(sandbox)).json
     assert (await _distribute(sandbox, made["session_id"], method="EMAIL")).status == 400
-
-
-@pytest.mark.parametrize("host", ["shop", "10.1.2.3", "192.168.0.7", "172.16.0.1", "fd00::1"])
-def test_a_private_host(host: str) -> None:
-    assert is_private_host(host)
-
-
-@pytest.mark.parametrize("host", ["shop.example", "8.8.8.8", "2606:4700::1111", ""])
-def test_a_public_host(host: str) -> None:
-    assert not is_private_host(host)
 
 
 async def test_an_exposed_sandbox_accepts_callbacks_over_http_to_private_hosts() -> None:

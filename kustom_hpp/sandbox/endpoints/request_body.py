@@ -6,22 +6,16 @@ Beyond the API a sandbox accepts, each with a warning in the session's timeline:
 - on a host that other machines reach: status callbacks over http to private hosts, such as the shop's container.
 """
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import evolve
-from yarl import URL
-
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
-from kustom_hpp.models import CreateSessionRequest, DistributionTemplate
+from kustom_hpp.models import CreateSessionRequest, DistributionTemplate, private_http_problems
 from kustom_hpp.models.distributions import METHODS, Distribution
 from kustom_hpp.models.field_kinds import EnumKind
 from kustom_hpp.models.fields import ItemsKind, ModelKind, declared
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
-
-_CALLBACK = "merchant_urls.status_update"
 
 
 def check_content_type(context: RequestContext) -> None:
@@ -39,7 +33,7 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
     """Return the request in a create's body, and the warnings about it.
 
     Args:
-        body: as it came.
+        body: as it arrived.
         strict: False accepts enum values in another case.
         private_callbacks: True accepts status callbacks over http to private hosts.
 
@@ -48,15 +42,12 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
 
     """
     value, warnings = _load(body, CreateSessionRequest, strict=strict)
-    callback = _private_callback(value) if private_callbacks else None
-    if callback is None:
-        return codec().structure_request(value), warnings
-    # The model refuses http to other machines: it checks all but the scheme of this URL.
-    urls = {**value["merchant_urls"], "status_update": "https" + callback.removeprefix("http")}
-    request = codec().structure_request({**value, "merchant_urls": urls})
-    assert request.merchant_urls is not None  # noqa: S101 - for the type checker
-    warnings.append(f"{_CALLBACK}: http to a private host; the API accepts https only")
-    return evolve(request, merchant_urls=evolve(request.merchant_urls, status_update=callback)), warnings
+    request = codec().structure_request(value)
+    if problems := private_http_problems(request):
+        if not private_callbacks:
+            raise InvalidRequestError(problems=problems)
+        warnings += [f"{path}: http to a private host; the API accepts https only" for path, _ in problems]
+    return request, warnings
 
 
 def read_distribution(body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
@@ -105,23 +96,3 @@ def _accept_case(parent: Any, key: Any, values: Iterable[str], at: str, warnings
         parent[key] = wanted
         path = f"{at}[{key}]" if isinstance(parent, list) else f"{at}{key}"
         warnings.append(f"{path}: {found} was accepted as {wanted}; the API documents {wanted} only")
-
-
-def _private_callback(value: Any) -> str | None:
-    """Return the http URL to a private host to which status callbacks shall go, or None."""
-    urls = value.get("merchant_urls") if isinstance(value, dict) else None
-    url = urls.get("status_update") if isinstance(urls, dict) else None
-    if not isinstance(url, str) or not url.lower().startswith("http://"):
-        return None
-    try:
-        return url if is_private_host(URL(url).host or "") else None
-    except ValueError:
-        return None
-
-
-def is_private_host(host: str) -> bool:
-    """Return True for a private address, and for a name without a dot, such as a container's."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return bool(host) and "." not in host

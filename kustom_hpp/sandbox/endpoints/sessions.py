@@ -17,7 +17,6 @@ from typing import Any
 from aiohttp import web
 
 from kustom_hpp.errors import InvalidRequestError
-from kustom_hpp.models import private_http_problems
 from kustom_hpp.sandbox.endpoints import distribution
 from kustom_hpp.sandbox.endpoints.request_body import check_content_type, read_create
 from kustom_hpp.sandbox.http import raw_response
@@ -50,8 +49,6 @@ def _create(server: Server, context: RequestContext) -> RawResponse:
         )
     except InvalidRequestError as error:
         raise ApiRefusal(400, "BAD_VALUE", *_sentences(error.problems)) from None
-    if not server.listens_everywhere and (problems := private_http_problems(request)):
-        raise ApiRefusal(400, "BAD_VALUE", *_sentences(problems))
     # The last check before the session is recorded, so that the record agrees with the bucket.
     if server.rate_limit is not None and not server.rate_limit.take():
         raise ApiRefusal(429, "TOO_MANY_REQUESTS", "the merchant's rate limit is exceeded")
