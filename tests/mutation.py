@@ -13,14 +13,15 @@ Implementation note: a runner of our own, because half of what matters here stan
 
 import argparse
 import ast
-import concurrent.futures
 import copy
+import importlib
 import os
-import queue
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,16 +47,19 @@ class Room:
     """The one module-level name whose statement is changed; None for the whole file."""
 
 
-_MAPPING = "tests/transport/test_exception_mapping.py"
-ROOMS = (
-    Room(file="kustom_hpp/retry.py", tests=("tests/test_retry.py", "tests/test_retry_waits.py")),
-    Room(file="kustom_hpp/transport/exception_mapping.py", tests=(_MAPPING,)),
-    Room(file="kustom_hpp/transport/connector.py", tests=(_MAPPING,), only="PRE_SEND_EXCEPTIONS"),
-    Room(file="kustom_hpp/callbacks.py", tests=("tests/test_callbacks.py",)),
-)
-
 _RETRY = "kustom_hpp/retry.py"
 _CALLBACKS = "kustom_hpp/callbacks.py"
+_MAPPING = "tests/transport/test_exception_mapping.py"
+ROOMS = (
+    Room(file=_RETRY, tests=("tests/test_retry.py", "tests/test_retry_waits.py")),
+    Room(file="kustom_hpp/transport/exception_mapping.py", tests=(_MAPPING,)),
+    Room(file="kustom_hpp/transport/connector.py", tests=(_MAPPING,), only="PRE_SEND_EXCEPTIONS"),
+    Room(file="kustom_hpp/pace.py", tests=("tests/test_pace.py", "tests/test_pace_learning.py")),
+    Room(file="kustom_hpp/batch/journal_rules.py", tests=("tests/batch/test_journal.py",)),
+    Room(file="kustom_hpp/batch/circuit_breaker.py", tests=("tests/batch/test_circuit_breaker.py",)),
+    Room(file=_CALLBACKS, tests=("tests/test_callbacks.py",)),
+)
+
 SURVIVORS: dict[str, str] = {
     f"{_RETRY}: is_retryable: return False removed": ("what is no HPPError is none of the classes below it either"),
     f"{_RETRY}: run_with_retries: del failure, first removed": (
@@ -131,33 +135,85 @@ def _copy_of_the_project(to: Path) -> Path:
     return to
 
 
-def _failure(project: Path, tests: tuple[str, ...]) -> str | None:
-    """What the tests say against this copy; None where they pass."""
-    # No bytecode: two mutants of one second and one size would share it.
-    environment = {**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout", "30", *tests]
-    try:
-        run = subprocess.run(
-            command, cwd=project, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "they hang"
-    if run.returncode not in (0, 1, 2):
-        # 0 all passed, 1 a test failed, 2 not even collected: everything else says nothing about the mutant.
-        raise RuntimeError(f"pytest ended with {run.returncode}:\n{run.stdout}{run.stderr}")
-    return run.stdout if run.returncode else None
+_QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+_PRELOADED = (
+    "aiohttp.web",
+    "attrs",
+    "cattrs",
+    "hypothesis",
+    "multidict",
+    "pytest",
+    "pytest_asyncio.plugin",
+    "tenacity",
+    "yarl",
+)
+"""Libraries that a run of tests loads. Each mutant is met in a fork of this process, which spares it most of its start."""
 
 
-def _judge(mutant: Mutant, projects: "queue.SimpleQueue[Path]") -> tuple[Mutant, bool]:
-    project = projects.get()
-    target = project / mutant.room.file
-    original = target.read_bytes()
+def _start(project: Path, tests: tuple[str, ...]) -> int:
+    """Run tests against a copy in a forked process; return its id. It exits as pytest does."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
     try:
-        target.write_text(mutant.source)
-        return mutant, _failure(project, mutant.room.tests) is not None
+        os.setsid()
+        os.chdir(project)
+        printed = os.open(project / "printed", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        os.dup2(printed, 1)
+        os.dup2(printed, 2)
+        for name in [name for name in sys.modules if name.partition(".")[0] in {"kustom_hpp", "tests"}]:
+            del sys.modules[name]
+        sys.path[:] = [str(project), *(path for path in sys.path if path not in {"", str(ROOT)})]
+        # No bytecode: two mutants of one second and one size would share it.
+        sys.dont_write_bytecode = True
+        os.environ |= {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+        options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "30", *_QUIET]
+        code = int(importlib.import_module("pytest").main([*options, *tests]))
+    except BaseException:  # noqa: BLE001 - a fork must not run on in its parent's code
+        traceback.print_exc()
     finally:
-        target.write_bytes(original)
-        projects.put(project)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _end(child: int, deadline: float) -> int | None:
+    """Return the exit code of a fork that has ended; one that hangs is ended, and counts as a failure."""
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        code = os.waitstatus_to_exitcode(status)
+        # 0 all passed, 1 a test failed, 2 not even collected: everything else says nothing about the mutant.
+        if code not in {0, 1, 2}:
+            raise RuntimeError(f"pytest ended with {code}")
+        return code
+    if time.monotonic() < deadline:
+        return None
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return 1
+
+
+def _judge(found: list[Mutant], projects: list[Path]) -> list[tuple[Mutant, bool]]:
+    """Return each mutant, and whether the tests killed it; as many at a time as there are copies of the project."""
+    waiting, verdicts = found[::-1], list[tuple[Mutant, bool]]()
+    running: dict[int, tuple[Mutant, Path, bytes, float]] = {}
+    while waiting or running:
+        while waiting and projects:
+            mutant, project = waiting.pop(), projects.pop()
+            target = project / mutant.room.file
+            original = target.read_bytes()
+            target.write_text(mutant.source)
+            child = _start(project, mutant.room.tests)
+            running[child] = mutant, project, original, time.monotonic() + PATIENCE
+        time.sleep(0.01)
+        for child, (mutant, project, original, deadline) in list(running.items()):
+            if (code := _end(child, deadline)) is not None:
+                del running[child]
+                (project / mutant.room.file).write_bytes(original)
+                projects.append(project)
+                verdicts.append((mutant, code != 0))
+    return verdicts
 
 
 def _run(room: Room, jobs: int, only: str) -> bool:
@@ -165,14 +221,15 @@ def _run(room: Room, jobs: int, only: str) -> bool:
     all_of_them = [mutant for mutant in mutants(room) if only in mutant.name]
     if not all_of_them:
         return True
-    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        projects: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        for number in range(jobs):
-            projects.put(_copy_of_the_project(Path(scratch) / str(number)))
+    with tempfile.TemporaryDirectory() as scratch:
+        projects = [_copy_of_the_project(Path(scratch) / str(number)) for number in range(jobs)]
         # A suite that fails by itself would kill every mutant.
-        if failure := _failure(Path(scratch) / "0", room.tests):
-            raise SystemExit(f"the tests of {room.file} fail without any change:\n{failure}")
-        found = list(pool.map(lambda mutant: _judge(mutant, projects), all_of_them))
+        child = _start(projects[0], room.tests)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            raise SystemExit(
+                f"the tests of {room.file} fail without any change:\n{(projects[0] / 'printed').read_text()}"
+            )
+        found = _judge(all_of_them, projects)
     survivors = [mutant for mutant, killed in found if not killed]
     score = 100 * (len(found) - len(survivors)) / len(found)
     print(f"{room.file}: {len(found) - len(survivors)} of {len(found)} killed ({score:.1f} %)")
@@ -195,6 +252,8 @@ def main() -> int:
                 *(f"{mutant.line}: {mutant.name}" for mutant in mutants(room) if options.only in mutant.name), sep="\n"
             )
         return 0
+    for library in _PRELOADED:
+        importlib.import_module(library)
     verdicts = [_run(room, options.jobs, options.only) for room in chosen]
     return 0 if all(verdicts) else 1
 
