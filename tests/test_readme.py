@@ -76,7 +76,7 @@ async def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIte
         monkeypatch.setenv("KUSTOM_HPP_BASE_URL", str(sandbox.base_url))
         async with hpp.HPPClient.from_env() as client:
             order_url = client.order_url("1f3c5a0e-8a55-4ff2-b9c6-1d8ae6a4f1d2")
-        sandbox.state.listen(lambda session, moment: pays(sandbox, session, moment))
+        sandbox.state.listen(lambda session, moment: cancels(sandbox, session, moment))
         yield {
             "__name__": "readme",
             "shop": SimpleNamespace(new_order=new_order),
@@ -89,10 +89,10 @@ async def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIte
         }
 
 
-def pays(sandbox: Sandbox, session: StoredSession, moment: TimelineEntry) -> None:
-    """A consumer who pays every session, so that a block may wait for its end."""
+def cancels(sandbox: Sandbox, session: StoredSession, moment: TimelineEntry) -> None:
+    """A consumer who cancels every session: a block may wait for its end, and the order stays open for the next block."""
     if moment.what == "created":
-        asyncio.get_running_loop().call_soon(sandbox.act, session, "pay")
+        asyncio.get_running_loop().call_soon(sandbox.act, session, "cancel")
 
 
 async def test_every_python_block_runs(namespace: dict[str, Any]) -> None:
