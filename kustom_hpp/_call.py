@@ -121,6 +121,7 @@ class CallExecution(retry.CallState):
     async def _run(self, on_retry: retry.OnRetry | None) -> Any:
         quota = self.context.retry_quota
         failure: HPPError | None = None
+        value: Any = None
         try:
             value = await self.attempt()
         except HPPError as error:

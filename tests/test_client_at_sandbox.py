@@ -290,9 +290,7 @@ async def test_a_wait_passes_over_what_passes(sandbox, client, session):
     # Longer than a read tries by itself.
     faults = ["reset_after_request", "status_503", "status_429", "garbage", "close_on_head", "half_body_close"]
     sandbox.fault(
-        [None if each is None else find_fault(each) for each in faults]
-        if isinstance(faults, list)
-        else find_fault(faults),
+        faults,
         operation="read_session",
     )
     sandbox.act(session, "pay")

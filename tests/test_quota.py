@@ -50,7 +50,7 @@ class Network:
 async def play(mode: quota.Mode, seed: int, way: float) -> quota.Result:
     random.seed(seed)  # the jitter of retries
     with virtual_time() as clock:
-        network = Network(TokenBucket(MerchantRateLimit(RATE, tell=mode.announce)), seed, way)
+        network = Network(TokenBucket(MerchantRateLimit(RATE, announce=mode.announce)), seed, way)
         pace = hpp.Pace(RATE) if mode.knows else None
         client = hpp.HPPClient("kco_test_x", transport=network, pace=pace)
         began = clock.now

@@ -121,9 +121,10 @@ def _first_other(text: str, allowed: str) -> str | None:
 
 def _is_ipv6(address: str) -> bool:
     try:
-        return "%" not in address and ipaddress.IPv6Address(address) is not None
+        ipaddress.IPv6Address(address)
     except ValueError:
         return False
+    return "%" not in address
 
 
 def has_dot_segment(path: str) -> bool:

@@ -179,7 +179,8 @@ async def console(sandbox: Sandbox, shop: Shop) -> str:
     sandbox.fault("hang~seconds=5", probability=0.0)
     await ask(sandbox)
     await ask(sandbox, request(sandbox, authorization="Basic nonsense"))
-    sandbox.state.record_event(made, "callback", f"500, attempt 1 of 4: BACK to {shop.url('/a' * 100)}", failed=True)
+    newest = list(sandbox.state.sessions.values())[-1]
+    sandbox.state.record_event(newest, "callback", f"500, attempt 1 of 4: BACK to {shop.url('/a' * 100)}", failed=True)
     return sandbox.base_url + "/"
 
 

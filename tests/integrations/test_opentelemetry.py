@@ -237,8 +237,8 @@ async def test_a_call_that_is_cancelled(telemetry, sends, delivery):
 
 async def test_a_call_that_ends_with_a_foreign_exception(telemetry):
     class Broken(Hanging):
-        async def send(self, request, mark):
-            mark.sent = True
+        async def send(self, request, marker):
+            marker.sent = True
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -294,9 +294,9 @@ async def test_a_call_is_the_child_of_the_callers_span_and_not_current_itself(te
     current = []
 
     class Looking(hpp.FakeTransport):
-        async def send(self, request, mark):
+        async def send(self, request, marker):
             current.append(trace.get_current_span())
-            return await super().send(request, mark)
+            return await super().send(request, marker)
 
     tracer = telemetry.tracers.get_tracer("shop")
     with tracer.start_as_current_span("checkout") as checkout:

@@ -234,7 +234,7 @@ def test_the_size_that_counts_is_that_of_the_bytes(value):
     written = {len(codec_with(library).encode_request(value)) for library in LIBRARIES}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fields, "MAX_BODY", min(written) - 1)
-        assert [sentence for path, sentence in value.problems() if f"is {min(written):,} bytes" in sentence]
+        assert [sentence for _, sentence in value.problems() if f"is {min(written):,} bytes" in sentence]
         patch.setattr(fields, "MAX_BODY", max(written))
         assert value.problems() == ()
 

@@ -88,7 +88,7 @@ def answers(request: hpp.CreateSessionRequest, session: hpp.Session) -> None:
     assert_type(request.problems(), tuple[tuple[str, str], ...])
     assert_type(request.warnings(), tuple[tuple[str, str], ...])
     assert_type(session.session_id, str)
-    assert_type(session.redirect_url, str)
+    assert_type(session.redirect_url, str | None)
     assert_type(session.payment_page, str)
     session.payment_page.upper()  # never None: nobody has to ask
     assert_type(session.qr_code_url, str | None)
