@@ -175,7 +175,8 @@ def test_each_command_is_listed_with_its_own_first_line() -> None:
 @pytest.mark.parametrize("arguments", ["", "--help", "--version", "journal --help"])
 def test_a_command_loads_nothing_that_only_another_one_needs(arguments: str) -> None:
     done = in_a_process(
-        f"from kustom_hpp.cli import main; main({arguments.split()}); print([n for n in sys.modules if n.startswith("
+        f"before = set(sys.modules); from kustom_hpp.cli import main; main({arguments.split()}); "
+        "print([n for n in sys.modules if n not in before and n.startswith("
         "('aiohttp', 'sqlite3', 'kustom_hpp.client', 'kustom_hpp.batch', 'kustom_hpp.sandbox', 'kustom_hpp.models'))])"
     )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]")
