@@ -15,6 +15,7 @@ from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from kustom_hpp.transport import MAX_RESPONSE_BODY, HTTPSessionManager
 from kustom_hpp.transport import session_manager as session_room
+from tests.support.faults import find_fault
 from tests.support.ports import open_port
 from tests.transport.support import ORDER, opened, request_to, send, session_id
 
@@ -268,7 +269,7 @@ async def test_a_forked_process_is_told_so(monkeypatch):
     ],
 )
 async def test_time_runs_out_before_an_answer(fault, clocks, cause):
-    async with Sandbox(faults=[fault]) as sandbox, opened() as manager:
+    async with Sandbox(faults=[find_fault(fault)]) as sandbox, opened() as manager:
         mark = SendMarker()
         # A body that a server which does not read keeps us from sending.
         more = {"body": b"x" * 900_000} if fault == "server_not_reading" else {}
@@ -295,7 +296,7 @@ async def test_time_runs_out_before_a_connection(clocks, cause):
 
 @pytest.mark.parametrize("fault", ["half_body_hang", "headers_then_hang", "drip_body"])
 async def test_time_runs_out_within_an_answer(fault):
-    async with Sandbox(faults=[fault]) as sandbox, opened() as manager:
+    async with Sandbox(faults=[find_fault(fault)]) as sandbox, opened() as manager:
         answer = await send(manager, request_to(sandbox, read_timeout=0.25))
         assert (answer.status, answer.body_error, answer.timed_out) == (201, "a timeout ended the read", True)
 
@@ -338,7 +339,7 @@ async def test_a_cancellation_of_the_callers_closes_the_connection():
 @pytest.mark.parametrize("fault", ["big_body~mib=2", "gzip_bomb~mib=64", "deflate_bomb~mib=64", "error_huge~mib=2",
                                    "error_bomb~mib=64"])  # fmt: skip
 async def test_no_more_than_the_cap_is_read(fault):
-    async with Sandbox(faults=[fault]) as sandbox, opened() as manager:
+    async with Sandbox(faults=[find_fault(fault)]) as sandbox, opened() as manager:
         answer = await send(manager, request_to(sandbox))
         assert (len(answer.body), answer.body_error) == (MAX_RESPONSE_BODY, "longer than 1,048,576 bytes")
         assert (answer.timed_out, answer.body_truncated) == (False, True)
@@ -360,7 +361,7 @@ async def test_an_answer_as_long_as_the_cap_is_whole(monkeypatch, less, whole):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("where", ["", "_same"])
 async def test_no_redirect_is_followed(status, where):
-    async with Sandbox(faults=[f"redirect_{status}{where}"]) as sandbox, opened() as manager:
+    async with Sandbox(faults=[find_fault(f"redirect_{status}{where}")]) as sandbox, opened() as manager:
         assert (await send(manager, request_to(sandbox))).status == status
         assert (sandbox.record.counts.posts, sandbox.record.counts.sink) == (1, 0)
 
