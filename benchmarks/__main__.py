@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks import batch, callbacks, generated, imports, memory, overhead, sandbox
+from benchmarks import batch, callbacks, generated, imports, memory, overhead, sandbox, sync
 from benchmarks.environment import facts
 from benchmarks.report import Section, table
 from benchmarks.server import Server
@@ -38,6 +38,7 @@ def sections(url: str, size: Size) -> dict[str, Callable[[], Section]]:
     """Every benchmark by its name."""
     return {
         "overhead": lambda: overhead.measure(url, rounds=size.rounds, requests=size.requests),
+        "sync": lambda: sync.measure(url, rounds=size.rounds // 2, requests=size.requests),
         "generated": lambda: generated.measure(
             url, rounds=max(3, size.rounds // 2), requests=size.requests // 2, patience=size.patience
         ),
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sections",
         nargs="*",
         metavar="section",
-        help="overhead, generated, imports, memory, callbacks, batch, sandbox; all of them",
+        help="overhead, sync, generated, imports, memory, callbacks, batch, sandbox; all of them",
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test of under a minute: its figures are rough")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")

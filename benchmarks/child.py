@@ -15,6 +15,7 @@ TASKS = {
     "idle": ("benchmarks.memory", "idle_task"),
     "callbacks": ("benchmarks.callbacks", "task"),
     "batch": ("benchmarks.batch", "cpu_task"),
+    "sync": ("benchmarks.sync", "task"),
     "batch-first": ("benchmarks.batch", "first_task"),
     "batch-peak": ("benchmarks.batch", "peak_task"),
 }

@@ -107,18 +107,6 @@ class CallExecution(retry.CallState):
 
     async def run(self, on_retry: retry.OnRetry | None = None) -> Any:
         """Make the attempts and return the value with its CallInfo. A cancellation gets a `delivery`, as errors have."""
-        try:
-            return await self._run(on_retry)
-        except asyncio.CancelledError as error:
-            error.delivery = self._delivery_now()  # type: ignore[attr-defined]
-            raise
-
-    def _delivery_now(self) -> Delivery | None:
-        """Return what is known about the call while it is cut off."""
-        in_flight = self.in_flight_marker.delivery if self.in_flight_marker is not None else None
-        return Delivery.worst(self.earlier_delivery, in_flight)
-
-    async def _run(self, on_retry: retry.OnRetry | None) -> Any:
         quota = self.context.retry_quota
         failure: HPPError | None = None
         value: Any = None
@@ -126,6 +114,9 @@ class CallExecution(retry.CallState):
             value = await self.attempt()
         except HPPError as error:
             failure = error
+        except asyncio.CancelledError as error:
+            self._attach_delivery(error)
+            raise
         else:
             self.attempts = 1
         if failure is not None:
@@ -134,6 +125,9 @@ class CallExecution(retry.CallState):
                 value = await retry.run_with_retries(
                     self.attempt, failure, policy=self.policy, quota=quota, state=self, on_retry=on_retry
                 )
+            except asyncio.CancelledError as error:
+                self._attach_delivery(error)
+                raise
             finally:
                 del failure  # otherwise error, traceback and frame refer to each other until the collector runs
         quota.release()
@@ -149,6 +143,14 @@ class CallExecution(retry.CallState):
             earlier_unknown=self.earlier_delivery is Delivery.UNKNOWN,
         )
         return attach_call_info(value, info)
+
+    def _attach_delivery(self, cancellation: asyncio.CancelledError) -> None:
+        cancellation.delivery = self._delivery_now()  # type: ignore[attr-defined]
+
+    def _delivery_now(self) -> Delivery | None:
+        """Return what is known about the call if it is cancelled now."""
+        in_flight = self.in_flight_marker.delivery if self.in_flight_marker is not None else None
+        return Delivery.worst(self.earlier_delivery, in_flight)
 
     async def run_with_hooks(self) -> Any:
         """Do what `run` does, and report it to the hooks."""
