@@ -252,5 +252,6 @@ def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         command.main(["speed"])
     assert (
-        "no section speed; there are overhead, sync, generated, imports, memory, callbacks, batch" in capsys.readouterr().err
+        "no section speed; there are overhead, sync, generated, imports, memory, callbacks, batch"
+        in capsys.readouterr().err
     )

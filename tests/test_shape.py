@@ -22,7 +22,7 @@ OWNERS = {
     "aiohttp": {"transport", "sandbox", "integrations"},
     "multidict": {"transport", "sandbox"},
     "tenacity": {"retry"},
-    "cattrs": {"_protocol"},
+    "cattrs": {"models"},
     "orjson": {"_protocol"},
     "cyclopts": {"cli"},
     "rich": {"cli"},

@@ -4,13 +4,15 @@ Implementation note: without slots, as attrs fills a frozen value then three tim
 """
 
 import datetime as dt
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from attrs import field, frozen
 
 from kustom_hpp._messages import CallInfo
 from kustom_hpp.models import fields
+from kustom_hpp.models.conversion import response_from_dict, response_to_dict
 
 
 class SessionStatus(StrEnum):
@@ -98,6 +100,24 @@ class Session:
             raise ValueError(msg)
         return self.redirect_url
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the session as plain JSON values, spelled as the API spells them, for a database or a web framework.
+
+        Fields that are None and `info` are left out; `extra` is included. The result contains what the `repr` hides, such
+        as tokens: store it like a password.
+        """
+        return response_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Return the session that `to_dict` wrote, also if another release did. `info` has its defaults.
+
+        Raises:
+            ValueError: the value is not an object, or has no session_id.
+
+        """
+        return response_from_dict(value, cls)
+
 
 @frozen(kw_only=True, slots=False)
 class Customer:
@@ -164,3 +184,21 @@ class SessionDetails:
     def is_final(self) -> bool:
         """True where the status will not change any more: COMPLETED, CANCELLED or DISABLED. Only COMPLETED is paid."""
         return self.status in _FINAL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the details as plain JSON values, spelled as the API spells them, for a database or a web framework.
+
+        Fields that are None and `info` are left out; `extra` is included. The result contains what the `repr` hides, such
+        as tokens: store it like a password.
+        """
+        return response_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Return the details that `to_dict` wrote, also if another release did. `info` has its defaults.
+
+        Raises:
+            ValueError: the value is not an object, or has no session_id.
+
+        """
+        return response_from_dict(value, cls)
