@@ -26,7 +26,7 @@ OWNERS = {
     "orjson": {"_protocol"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
-    "sqlite3": {"batch", "cli"},
+    "sqlite3": {"batch"},
     "jinja2": {"sandbox"},
     "segno": {"sandbox"},
     "anyio": {"sandbox"},

@@ -19,7 +19,7 @@ from rich.text import Text
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.batch import BatchItem, Outcome, OutcomeState
 from kustom_hpp.batch import run as run_batch
-from kustom_hpp.cli.batch.progress import BatchCounts, Progress
+from kustom_hpp.cli.batch.progress import BatchCounts, BatchProgress
 from kustom_hpp.cli.console import Exit, stdout
 from kustom_hpp.client import HPPClient
 from kustom_hpp.errors import BatchStoppedError
@@ -99,7 +99,7 @@ async def _create_all(console: Console, sandbox: Sandbox) -> int:
         sandbox.fault("reset_after_request", payment_session_url=client.order_url(orders[_LOST]["order_id"]))
         items = _items(client, orders)
         async with (
-            Progress(console, counts, len(orders)),
+            BatchProgress(console, counts, len(orders)),
             run_batch(client.create_session, items, concurrency=_CONCURRENCY, ordered=True) as outcomes,
         ):
             with contextlib.suppress(BatchStoppedError):  # the table and the counts show it

@@ -110,7 +110,7 @@ def test_bad_rows_end_failed_and_the_rest_goes_on(
 def test_many_bad_rows_in_ordered_mode_wait_for_their_turn_in_bounded_memory(
     cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], environment: pytest.MonkeyPatch
 ) -> None:
-    environment.setattr(batch_run, "_MOST_WAITING", 3)
+    environment.setattr(batch_run, "_MAX_HELD_BACK", 3)
     texts = [line(number) if number % 50 == 0 else "{" for number in range(400)]
     (tmp_path / "in").write_text("\n".join(texts))
     assert cli("batch", str(tmp_path / "in"), *paths, "--ordered").code == 1
@@ -147,10 +147,10 @@ def test_a_quote_that_is_not_closed_is_told_and_nothing_behind_it_is_guessed(  #
     rows = read(tmp_path / "out.jsonl")
     [bad] = [row for row in rows if row["state"] == "failed"]
     assert (len(rows), bad["error"]["line"]) == (11, 12)
-    assert "a quote opened on line 12 is not closed" in bad["error"]["message"]
+    assert "a quoted cell does not end on this line" in bad["error"]["message"]
     assert done.err.splitlines()[-1] == (
-        f"error: {tmp_path / 'in.csv'} has a row that does not end. 990 lines were not read as rows: 12 to 1001. "
-        "Mend it and run it again."
+        f"error: {tmp_path / 'in.csv'} has a row that does not end on line 12. The rows from there on were not read; "
+        "put every row on one line and run it again."
     )
 
 
@@ -169,7 +169,7 @@ def test_bad_rows_that_wait_for_their_turn_are_told_when_the_run_stops(
 
 ENDS = [
     # faults, exit code, what stderr says
-    (["status_401"], 3, "AuthenticationError", "'kustom-hpp check' shows what is set."),
+    (["status_401"], 3, "AuthenticationError", "Run 'kustom-hpp check' to see the settings."),
     (["status_403"], 3, "PermissionDeniedError", "403"),
     (["status_503"], 4, "ServerError", "unknown outcome"),
 ]
@@ -269,7 +269,7 @@ def test_an_output_that_takes_no_more_stops_the_run_and_loses_nothing(
     path, journal = write(tmp_path / "in", 40), str(tmp_path / "j.db")
     done = cli("batch", path, "--output", "/dev/full", "--journal", journal, "--concurrency", "2")
     assert done.code == 1
-    assert "/dev/full does not take more lines (No space left on device)" in done.err
+    assert "/dev/full does not accept more lines (No space left on device)" in done.err
     created = len(at_sandbox.record.created)
     assert 0 < created < 40
     assert re.search(rf"^created +{created} *$", done.err, re.MULTILINE)

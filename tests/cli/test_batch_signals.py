@@ -56,7 +56,7 @@ def test_interrupted_midway_and_run_again_nothing_is_lost_and_nothing_twice(
     if by is not signal.SIGKILL:
         assert process.returncode == 130
         assert "stopping: no more rows; " in err
-        assert "interrupted: the rows that were not begun are untouched" in err
+        assert "interrupted: unstarted rows are unchanged" in err
         assert (
             list(states(tmp_path / "out.jsonl").values()).count("created")
             == created
@@ -86,7 +86,7 @@ def test_a_second_signal_cuts_off_what_hangs(sandbox: ThreadedSandbox, tmp_path:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert told == "stopping: no more rows; 1 on their way may end. Once more cuts them off.\n"
+    assert told == "stopping: no more rows; waiting for 1 in flight. A second signal aborts them.\n"
     assert "in doubt: 1 row may have a session" in err
     assert "Traceback" not in err
     found = states(tmp_path / "out.jsonl")

@@ -1,4 +1,4 @@
-"""`kustom-hpp batch`: a file of requests in, a line for each row out, and a journal in between."""
+"""`kustom-hpp batch`: a file of requests in, a line for each row out, a journal to resume from."""
 
 import asyncio
 import errno
@@ -22,14 +22,14 @@ _FLAG = Parameter(negative="")
 
 
 def _check_rate(_: Any, value: float | None) -> None:
-    """For cyclopts: a ValueError is a usage error."""
+    """Refuse a rate that is not positive and finite: a ValueError is cyclopts' usage error."""
     if value is not None and not (math.isfinite(value) and value > 0):
         msg = "It must be a finite number of requests per second above 0."
         raise ValueError(msg)
 
 
 def batch(
-    input: str,  # noqa: A002 - it is the name that --help shows
+    input: str,  # noqa: A002 - the name that --help shows
     /,
     *,
     output: str | None = None,
@@ -47,52 +47,51 @@ def batch(
 ) -> int:
     """Create one session for each row of a file.
 
-    INPUT holds one row a line, gzip or not:
+    INPUT has one row a line, gzip or not:
 
         {"key": "order 1001", "request": {"payment_session_url": "https://...", "merchant_urls": {...}}}
 
-    or is a CSV table whose columns are paths of fields (payment_session_url, merchant_urls.success,
-    options.background_images[0].url) or "key". Without a key, a row's key is its payment_session_url.
+    or is a CSV table. Its columns are paths of fields (payment_session_url, merchant_urls.success,
+    options.background_images[0].url) and "key". The default key is the payment_session_url.
 
     The output has one line of JSON for each row: key, state (created, failed or in_doubt), session, error, attempts,
-    correlation_id, earlier_run. It is written anew by each run; the journal is the memory. Run the same command again
-    after an interruption: what was created is told from the journal, what was not begun is sent, and what may have been
-    created is never sent again by itself.
+    correlation_id, earlier_run. Each run overwrites it; the journal stores the outcomes.
 
-    Ctrl-C, SIGTERM or SIGHUP takes no more rows and lets those end that are on their way; a second one cuts them off.
+    After an interruption run the same command again. Rows with a session come from the journal, unstarted rows are sent,
+    and rows that may have a session are reported, never repeated silently.
+
+    The first Ctrl-C, SIGTERM or SIGHUP stops reading rows and waits for requests in flight; the second aborts them.
 
     Args:
         input: The rows' file, or - for stdin.
         output: The file for the outcomes, or - for stdout.
-        journal: The journal's file; made by the first run.
-        format: jsonl or csv; by default what the input's name says, and jsonl for stdin.
+        journal: The journal's file; the first run creates it.
+        format: jsonl or csv; default: by the input's name, and jsonl for stdin.
         template: A JSON file with the fields that all rows share; a row's own fields win.
-        dry_run: Check every row and list what is wrong or odd; nothing is sent, no file is made.
-        concurrency: How many rows are in flight at most.
-        rate: Requests per second; by default 40 live, 5 at the playground, elsewhere what the answers allow.
-        on_doubt: "resend" sends rows again that an earlier run left in doubt, at the risk of a second session.
-        retry_failed: Send rows again that the API refused in an earlier run.
+        dry_run: Check every row and list the problems; send nothing and create no file.
+        concurrency: Rows in flight at most.
+        rate: Requests per second; default: 40 live, 5 at the playground, otherwise learned from the responses.
+        on_doubt: "resend" sends the rows again that an earlier run left in doubt; a second session is then possible.
+        retry_failed: Send the rows again that the API refused in an earlier run.
         ordered: Write the outcomes in the order of the rows.
-        quiet: No progress and no summary on stderr.
-        connection: Where to call and as whom.
+        quiet: Print no progress and no summary.
+        connection: Options that select the API.
 
     """
     shared = read_template(template)
     form = format or _format_of(input)
     if dry_run:
-        with InputFile(input) as source:
-            return check_rows(input, open_rows(source, form, shared))
+        with InputFile(input) as file:
+            return check_rows(input, open_rows(file, form, shared))
     if output is None or journal is None:
-        msg = "batch needs --output and --journal, or --dry-run. 'kustom-hpp batch --help' tells how to use it."
+        msg = "batch needs --output and --journal, or --dry-run. Run 'kustom-hpp batch --help' for usage."
         raise CommandError(msg, Exit.USAGE)
     _check_files(INPUT=input, **{"--output": output, "--journal": journal, "--template": template})
-    if output == STDIN:
-        output = STDOUT
     job = BatchJob(
         input=input,
         form=form,
         template=shared,
-        output=output,
+        output=STDOUT if output == STDIN else output,  # both are "-" on the command line
         journal=journal,
         concurrency=concurrency,
         rate=rate,
@@ -106,38 +105,37 @@ def batch(
 
 
 def _format_of(name: str) -> Format:
-    """By the name: table.csv and table.csv.gz are CSV."""
+    """Return the format by the name: table.csv and table.csv.gz are CSV."""
     return "csv" if name.lower().removesuffix(".gz").endswith(".csv") else "jsonl"
 
 
 def _check_files(**files: str | None) -> None:
-    """No file may be two things at once: writing the output would wipe out the other."""
-    seen: dict[Path, str] = {}
+    """Check that no file is used twice: the output would overwrite the other."""
+    names: dict[Path, str] = {}
     for name, file in files.items():
-        if file is None or file == STDIN:  # stdin as input and stdout as output are both called "-"
+        if file is None or file == STDIN:
             continue
-        other = seen.setdefault(Path(file).resolve(), name)
+        other = names.setdefault(Path(file).resolve(), name)
         if other != name:
-            msg = f"{other} and {name} are the same file ({file}). Nothing was sent: give each a file of its own."
+            msg = f"{other} and {name} are the same file ({file}). Nothing was sent; use different files."
             raise CommandError(msg, Exit.USAGE)
     output = files["--output"]
     if output is not None and output != STDIN:
         _check_output(output)
     if files["--journal"] == STDIN:
-        msg = "--journal must be a file: it is what the next run remembers this one by."
+        msg = "--journal must be a file. The next run resumes from it."
         raise CommandError(msg, Exit.USAGE)
 
 
 def _check_output(name: str) -> None:
-    """Find out, without making it, whether the output can be made: the journal is made first."""
+    """Check, without creating it, that the output can be created: the journal is created first."""
     path = Path(name).resolve()
-    place = path if path.exists() else path.parent
     if not path.parent.is_dir():
         fault = errno.ENOENT
     elif path.is_dir():
         fault = errno.EISDIR
     else:
-        fault = 0 if os.access(place, os.W_OK) else errno.EACCES
+        fault = 0 if os.access(path if path.exists() else path.parent, os.W_OK) else errno.EACCES
     if fault:
         msg = f"{name} cannot be written: {os.strerror(fault)}. Nothing was sent."
         raise CommandError(msg, Exit.USAGE)

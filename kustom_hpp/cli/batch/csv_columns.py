@@ -12,37 +12,45 @@ from kustom_hpp.cli.console import CommandError, Exit
 from kustom_hpp.models import CreateSessionRequest
 
 KEY = "key"
-"""The column that is no field: the row's key."""
+"""The column of the row's key, which is not a field."""
 
 FieldPath = tuple[str | int, ...]
+
+_WHOLE_NUMBER = r"(-?[0-9]{1,18})(?:[.,]0+)?"
+"""Spreadsheets write 1280 as 1280.0, or as 1280,0."""
 
 
 @attrs.frozen
 class Column:
-    """One column: where its cells go, and whether they are whole numbers."""
+    """One column: the path of its field, and whether its cells are whole numbers."""
 
     name: str
     path: FieldPath
     whole_number: bool = False
 
     def value(self, cell: str) -> str | int:
-        """What a cell says. A number that is none stays text, for the request's own check to name it."""
-        return int(cell) if self.whole_number and re.fullmatch(r"-?[0-9]{1,18}", cell) else cell
+        """Return a cell's value. A number that is invalid stays text, so that the request's check names it."""
+        number = re.fullmatch(_WHOLE_NUMBER, cell.strip()) if self.whole_number else None
+        return cell if number is None else int(number[1])
 
 
-def read_header(file: str, names: list[str]) -> list[Column]:
-    """The columns of a header.
+def read_header(position: str, names: list[str]) -> list[Column]:
+    """Return the columns of a header.
+
+    Args:
+        position: The file and the line, for the error.
+        names: The cells of the header.
 
     Raises:
-        CommandError: a column is unknown, or given twice; all of them are named.
+        CommandError: A column is unknown or appears twice; the message names all of them.
 
     """
     columns = [Column(name, (KEY,)) if name == KEY else _column(name) for name in names]
-    wrong = [_unknown(name) for name, column in zip(names, columns, strict=True) if column is None]
-    wrong += [f"{name!r} stands there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    wrong = [_unknown(number, names[number - 1]) for number, column in enumerate(columns, 1) if column is None]
+    wrong += [f"column {name!r} appears twice" for name in dict.fromkeys(names) if name and names.count(name) > 1]
     if wrong:
         msg = (
-            f"{file}, line 1: {'; '.join(wrong)}. Nothing was sent: a column is {KEY!r} or the path of a field, such as "
+            f"{position}: {'; '.join(wrong)}. Nothing was sent; name a column {KEY!r} or by the path of a field, such as "
             "payment_session_url, merchant_urls.success or options.background_images[0].url."
         )
         raise CommandError(msg, Exit.USAGE)
@@ -50,20 +58,20 @@ def read_header(file: str, names: list[str]) -> list[Column]:
 
 
 def _column(name: str) -> Column | None:
-    """The column of that name; None where there is no such field."""
+    """Return the column of a name; None if there is no such field."""
     if not re.fullmatch(r"\w+(\[\d{1,3}\])?(\.\w+(\[\d{1,3}\])?)*", name, re.ASCII):
         return None
     path: FieldPath = tuple(int(step) if step.isdigit() else step for step in re.findall(r"\w+", name))
     kind: Any = CreateSessionRequest
     for step in path:
         kind = _item_of(kind) if isinstance(step, int) else _fields(kind).get(step)
-    # What has fields or items is no cell.
+    # A field with fields or items of its own does not fit into a cell.
     is_cell = kind is not None and not attrs.has(kind) and _item_of(kind) is None
     return Column(name, path, kind is int) if is_cell else None
 
 
 def _fields(kind: Any) -> Mapping[str, Any]:
-    """The fields of a model with their types, without "or None"."""
+    """Return the fields of a model with their types, without "or None"."""
     if not attrs.has(kind):
         return {}
     fields = attrs.fields(attrs.resolve_types(kind))
@@ -71,7 +79,7 @@ def _fields(kind: Any) -> Mapping[str, Any]:
 
 
 def _item_of(kind: Any) -> Any:
-    """The type of a list's items; None for what is no list."""
+    """Return the type of a list's items; None for another type."""
     return get_args(kind)[0] if get_origin(kind) is tuple else None
 
 
@@ -82,45 +90,47 @@ def _inner(kind: Any) -> Any:
 
 
 def _all_names(kind: Any = CreateSessionRequest, at: str = "") -> Iterator[str]:
-    """Every column there is, for lists the first."""
+    """Yield the name of every column; of a list, the first item."""
     for name, inner in _fields(kind).items():
         path, item = at + name, _item_of(inner)
         if item is not None:
-            path, inner = f"{path}[0]", item  # noqa: PLW2901 - a list's item stands for the list
+            path, inner = f"{path}[0]", item  # noqa: PLW2901 - a list's item represents the list
         yield from _all_names(inner, f"{path}.") if attrs.has(inner) else (path,)
 
 
-def _unknown(name: str) -> str:
+def _unknown(number: int, name: str) -> str:
+    if not name:
+        return f"column {number} has no name"
     known = [KEY, *_all_names()]
-    # By the last part too: who writes `success` means merchant_urls.success.
+    # By the last part too: `success` means merchant_urls.success.
     [*close] = difflib.get_close_matches(name, known, n=1) or [path for path in known if path.endswith(f".{name}")][:1]
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"unknown column {name[:80]!r}{hint}"
 
 
-# ----------------------------------------------------------------------------------------------------- a row's request
+# A row's request
 
 
 def deep_copy(value: Any) -> Any:
-    """A copy of plain JSON values, which may be changed."""
+    """Return a copy of plain JSON values that can be changed."""
     if isinstance(value, dict):
         return {name: deep_copy(item) for name, item in value.items()}
     return [deep_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def merge(below: Any, above: Any) -> Any:
-    """Two JSON values, one laid over the other: objects field by field, everything else as the upper one has it."""
+    """Return two JSON values laid over each other: objects field by field, everything else as `above` has it."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     return below | {name: merge(below.get(name), item) for name, item in above.items()}
 
 
 def fill_template(template: Mapping[str, Any], cells: Iterable[tuple[Column, str]]) -> dict[str, Any]:
-    """The request of a CSV row: the template, and each cell laid over it where it belongs.
+    """Return the request of a CSV row: a copy of the template with the cells laid over it.
 
     Args:
-        template: what all rows share; it is left as it is.
-        cells: with their columns, in the order of the columns' paths.
+        template: The fields that all rows share.
+        cells: The cells with their columns, in the order of the columns' paths.
 
     """
     request: dict[str, Any] = deep_copy(template)
@@ -134,14 +144,14 @@ def fill_template(template: Mapping[str, Any], cells: Iterable[tuple[Column, str
 
 
 def _child(node: Any, step: Any, kind: type) -> Any:
-    """What is inside, made where it is missing."""
-    there = node.get(step) if isinstance(node, dict) else node[step] if step < len(node) else None
-    return there if isinstance(there, kind) else _put(node, step, kind())
+    """Return the container at a step; create it if it is missing."""
+    found = node.get(step) if isinstance(node, dict) else node[step] if step < len(node) else None
+    return found if isinstance(found, kind) else _put(node, step, kind())
 
 
 def _put(node: Any, step: Any, value: Any) -> Any:
     if isinstance(node, dict) or step < len(node):
         node[step] = value
     else:
-        node.append(value)  # a list has no gaps: the items after an empty cell move up
+        node.append(value)  # a list has no gaps: items after an empty cell move up
     return value

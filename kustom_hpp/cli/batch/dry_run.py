@@ -1,53 +1,54 @@
-"""`kustom-hpp batch --dry-run`: every row checked, everything that is wrong or odd listed, nothing sent."""
+"""`kustom-hpp batch --dry-run`: check every row, list what is wrong, send nothing."""
 
 import sys
 import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from kustom_hpp.cli.batch.input_rows import LINE, LONGEST_PATH, RowReader, unread_lines
-from kustom_hpp.cli.console import Exit, print_note, require_stream
+from kustom_hpp.cli.batch.input_rows import MAX_PATH, InputRow
+from kustom_hpp.cli.console import CommandError, Exit, print_note, require_stream
 from kustom_hpp.errors import clean_text
 
 
-def dry_run(name: str, rows: RowReader) -> int:
+def dry_run(name: str, rows: Iterable[InputRow]) -> int:
     """List the problems and warnings of all rows on stdout, as `file:line: error|warning: field: sentence`.
 
     Args:
-        name: of the input.
-        rows: of the input.
+        name: The input's name.
+        rows: The input's rows.
 
     Returns:
-        The exit code: 2 where a row has a problem or there is no row.
+        The exit code: 2 if a row has a problem or there is no row.
 
     """
-    out, began = require_stream(sys.stdout), time.monotonic()
-    checked = broken = problems = warnings = 0
-    for row in rows:
-        checked += 1
-        broken += bool(row.problems)
-        problems += len(row.problems)
-        odd = list(row.request.warnings() if row.request is not None else ())
-        if row.end:  # it may be meant; or a quote was not closed, and the next one closed it, rows later
-            odd.append((LINE, f"lines {row.line} to {row.end} are one row: a quoted cell goes over them"))
-        warnings += len(odd)
-        _list(out, f"{name}:{row.line}: error", row.problems)
-        _list(out, f"{name}:{row.line}: warning", odd)
+    out, started = require_stream(sys.stdout), time.monotonic()
+    checked = invalid = problems = warnings = 0
+    input_error = None
+    try:
+        for row in rows:
+            checked += 1
+            invalid += bool(row.problems)
+            problems += len(row.problems)
+            suspicious = row.request.warnings() if row.request is not None else ()
+            warnings += len(suspicious)
+            _list(out, f"{name}:{row.line}: error", row.problems)
+            _list(out, f"{name}:{row.line}: warning", suspicious)
+    except CommandError as error:
+        input_error = error
     out.flush()
-    took = f"{checked:,} rows checked in {time.monotonic() - began:.1f} s, nothing was sent"
-    if not checked:
-        print_note("error", f"{name} has no rows.", "bold red")
-        return Exit.USAGE
+    summary = f"{checked:,} rows checked in {time.monotonic() - started:.1f} s, nothing was sent"
     if problems:
-        text = (
-            f"{took}: {problems:,} problems in {broken:,} rows, {warnings:,} warnings. In a run those rows would fail."
-            f"{unread_lines(rows)}"
-        )
+        text = f"{summary}: {problems:,} problems in {invalid:,} rows, {warnings:,} warnings. In a run those rows would fail."
         print_note("error", text, "bold red")
-        return Exit.USAGE
-    print_note("good", f"{took}: no problems, {warnings:,} warnings.", "bold green")
-    return Exit.OK
+    if input_error is not None:
+        print_note("error", input_error.message, "bold red")
+    elif not checked:
+        print_note("error", f"{name} has no rows.", "bold red")
+    elif not problems:
+        print_note("valid", f"{summary}: no problems, {warnings:,} warnings.", "bold green")
+        return Exit.OK
+    return Exit.USAGE
 
 
-def _list(out: TextIO, where: str, found: Iterable[tuple[str, str]]) -> None:
-    out.writelines(f"{where}: {clean_text(path, LONGEST_PATH)}: {sentence}\n" for path, sentence in found)
+def _list(out: TextIO, label: str, findings: Iterable[tuple[str, str]]) -> None:
+    out.writelines(f"{label}: {clean_text(path, MAX_PATH)}: {sentence}\n" for path, sentence in findings)

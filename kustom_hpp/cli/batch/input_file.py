@@ -1,5 +1,6 @@
-"""Where a batch's lines come from: a file or stdin, gzip or not, one line at a time."""
+"""The lines of a batch's input: a file or stdin, gzip or not, UTF-8 or UTF-16."""
 
+import codecs
 import gzip
 import io
 import sys
@@ -11,23 +12,30 @@ from typing import Self, cast
 
 from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, require_stream
 
-LONGEST_LINE = 8_000_000
-"""Bytes. A request of the 1,000,000 that the API takes is shorter, even with every character escaped."""
+MAX_LINE = 8_000_000
+"""Bytes. A request of the API's 1,000,000 bytes is shorter, even with every character escaped."""
 _GZIP = b"\x1f\x8b"
 _PIECE = 1 << 16
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""UTF-32 first: the mark of UTF-16 is its beginning."""
 
 
 class InputFile:
-    """The lines of an input, each without its end: `line` is the number of the latest, from 1.
+    """The lines of an input without their ends, in UTF-8.
 
-    `waiting` tells whether the next one has been read already, so that asking for it waits for nobody: a pipe may give a
-    line now and the next in an hour.
+    `line` is the number of the latest line, from 1. `has_buffered_line` says that the next one has been read already: a
+    pipe may deliver a line now and the next in an hour.
 
     Args:
-        name: the file, or `STDIN`.
+        name: The file, or `STDIN`.
 
     Raises:
-        CommandError: it cannot be read.
+        CommandError: The file cannot be read.
 
     """
 
@@ -35,9 +43,11 @@ class InputFile:
         self.name = name
         self.line = 0
         self.has_buffered_line = False
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._started = False
         try:
             self._file = _open(name)
-            # Told by its first two bytes, whatever its name.
+            # The first two bytes decide, whatever the name says.
             zipped = self._file.peek(len(_GZIP))[: len(_GZIP)] == _GZIP
         except OSError as error:
             msg = f"{name} cannot be read: {error.strerror}. Give a file, or - for stdin."
@@ -45,42 +55,66 @@ class InputFile:
         self._content = gzip.GzipFile(fileobj=self._file) if zipped else self._file
 
     def __iter__(self) -> Iterator[bytes | None]:
-        """Every line; None for one that is too long to be a row, and is not kept.
+        """Yield every line; None for a line that is too long for a row, which is not stored.
 
         Raises:
-            CommandError: the input breaks off.
+            CommandError: The input is cut off, or has another encoding.
 
         """
-        kept, dropping = b"", False
+        pending, dropping = b"", False
         while piece := self._read():
             *lines, rest = piece.split(b"\n")
             for index, line in enumerate(lines):
                 self.line += 1
                 self.has_buffered_line = index + 1 < len(lines)
-                whole, too_long = kept + line, dropping
-                kept, dropping = b"", False
-                yield None if too_long or len(whole) > LONGEST_LINE else whole
-            kept += b"" if dropping else rest
-            if len(kept) > LONGEST_LINE:
-                kept, dropping = b"", True
+                whole, too_long = pending + line, dropping
+                pending, dropping = b"", False
+                yield None if too_long or len(whole) > MAX_LINE else whole
+            pending += b"" if dropping else rest
+            if len(pending) > MAX_LINE:
+                pending, dropping = b"", True
         self.has_buffered_line = False
-        if kept or dropping:
+        if pending or dropping:
             self.line += 1
-            yield None if dropping else kept
+            yield None if dropping else pending
 
     def _read(self) -> bytes:
+        """Return the next piece in UTF-8; empty at the end."""
         try:
-            return self._content.read1(_PIECE)
-        except (OSError, EOFError, zlib.error) as error:
-            why = getattr(error, "strerror", None) or error
-            msg = f"{self.name} cannot be read beyond line {self.line} ({why})."
+            if not self._started:
+                self._started = True
+                start = self._content.read(4)
+                self._choose_decoder(start)
+                if piece := self._to_utf8(start):
+                    return piece
+            while raw := self._content.read1(_PIECE):
+                if piece := self._to_utf8(raw):
+                    return piece
+            return self._to_utf8(b"")
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or error
+            msg = f"{self.name} cannot be read beyond line {self.line} ({reason})."
             raise CommandError(msg, Exit.USAGE) from None
+
+    def _choose_decoder(self, start: bytes) -> None:
+        """Choose the encoding by its byte order mark: PowerShell writes UTF-16."""
+        for mark, encoding in _BYTE_ORDER_MARKS:
+            if start.startswith(mark):
+                self._decoder = codecs.getincrementaldecoder(encoding)()
+                return
+        if b"\0" in start:
+            msg = f"{self.name} is not UTF-8 (it seems to be UTF-16 without a byte order mark). Save it as UTF-8."
+            raise CommandError(msg, Exit.USAGE)
+
+    def _to_utf8(self, raw: bytes) -> bytes:
+        return (
+            raw if self._decoder is None else self._decoder.decode(raw, final=not raw).encode("utf-8", "surrogatepass")
+        )
 
     def close(self) -> None:
         """Close a regular file. Idempotent.
 
-        A pipe is left to the end of the process: a thread may be waiting for its next line, and whoever closes what
-        another thread reads waits for that line too.
+        A pipe stays open until the process ends: a thread may be waiting for its next line, and closing would wait too.
         """
         if self.name != STDIN and Path(self.name).is_file():
             self._file.close()
@@ -101,26 +135,17 @@ def _open(name: str) -> io.BufferedReader:
     if stream.isatty():
         print_note("reading", "rows from the keyboard; end them with Ctrl-D.", "dim")
     try:
-        # A buffer of our own: a thread that still waits in that of sys.stdin makes Python's own end a fatal error.
+        # A separate buffer: Python's own end fails fatally if a thread still waits in that of sys.stdin.
         raw = io.FileIO(stream.fileno(), closefd=False)
-    except (OSError, ValueError):  # somebody put another stream in its place
+    except (OSError, ValueError):  # a replaced stream without a file descriptor
         return io.BufferedReader(cast("io.RawIOBase", stream.buffer))
     return io.BufferedReader(raw)
 
 
-def count_rows(name: str, *, quoted: bool) -> int | None:
-    """How many rows a regular file has; None for anything else, which can be read but once.
-
-    Args:
-        name: of the file.
-        quoted: a line's end between two quotes ends no row, and the first row is the header: CSV.
-
-    """
+def count_rows(name: str, *, has_header: bool) -> int | None:
+    """Return the number of rows of a regular file; None for anything else, which can be read only once."""
     if name == STDIN or not Path(name).is_file():
         return None
-    rows, quotes = 0, 0
-    with InputFile(name) as source:
-        for line in source:
-            quotes += line.count(b'"') if quoted and line else 0
-            rows += (line is None or bool(line.strip())) and quotes % 2 == 0
-    return max(0, rows - 1) if quoted else rows
+    with InputFile(name) as file:
+        rows = sum(line is None or bool(line.strip(b' \t\r;,"')) for line in file)
+    return max(0, rows - has_header)

@@ -1,4 +1,4 @@
-"""What a batch writes: one line of JSON for each row, as it ends."""
+"""The output of a batch: one line of JSON for each row, written when the row ends."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ STDOUT = "-"
 
 
 def outcome_line(outcome: Outcome) -> bytes:
-    """An outcome as JSON, without the line's end: the session as the API answered it, nothing of the request."""
+    """Return an outcome as JSON: the session as the API sent it, nothing of the request."""
     session, error = outcome.session, outcome.error
     correlation_id = error.correlation_id if error is not None else session.info.correlation_id if session else None
     return _line(
@@ -30,7 +30,7 @@ def outcome_line(outcome: Outcome) -> bytes:
 
 
 def invalid_row_line(row: InputRow) -> bytes:
-    """The line of a row that could not be sent; without a key where the row is too broken to have one."""
+    """Return the line of a row that cannot be sent; its key is null if the row has no valid key."""
     error = {"type": "InvalidRequestError", "message": problems_text(row), "delivery": None, "line": row.line}
     return _line(
         key=row.key,
@@ -48,7 +48,7 @@ def _line(**fields: Any) -> bytes:
 
 
 def _error(error: HPPError) -> dict[str, Any]:
-    """What went wrong: its class, its text, and the facts by which a script tells cases apart."""
+    """Return an error's class, its text, and the facts by which a script distinguishes cases."""
     fields: dict[str, Any] = {"type": type(error).__name__, "message": str(error), "delivery": error.delivery}
     for name in ("status", "code", "session_id"):
         if (value := getattr(error, name, None)) is not None:
@@ -57,17 +57,17 @@ def _error(error: HPPError) -> dict[str, Any]:
 
 
 class OutputFile:
-    """Where the lines go: a file that is written anew, or stdout. Each line is there when `write` returns.
+    """The file of the output lines, overwritten, or stdout. A line has been written when `write` returns.
 
     Raises:
-        CommandError: the file cannot be made, or does not take a line.
+        CommandError: The file cannot be created, or does not accept a line.
 
     """
 
     def __init__(self, name: str) -> None:
         self.name = "stdout" if name == STDOUT else name
         self._file: BinaryIO
-        self._broken = False
+        self._has_failed = False
         try:
             if name == STDOUT:
                 stream = require_stream(sys.stdout)
@@ -80,20 +80,20 @@ class OutputFile:
             raise CommandError(msg, Exit.USAGE) from None
 
     def write(self, line: bytes) -> None:
-        """One more line."""
+        """Write one line."""
         try:
             self._file.write(line + b"\n")
             self._file.flush()
         except OSError as error:
-            raise self._full(error) from None
+            raise self._failure(error) from None
 
-    def _full(self, error: OSError) -> CommandError:
-        self._broken = True
+    def _failure(self, error: OSError) -> CommandError:
+        self._has_failed = True
         if self.name == "stdout":
             redirect_to_devnull(sys.stdout)
         msg = (
-            f"{self.name} does not take more lines ({error.strerror}), so the batch stopped. The journal holds every "
-            "outcome: run the same command again, and they are all written."
+            f"{self.name} does not accept more lines ({error.strerror}), so the batch stopped. The journal has every "
+            "outcome; run the same command again to write them all."
         )
         return CommandError(msg, Exit.FAILED)
 
@@ -108,5 +108,5 @@ class OutputFile:
         try:
             self._file.close()
         except OSError as failed:
-            if not self._broken:  # else it was told, and closing has only tried once more
-                raise self._full(failed) from None
+            if not self._has_failed:  # closing tries the last write again
+                raise self._failure(failed) from None

@@ -1,18 +1,17 @@
-"""How a batch is getting on, for the people who watch it: a bar on a terminal, else a plain line every few seconds."""
+"""The progress of a batch: a bar on a terminal, else a plain line every few seconds."""
 
 import asyncio
 import contextlib
 import datetime as dt
 import time
-from collections import deque
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich import progress
+from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from kustom_hpp.batch import Outcome, OutcomeState
@@ -21,10 +20,10 @@ from kustom_hpp.errors import RateLimitError
 from kustom_hpp.events import Event, Finished, Retrying
 
 PLAIN_EVERY = 5.0
-"""Seconds between two lines where nobody looks at a terminal."""
+"""Seconds between two lines if stderr is not a terminal."""
 _FRAME = 0.2
-_SPAN = 10.0
-"""Seconds over which the rate is measured: what an earlier run had done comes in a rush, and says nothing of the rest."""
+_SPEED_PERIOD = 10.0
+"""Seconds over which the rate is measured: the rows of an earlier run come in a rush and predict nothing."""
 
 
 class BatchCounts:
@@ -36,23 +35,23 @@ class BatchCounts:
         self.earlier = 0
         """Rows whose session an earlier run created."""
         self.failed = 0
-        self.bad = 0
-        """Failed rows that could not be sent: something is wrong with the input."""
+        self.invalid = 0
+        """Failed rows that could not be sent, because the input is invalid."""
         self.refused = 0
-        """Failed rows that the API refused: no later run sends them again by itself."""
+        """Failed rows that the API refused; later runs send them only with --retry-failed."""
         self.in_doubt = 0
         self.elsewhere = 0
         """Rows that another live run has claimed."""
         self.sent = 0
-        """Rows that this run sent, however they ended."""
+        """Rows that this run sent, whatever their outcome."""
         self.conflicts = 0
         """Rows with a session that was created for another payload."""
         self.unrecorded = 0
-        """Rows that the journal could not keep."""
-        self._began = time.monotonic()
+        """Rows that the journal could not record."""
+        self._started = time.monotonic()
 
     def add(self, outcome: Outcome) -> None:
-        """One more row has ended."""
+        """Count one outcome."""
         self.sent += not outcome.earlier_run and outcome.state is not OutcomeState.CLAIMED_ELSEWHERE
         self.unrecorded += not outcome.recorded
         if outcome.state is OutcomeState.CREATED:
@@ -75,11 +74,11 @@ class BatchCounts:
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self._started
 
     @property
     def texts(self) -> tuple[tuple[str, str], ...]:
-        """The counts in words, each with its style."""
+        """The counts as texts with their styles."""
         return (
             (f"{self.created:,} created", "green"),
             (f"{self.failed:,} failed", "red" if self.failed else ""),
@@ -88,14 +87,14 @@ class BatchCounts:
 
 
 class LastFailure:
-    """A hook for the client, which keeps the latest reason why rows wait instead of being sent."""
+    """A hook of the client that stores why rows wait."""
 
     def __init__(self) -> None:
         self.text = ""
-        """Empty while rows go."""
+        """Empty while rows succeed."""
 
     def __call__(self, event: Event) -> None:
-        """Hear what became of an attempt."""
+        """Record the failure of an attempt, or the success of a call."""
         if isinstance(event, Retrying):
             self.text = str(event.error)
         elif isinstance(event, Finished):
@@ -103,16 +102,43 @@ class LastFailure:
             self.text = str(event.error) if waits else ""
 
 
-class Progress:
-    """Shows a run while it lasts: `async with Progress(console, counts, total): ...`.
+class _Bar(progress.Progress):
+    """A bar, below it the counts, and a third line while rows wait."""
+
+    def __init__(self, counts: BatchCounts, last_failure: LastFailure, console: Console, *, shown: bool) -> None:
+        self._counts, self._last_failure = counts, last_failure
+        super().__init__(
+            progress.BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            progress.TextColumn("{task.fields[text]}", style="", justify="right", table_column=Column(no_wrap=True)),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            expand=True,
+            speed_estimate_period=_SPEED_PERIOD,
+            get_time=lambda: counts.elapsed,
+            disable=not shown,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text("   ").join(Text(text, style) for text, style in self._counts.texts)
+        if self._last_failure.text:
+            text = Text(f"waiting: {self._last_failure.text}", "yellow", no_wrap=True, overflow="ellipsis")
+            # Room for the "^C" of a terminal: a line that it folds would stay behind.
+            yield Padding(text, (0, 3, 0, 0))
+
+
+class BatchProgress:
+    """Shows a run while it lasts: `async with BatchProgress(console, counts, total): ...`.
 
     Args:
-        console: where to.
-        counts: what is shown.
-        total: rows of the input; None where that is not known.
-        plain: lines even where the console is a terminal, because something else is written to it.
-        quiet: show nothing.
-        trouble: tells why nothing goes on; None where nobody listens to the client.
+        console: The console to show it on.
+        counts: The counts to show.
+        total: The rows of the input; None if unknown.
+        plain: Print lines even on a terminal, because something else writes to it.
+        quiet: Show nothing.
+        last_failure: Why rows wait; None if no client reports it.
 
     """
 
@@ -126,74 +152,44 @@ class Progress:
         quiet: bool = False,
         last_failure: LastFailure | None = None,
     ) -> None:
-        self._console, self._counts, self._total = console, counts, total
+        self._console, self._counts, self._total, self._quiet = console, counts, total, quiet
         self._last_failure = last_failure or LastFailure()
-        self._live: Live | None = None
-        if console.is_terminal and not plain and not quiet:
-            # Frames are drawn by our own task: rich's thread would read the counts while they change.
-            self._live = Live(self, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
-        self._quiet = quiet
-        self._samples: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._shows_bar = console.is_terminal and not plain and not quiet
+        self.bar = _Bar(counts, self._last_failure, console, shown=self._shows_bar)
+        self._row_count = self.bar.add_task("", total=total, text="")
         self._task: asyncio.Task[None] | None = None
+        self.update()
 
-    def rate(self) -> float:
-        """Rows per second, of late."""
-        now, done = self._counts.elapsed, self._counts.done
-        since, before = self._samples[0]
-        return (done - before) / (now - since) if now > since else 0.0
+    def update(self) -> list[str]:
+        """Bring the bar up to date and return its texts: rows, rate, time left."""
+        counts, task = self._counts, self.bar.tasks[0]
+        self.bar.update(self._row_count, completed=counts.done)
+        rate = task.speed or 0.0
+        texts = [f"{counts.done:,}" + ("" if self._total is None else f" of {self._total:,}"), f"{rate:,.1f}/s"]
+        if self._total is not None and rate > 0:
+            texts.append(f"{duration(max(0, self._total - counts.done) / rate)} left")
+        self.bar.update(self._row_count, text="  ".join(texts))
+        return texts
 
-    def __rich__(self) -> RenderableType:
-        """The bar and the counts: two lines that fit 80 columns up to a million rows; a third one in times of trouble."""
-        line = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        line.add_column(ratio=1)
-        bar = ProgressBar(total=self._total, completed=self._counts.done, pulse=self._total is None)
-        cells = [Text(text, no_wrap=True) for text in (self._rows(), f"{self.rate():,.1f}/s", self._left())]
-        for _ in cells:
-            line.add_column(justify="right", no_wrap=True)
-        line.add_row(bar, *cells)
-        totals = Text("   ").join(Text(text, style) for text, style in self._counts.texts)
-        if not self._last_failure.text:
-            return Group(line, totals)
-        why = Text(f"waiting: {self._last_failure.text}", "yellow", no_wrap=True, overflow="ellipsis")
-        # Room for the "^C" that a terminal writes: a line that it folds would be left behind.
-        return Group(line, totals, Padding(why, (0, 3, 0, 0)))
-
-    def _rows(self) -> str:
-        return f"{self._counts.done:,}" + ("" if self._total is None else f" of {self._total:,}")
-
-    def _left(self) -> str:
-        """How long it will take from now; nothing where that cannot be known."""
-        rate = self.rate()
-        if self._total is None or rate <= 0:
-            return ""
-        return f"{duration(max(0, self._total - self._counts.done) / rate)} left"
-
-    def _plain(self) -> str:
+    def plain_line(self) -> str:
+        """Return the progress as one line."""
+        rows, *rest = self.update()
         counts = ", ".join(text for text, _ in self._counts.texts)
-        line = f"{self._rows()} rows: {counts}; {self.rate():,.1f}/s"
-        if left := self._left():
-            line += f", {left}"
+        line = f"{rows} rows: {counts}; {', '.join(rest)}"
         return f"{line}; waiting: {self._last_failure.text}" if self._last_failure.text else line
 
-    async def _tick(self) -> None:
+    async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_FRAME if self._live else PLAIN_EVERY)
-            self._sample()
-            if self._live:
-                self._live.refresh()
+            await asyncio.sleep(_FRAME if self._shows_bar else PLAIN_EVERY)
+            if self._shows_bar:
+                self.update()
+                self.bar.refresh()
             elif not self._quiet:
-                self._console.print(Text(self._plain()), soft_wrap=True)
-
-    def _sample(self) -> None:
-        now = self._counts.elapsed
-        self._samples.append((now, self._counts.done))
-        while len(self._samples) > 2 and now - self._samples[1][0] >= _SPAN:  # noqa: PLR2004 - the ends of the span
-            self._samples.popleft()
+                self._console.print(Text(self.plain_line()), soft_wrap=True)
 
     async def __aenter__(self) -> Self:
-        if self._live:
-            self._live.start(refresh=True)
-        self._task = asyncio.create_task(self._tick())
+        self.bar.start()
+        self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(
@@ -203,10 +199,9 @@ class Progress:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        if self._live:
-            self._live.stop()
+        self.bar.stop()
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """Return hours, minutes and seconds."""
     return str(dt.timedelta(seconds=round(seconds)))

@@ -1,4 +1,4 @@
-"""One run of `kustom-hpp batch`: rows through the engine into lines, with progress, signals and a summary."""
+"""One run of `kustom-hpp batch`: rows in, lines out, with progress, signals and a summary."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,13 @@ from kustom_hpp import config
 from kustom_hpp.batch import BatchItem, BatchRun, Journal, Outcome, Scope
 from kustom_hpp.batch import run as run_batch
 from kustom_hpp.cli.batch.input_file import InputFile, count_rows
-from kustom_hpp.cli.batch.input_rows import Format, InputRow, RowReader, open_rows, unread_lines
+from kustom_hpp.cli.batch.input_rows import Format, InputRow, open_rows
 from kustom_hpp.cli.batch.output_lines import STDOUT, OutputFile, invalid_row_line, outcome_line
-from kustom_hpp.cli.batch.progress import BatchCounts, LastFailure, Progress
+from kustom_hpp.cli.batch.progress import BatchCounts, BatchProgress, LastFailure
 from kustom_hpp.cli.batch.row_thread import RowThread
-from kustom_hpp.cli.batch.summary import summary
+from kustom_hpp.cli.batch.summary import print_summary
 from kustom_hpp.cli.connection_options import ConnectionOptions
-from kustom_hpp.cli.console import CommandError, Exit, exit_code, print_note, stderr, stdout
+from kustom_hpp.cli.console import RUN_CHECK, CommandError, Exit, exit_code, print_note, stderr, stdout
 from kustom_hpp.cli.journal import open_journal
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import Environment, Pool
@@ -28,14 +28,14 @@ from kustom_hpp.events import Hook
 from kustom_hpp.pace import Pace
 
 DEFAULT_RATES = {Environment.LIVE: 40.0, Environment.PLAYGROUND: 5.0}
-"""Requests per second that Kustom's two worlds are asked for at most, where nobody says otherwise."""
-_MOST_WAITING = 1_000
-"""Bad rows that may wait for their place in ordered mode."""
+"""Requests per second by environment, without --rate."""
+_MAX_HELD_BACK = 1_000
+"""Lines of invalid rows that may wait for their position in ordered mode."""
 
 
 @attrs.frozen(kw_only=True)
 class BatchJob:
-    """What the command was told."""
+    """The arguments of the command, checked."""
 
     input: str
     form: Format
@@ -52,45 +52,43 @@ class BatchJob:
 
 
 async def run_job(job: BatchJob) -> int:
-    """Run a batch; its exit code.
+    """Run a batch and return its exit code.
 
     Raises:
-        HPPError: it ended early; the summary has been shown.
-        CommandError: likewise, or it could not begin.
+        HPPError: The run could not begin.
+        CommandError: The run could not begin.
 
     """
     last_failure = LastFailure()
     client = open_client(job, [] if job.quiet else [last_failure])
-    with InputFile(job.input) as source:
-        rows = open_rows(source, job.form, job.template)
-        total = None if job.quiet else count_rows(job.input, quoted=job.form == "csv")
+    with InputFile(job.input) as file:
+        rows = RowThread(open_rows(file, job.form, job.template), file)
+        total = None if job.quiet else count_rows(job.input, has_header=job.form == "csv")
         async with client, open_journal(job.journal, _scope_of(client, job.connection)) as journal:
             with OutputFile(job.output) as output:
-                return await BatchCommand(job, rows, RowThread(rows, source), output, last_failure).run(
-                    client, journal, total
-                )
+                return await BatchCommand(job, rows, output, last_failure).run(client, journal, total)
 
 
 def open_client(job: BatchJob, hooks: Iterable[Hook] = ()) -> HPPClient:
-    """The client, with the pace of its environment.
+    """Return the client, with the pace of its environment.
 
     Args:
-        job: what the command was told.
-        hooks: of the client.
+        job: The job.
+        hooks: The client's hooks.
 
     Raises:
-        ConfigError: the settings cannot work.
+        ConfigError: The settings are invalid.
 
     """
-    # Where it goes is known when it has been made: made once to ask, as nothing is opened before the first call.
-    where = job.connection.client().settings.environment
-    rate = job.rate if job.rate is not None else DEFAULT_RATES.get(where) if where is not None else None
+    # A client that is thrown away knows the environment; a client opens nothing before its first call.
+    environment = job.connection.client().settings.environment
+    rate = job.rate if job.rate is not None else DEFAULT_RATES.get(environment) if environment is not None else None
     pool = Pool(connections=max(Pool().connections, job.concurrency))
     return job.connection.client(hooks, pace=Pace(rate), pool=pool)
 
 
 def _scope_of(client: HPPClient, connection: ConnectionOptions) -> Scope:
-    """Whose journal it is. The part of a user name before its suffix names the merchant."""
+    """Return the journal's scope. A username's part before its suffix names the merchant."""
     username = connection.username or config.from_environment().get("username", "")
     return Scope.of(client.settings, str(username).partition("_")[0])
 
@@ -98,13 +96,12 @@ def _scope_of(client: HPPClient, connection: ConnectionOptions) -> Scope:
 class BatchCommand:
     """One run of the command."""
 
-    def __init__(
-        self, job: BatchJob, rows: RowReader, reader: RowThread, output: OutputFile, last_failure: LastFailure
-    ) -> None:
-        self._job, self._rows, self._reader, self._last_failure = job, rows, reader, last_failure
+    def __init__(self, job: BatchJob, rows: RowThread, output: OutputFile, last_failure: LastFailure) -> None:
+        self._job, self._rows, self._last_failure = job, rows, last_failure
         self._counts = BatchCounts()
         self._console = stderr()
         self._lines = LineWriter(output, self._counts, ordered=job.ordered)
+        self._input_error: CommandError | None = None
         self._interrupted = False
 
     async def run(self, client: HPPClient, journal: Journal, total: int | None) -> int:
@@ -119,155 +116,150 @@ class BatchCommand:
             retry_failed=job.retry_failed,
             ordered=job.ordered,
         )
-        # A bar and lines of data on one terminal would write over each other.
+        # A bar and data lines on one terminal would overwrite each other.
         plain = job.output == STDOUT and stdout().is_terminal
+        progress = BatchProgress(
+            self._console, self._counts, total, plain=plain, quiet=job.quiet, last_failure=self._last_failure
+        )
         error: HPPError | CommandError | None = None
         try:
-            async with (
-                Progress(
-                    self._console, self._counts, total, plain=plain, quiet=job.quiet, last_failure=self._last_failure
-                ),
-                outcomes,
-            ):
+            async with progress, outcomes:
                 with self._signals(outcomes):
                     async for outcome in outcomes:
-                        self._lines.outcome(outcome)
+                        self._lines.write_outcome(outcome)
         except (HPPError, CommandError) as caught:
             error = caught
         finally:
-            self._reader.stop()
-        error = await self._drain(outcomes, error)
-        nothing = error is None and not self._interrupted and not self._counts.done
-        if not job.quiet and not nothing:
-            summary(self._console, self._counts, journal=job.journal, interrupted=self._interrupted)
+            self._rows.stop()
+        error = await self._drain(outcomes, error) or self._input_error
+        is_empty = error is None and not self._interrupted and not self._counts.done
+        if not job.quiet and not is_empty:
+            print_summary(self._console, self._counts, journal=job.journal, interrupted=self._interrupted)
         return self._exit_code(error)
 
     async def _drain(self, outcomes: BatchRun, error: HPPError | CommandError | None) -> HPPError | CommandError | None:
-        """What nobody waits for any more: counted, and written where the output takes it; the error, this one's or that."""
+        """Count the remaining outcomes, write the lines held back, and return the first error."""
         async for outcome in outcomes:  # none, unless the output failed
             self._counts.add(outcome)
         try:
             self._lines.flush()
         except CommandError as failed:
             error = error or failed
-            self._lines.drop()
+            self._lines.discard()
         return error
 
     async def _items(self) -> AsyncIterator[BatchItem]:
-        """The rows that can be sent; the others end here."""
-        async for row in self._reader:
-            if row.request is None:
-                await self._lines.bad_row(row)
-            else:
-                self._lines.given += 1
-                yield BatchItem(row.key or "", row.request)
+        """Yield the valid rows, and write the lines of the others."""
+        try:
+            async for row in self._rows:
+                if row.request is None:
+                    await self._lines.write_invalid(row)
+                else:
+                    self._lines.yielded += 1
+                    yield BatchItem(row.key or "", row.request)
+        except CommandError as error:  # the rows before it are sent
+            self._input_error = error
 
     @contextlib.contextmanager
     def _signals(self, outcomes: BatchRun) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP (a terminal that is closed) drain the run; the second of them cuts it off."""
+        """Drain the run at the first SIGINT, SIGTERM or SIGHUP (a closed terminal); abort it at the second."""
         loop = asyncio.get_running_loop()
         closing: list[asyncio.Task[None]] = []
 
         def stop() -> None:
             if not self._interrupted:
                 self._interrupted = True
-                self._reader.stop()
+                self._rows.stop()
                 outcomes.drain()
-                flying = outcomes.counts.in_flight
-                text = f"no more rows; {flying} on their way may end. Once more cuts them off."
+                text = f"no more rows; waiting for {outcomes.counts.in_flight} in flight. A second signal aborts them."
                 print_note("stopping", text, "yellow", self._console)
             elif not closing:
                 closing.append(loop.create_task(outcomes.aclose(grace=0)))
 
-        caught = []
-        # Windows has no signal handlers in its loop: there Ctrl-C ends the run at once.
+        handled = []
+        # On Windows the loop has no signal handlers, so Ctrl-C ends the run at once.
         with contextlib.suppress(NotImplementedError):
             for number in _stop_signals():
                 loop.add_signal_handler(number, stop)
-                caught.append(number)
+                handled.append(number)
         try:
             yield
         finally:
-            for number in caught:
+            for number in handled:
                 loop.remove_signal_handler(number)
 
     def _exit_code(self, error: HPPError | CommandError | None) -> int:
-        """The exit code: of an interruption, else of what stopped the run, else of the rows."""
+        """Return the exit code: of an interruption, else of what stopped the run, else of the rows."""
         counts = self._counts
         code = Exit.OK
         if error is not None:
             reason = getattr(error, "last_error", None) or error
             code = reason.code if isinstance(reason, CommandError) else exit_code(reason)
-            if isinstance(reason, PermissionDeniedError):  # of all rows: it is about the credentials
+            if isinstance(reason, PermissionDeniedError):  # of all rows, so it is about the credentials
                 code = Exit.CONFIG
             text = error.message if isinstance(error, CommandError) else f"{str(error).rstrip('.')}."
-            next_step = " 'kustom-hpp check' shows what is set." if code is Exit.CONFIG else ""
-            print_note("error", text + next_step, "bold red")
-        if self._rows.unread is not None:
-            text = f"{self._job.input} has a row that does not end.{unread_lines(self._rows)} Mend it and run it again."
-            print_note("error", text, "bold red")
+            print_note("error", f"{text} {RUN_CHECK}" if code is Exit.CONFIG else text, "bold red")
         if self._interrupted:
             return Exit.INTERRUPTED
-        if error is None and not counts.done:  # an input that holds nothing is no success of whoever wrote it
+        if error is None and not counts.done:  # probably a mistake
             print_note("error", f"{self._job.input} has no rows.", "bold red")
             return Exit.USAGE
         if code in (Exit.CONFIG, Exit.USAGE):
             return code
         if counts.in_doubt or code is Exit.UNKNOWN:
             return Exit.UNKNOWN
-        lacking = counts.failed or counts.conflicts or self._rows.unread is not None or error is not None
-        return Exit.FAILED if lacking else Exit.OK
+        return Exit.FAILED if counts.failed or counts.conflicts or error is not None else Exit.OK
 
 
 def _stop_signals() -> Iterator[signal.Signals]:
     yield from (signal.SIGINT, signal.SIGTERM)
-    # Windows has none; and under nohup a closed terminal is meant to end nothing.
+    # Windows has no SIGHUP; under nohup a closed terminal must not end the run.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         yield signal.SIGHUP
 
 
 class LineWriter:
-    """The output's lines, counted; in ordered mode bad rows wait for the good ones before them."""
+    """Writes and counts the output's lines. In ordered mode the lines of invalid rows wait for the rows before them."""
 
     def __init__(self, output: OutputFile, counts: BatchCounts, *, ordered: bool) -> None:
         self._output, self._counts, self._ordered = output, counts, ordered
-        self.given = 0
-        """Rows given to the engine; `_taken` are those whose outcomes came."""
-        self._taken = 0
-        self._waiting: deque[tuple[int, bytes]] = deque()
-        self._room = asyncio.Event()
+        self.yielded = 0
+        """Rows that went into the run; `_ended` of them have an outcome."""
+        self._ended = 0
+        self._held_back: deque[tuple[int, bytes]] = deque()
+        self._has_space = asyncio.Event()
 
-    async def bad_row(self, row: InputRow) -> None:
-        """A row that cannot be sent."""
+    async def write_invalid(self, row: InputRow) -> None:
+        """Write the line of a row that cannot be sent."""
         line = invalid_row_line(row)
-        if self._ordered and self.given > self._taken:
-            self._waiting.append((self.given, line))
-            while len(self._waiting) >= _MOST_WAITING:
-                self._room.clear()
-                await self._room.wait()
+        if self._ordered and self.yielded > self._ended:
+            self._held_back.append((self.yielded, line))
+            while len(self._held_back) >= _MAX_HELD_BACK:
+                self._has_space.clear()
+                await self._has_space.wait()
         else:
-            self._bad(line)
+            self._write_invalid_line(line)
 
-    def outcome(self, outcome: Outcome) -> None:
-        """A row that has ended."""
+    def write_outcome(self, outcome: Outcome) -> None:
+        """Write the line of a row that has ended."""
         self._counts.add(outcome)
         self._output.write(outcome_line(outcome))
-        self._taken += 1
-        self.flush(self._taken)
+        self._ended += 1
+        self.flush(self._ended)
 
     def flush(self, position: float = float("inf")) -> None:
-        """The bad rows whose turn it is."""
-        while self._waiting and self._waiting[0][0] <= position:
-            self._bad(self._waiting.popleft()[1])
-        self._room.set()
+        """Write the lines held back up to a position."""
+        while self._held_back and self._held_back[0][0] <= position:
+            self._write_invalid_line(self._held_back.popleft()[1])
+        self._has_space.set()
 
-    def drop(self) -> None:
-        """Count the bad rows whose lines no output takes."""
-        self._counts.failed += len(self._waiting)
-        self._counts.bad += len(self._waiting)
-        self._waiting.clear()
+    def discard(self) -> None:
+        """Count the lines held back that the output does not accept."""
+        self._counts.failed += len(self._held_back)
+        self._counts.invalid += len(self._held_back)
+        self._held_back.clear()
 
-    def _bad(self, line: bytes) -> None:
+    def _write_invalid_line(self, line: bytes) -> None:
         self._counts.failed += 1
-        self._counts.bad += 1
+        self._counts.invalid += 1
         self._output.write(line)

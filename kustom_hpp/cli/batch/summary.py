@@ -1,4 +1,4 @@
-"""What a batch came to, and what to do about it."""
+"""The summary of a batch: what happened, and the next step for each kind of outcome."""
 
 from rich.console import Console
 from rich.table import Table
@@ -8,45 +8,46 @@ from kustom_hpp.cli.batch.progress import BatchCounts, duration
 from kustom_hpp.cli.console import print_note
 
 
-def summary(console: Console, counts: BatchCounts, *, journal: str, interrupted: bool) -> None:
-    """A small table, and a paragraph for each thing that somebody has to do.
+def print_summary(console: Console, counts: BatchCounts, *, journal: str, interrupted: bool) -> None:
+    """Print a small table, and a paragraph for each kind of outcome that needs a person.
 
     Args:
-        console: where to.
-        counts: of the run.
-        journal: the journal's file, for the command that ends a doubt.
-        interrupted: whether rows were left for another run on purpose.
+        console: The console to print to.
+        counts: The counts of the run.
+        journal: The journal's name, for the command that resolves a doubt.
+        interrupted: The user stopped the run before its end.
 
     """
     console.print(_table(counts))
     if counts.in_doubt:
         text = (
-            f"{_rows(counts.in_doubt)} may have a session, and will not be sent again. For each, make a new order and a "
-            "session for it: the old link was shown to nobody and dies within 48 hours. If you know better, say so with "
-            f"'kustom-hpp journal resolve {journal} KEY'; 'kustom-hpp journal show {journal}' lists them."
+            f"{_rows(counts.in_doubt)} may have a session and will not be sent again. For each, create a new order and "
+            "session; the old link was never shown and expires within 48 hours. If you know how a row ended, record it "
+            f"with 'kustom-hpp journal resolve {journal} KEY'. 'kustom-hpp journal show {journal}' lists the rows."
         )
         print_note("in doubt", text, "bold yellow", console)
     if counts.conflicts:
         text = (
-            f"{_rows(counts.conflicts)} had a session already, made for another payload; it was kept, and nothing was "
-            "sent. A changed request needs an order and a key of its own."
+            f"{_rows(counts.conflicts)} had a session already, created for another payload. It stays, and nothing was "
+            "sent. A changed request needs a new order and a new key."
         )
         print_note("conflict", text, "bold yellow", console)
+    if counts.elsewhere:
+        text = f"{_rows(counts.elsewhere)} belong to another run that is still active. Run it again when that run has ended."
+        print_note("claimed elsewhere", text, "bold yellow", console)
     if counts.failed:
-        bad = f" {counts.bad:,} of them could not be sent: --dry-run lists what is wrong." if counts.bad else ""
-        again = " --retry-failed sends again what the API refused." if counts.refused else ""
-        text = f"{_rows(counts.failed)} without a session; the output tells why.{bad}{again}"
+        invalid = (
+            f" {counts.invalid:,} of them could not be sent; --dry-run lists the problems." if counts.invalid else ""
+        )
+        again = " --retry-failed sends the rows again that the API refused." if counts.refused else ""
+        text = f"{_rows(counts.failed)} without a session; the output has the reasons.{invalid}{again}"
         print_note("failed", text, "bold red", console)
     if counts.unrecorded:
-        text = f"{_rows(counts.unrecorded)} stand in the output but not in the journal: keep that output."
+        text = f"{_rows(counts.unrecorded)} are in the output but not in the journal. Store that output."
         print_note("not recorded", text, "bold red", console)
     if interrupted:
-        print_note(
-            "interrupted",
-            "the rows that were not begun are untouched: run the same command again.",
-            "bold yellow",
-            console,
-        )
+        text = "unstarted rows are unchanged. Run the same command again."
+        print_note("interrupted", text, "bold yellow", console)
 
 
 def _table(counts: BatchCounts) -> Table:
