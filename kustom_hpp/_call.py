@@ -108,7 +108,6 @@ class CallExecution(retry.CallState):
     async def run(self, on_retry: retry.OnRetry | None = None) -> Any:
         """Make the attempts and return the value with its CallInfo. A cancellation gets a `delivery`, as errors have."""
         quota = self.context.retry_quota
-        value: Any = None
         failure: HPPError | None = None
         value: Any = None
         try:
