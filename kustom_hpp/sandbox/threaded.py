@@ -10,6 +10,7 @@ requests of the same event loop, a coroutine uses `await asyncio.to_thread(sandb
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import datetime as dt
 import functools
@@ -180,9 +181,17 @@ class ThreadedSandbox:
         return self
 
     def close(self) -> None:
-        """Stop at once. Idempotent."""
+        """Stop at once. Idempotent.
+
+        Raises:
+            RuntimeError: the thread has died.
+
+        """
         self._portal = None
-        self._stack.close()
+        try:
+            self._stack.close()
+        except concurrent.futures.CancelledError:
+            raise RuntimeError("the thread of the sandbox has died") from None
 
     def _open_portal(self) -> "BlockingPortal":
         if self._portal is None:

@@ -262,7 +262,7 @@ def _stored(sandbox: Sandbox) -> StoredSession:
 
 
 def _links(stored: StoredSession, sandbox: Sandbox) -> dict[str, Any]:
-    wire = stored.wire(sandbox.base_url)
+    wire = stored.created_json(sandbox.base_url)
     return {name: wire[name] for name in ("session_id", "redirect_url", "session_url", "distribution_url")}
 
 
