@@ -148,7 +148,6 @@ def test_batch_measures_cpu_the_first_outcome_and_memory(url: str) -> None:
     section = batch.measure(url, rounds=2, requests=40, rows=(10, 20, 30))
     assert [figure.what for figure in section.figures if figure.at_most is not None] == [
         "batch without a journal",
-        "batch with SqliteJournal",
         "the first of 100,000 outcomes",
         "30 rows above 20",
     ]
