@@ -190,7 +190,7 @@ class ThreadedSandbox:
         self._portal = None
         try:
             self._stack.close()
-        except concurrent.futures.CancelledError:
+        except (concurrent.futures.CancelledError, RuntimeError):
             raise RuntimeError("the thread of the sandbox has died") from None
 
     def _open_portal(self) -> "BlockingPortal":
