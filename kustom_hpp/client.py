@@ -151,7 +151,8 @@ class HPPClient:
     def from_env(cls, **arguments: Any) -> Self:
         """Create a client from environment variables.
 
-        They are KUSTOM_HPP_API_KEY, _USERNAME, _PASSWORD, _ENVIRONMENT, _BASE_URL, _INSECURE_HTTP and _APP_INFO.
+        They are KUSTOM_HPP_API_KEY, _USERNAME, _PASSWORD, _ENVIRONMENT, _BASE_URL, _INSECURE_HTTP, _APP_INFO
+        and _PROXY.
 
         Args:
             arguments: as for the class. An argument overrides its variable.
@@ -167,10 +168,13 @@ class HPPClient:
             (("api_key",), ("api_key", "password", "username")),
             (("password",), ("api_key", "password")),
             (("environment", "base_url"), ("environment", "base_url")),
+            (("transport",), ("proxy",)),
         ):
             if any(arguments.get(name) is not None for name in given):
                 for name in replaced:
                     found.pop(name, None)
+        if "proxy" in found:  # it says more than HTTPS_PROXY does
+            arguments.pop("trust_env", None)
         return cls(**(found | {name: value for name, value in arguments.items() if value is not None}))
 
     def __repr__(self) -> str:

@@ -401,6 +401,10 @@ def test_whatever_is_taken_is_what_was_written(text):
         ("http://proxy.example:3128", []),
         ("https://proxy.example", []),
         (" http://proxy.example ", []),
+        ("proxy.example:3128", []),
+        ("10.1.2.3:3128", []),
+        ("[2001:db8::1]:3128", []),
+        ("user:pa55@proxy.example", ["pa55", "pa55"]),
         ("http://user@proxy.example", []),
         ("http://user:pa55@proxy.example", ["pa55", "pa55"]),
         ("http://user:p%40ss@proxy.example", ["p%40ss", "p@ss"]),
@@ -409,13 +413,13 @@ def test_whatever_is_taken_is_what_was_written(text):
 def test_proxies(proxy, secrets):
     made = build(proxy=proxy)
     assert made.proxy is not None
-    assert str(made.proxy) == proxy.strip()
+    assert str(made.proxy) == (proxy.strip() if "://" in proxy else f"http://{proxy}")
     assert [str(secret) for secret in made.secrets] == [KEY, *secrets]
     assert "pa55" not in repr(made)
 
 
 @pytest.mark.parametrize(
-    "proxy", ["", "proxy.example:3128", "socks5://proxy.example", "http://", "http://[::1", 5, b"x"]
+    "proxy", ["", " ", "socks5://proxy.example", "http://", "http://[::1", "[::1", "proxy:port", ":3128", 5, b"x"]
 )
 def test_proxies_that_cannot_be(proxy):
     refused("proxy must be the URL of an HTTP proxy", proxy=proxy)
@@ -434,6 +438,12 @@ def test_two_ways_to_name_a_proxy():
         ({"http_proxy": "http://p.example:1"}, "http://localhost:9", "http://p.example:1"),
         ({"https_proxy": "http://p.example:1", "no_proxy": "sandbox.example"}, HERE, None),
         ({"https_proxy": "http://p.example:1", "no_proxy": "other.example"}, HERE, "http://p.example:1"),
+        ({"https_proxy": "p.example:1"}, HERE, "http://p.example:1"),
+        ({"http_proxy": "http://p.example:1", "no_proxy": "localhost:9"}, "http://localhost:9", None),
+        ({"http_proxy": "http://p.example:1", "no_proxy": "localhost:8"}, "http://localhost:9", "http://p.example:1"),
+        ({"http_proxy": "http://p.example:1", "no_proxy": "[::1]:9"}, "http://[::1]:9", None),
+        ({"http_proxy": "http://p.example:1", "no_proxy": "::1"}, "http://[::1]:9", None),
+        ({"https_proxy": "http://p.example:1", "no_proxy": "*"}, HERE, None),
         ({"https_proxy": ""}, HERE, None),
     ],
 )
@@ -445,6 +455,44 @@ def test_the_proxy_of_the_environment(monkeypatch, variables, base_url, expected
         monkeypatch.setenv(name, value)
     assert build(base_url=base_url, trust_env=True).proxy == expected
     assert build(base_url=base_url).proxy is None  # only for who asks for it
+
+
+@pytest.mark.parametrize(
+    ("variable", "base_url"),
+    [
+        ("HTTPS_PROXY", HERE),
+        ("https_proxy", HERE),
+        ("HTTP_PROXY", "http://localhost:9"),
+        ("http_proxy", "http://localhost:9"),
+    ],
+)
+@pytest.mark.parametrize("value", ["socks5://proxy.example:1080", "http://", "user:pa55@proxy:port", "ftp://proxy"])
+def test_an_invalid_proxy_is_named_by_its_variable(monkeypatch, variable, base_url, value):
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, value)
+    error = refused(f"^{variable} must be the URL of an HTTP proxy", base_url=base_url, trust_env=True)
+    assert "pa55" not in str(error)
+
+
+@pytest.mark.parametrize("value", ["socks5://proxy.example:1080", "http://", "user:pa55@proxy:port", "ftp://proxy"])
+def test_an_invalid_kustom_hpp_proxy_is_named(monkeypatch, value):
+    monkeypatch.setenv("KUSTOM_HPP_PROXY", value)
+    with pytest.raises(hpp.ConfigError, match=r"^KUSTOM_HPP_PROXY must be the URL of an HTTP proxy") as caught:
+        hpp.HPPClient.from_env(api_key="k")
+    assert "pa55" not in str(caught.value)
+
+
+def test_the_variable_of_the_client_wins_over_those_of_the_system(monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://system.example:1")
+    monkeypatch.setenv("KUSTOM_HPP_PROXY", "ours.example:2")
+    made = hpp.HPPClient.from_env(api_key="k", base_url=HERE, trust_env=True)
+    assert made.settings.proxy == "http://ours.example:2"
+    made = hpp.HPPClient.from_env(api_key="k", base_url=HERE, proxy="http://argument.example:3")
+    assert made.settings.proxy == "http://argument.example:3"
+    made = hpp.HPPClient.from_env(api_key="k", base_url=HERE, transport=hpp.FakeTransport())
+    assert made.settings.proxy is None
 
 
 # --------------------------------------------------------------------------------------------------------- User-Agent

@@ -115,8 +115,19 @@ def _configuration(settings: config.Settings, configured: dict[str, Any]) -> lis
         ("base URL", str(settings.base_url)),
         ("User-Agent", settings.user_agent),
         *((name, mask(configured[name])) for name in ("username", "api_key", "password") if name in configured),
-        ("proxy", "none" if settings.proxy is None else str(URL(settings.proxy).origin())),
+        ("proxy", _proxy(settings, configured)),
     ]
+
+
+def _proxy(settings: config.Settings, configured: dict[str, Any]) -> str:
+    """Return the proxy without its credentials, and where it is set."""
+    if settings.proxy is None:
+        return "none"
+    if configured.get("proxy") is None:
+        source = config.proxy_variable(settings.base_url.scheme)
+    else:
+        source = "KUSTOM_HPP_PROXY" if configured["proxy"] == config.from_environment().get("proxy") else "--proxy"
+    return f"{URL(settings.proxy).origin()} (from {source})"
 
 
 def mask(credential: str) -> str:

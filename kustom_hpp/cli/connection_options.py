@@ -26,6 +26,11 @@ class ConnectionOptions:
         None
     )
 
+    proxy: Annotated[
+        str | None,
+        Parameter(help="HTTP proxy, e.g. proxy.example:3128; default: HTTPS_PROXY, NO_PROXY. [env: KUSTOM_HPP_PROXY]"),
+    ] = None
+
     def settings(self) -> dict[str, Any]:
         """Return the arguments for `HPPClient.from_env`; None for an option that is absent."""
         return asdict(self)
@@ -44,4 +49,5 @@ class ConnectionOptions:
         # Imported here: the help of a command needs the options and no client.
         from kustom_hpp.client import HPPClient
 
-        return HPPClient.from_env(**self.settings(), hooks=hooks, **more)
+        # HTTPS_PROXY and NO_PROXY hold for a person's commands; a service says so with trust_env=True.
+        return HPPClient.from_env(**self.settings(), trust_env=self.proxy is None, hooks=hooks, **more)

@@ -15,7 +15,15 @@ from yarl import URL
 
 from kustom_hpp._redaction import Secret
 from kustom_hpp.config.credentials import authorization, environment_of_key
-from kustom_hpp.config.endpoint import check_plain_http, has_dot_segment, proxy_secrets, resolve_endpoint, resolve_proxy
+from kustom_hpp.config.endpoint import (
+    check_plain_http,
+    has_dot_segment,
+    parse_proxy,
+    proxy_secrets,
+    proxy_variable,
+    resolve_endpoint,
+    resolve_proxy,
+)
 from kustom_hpp.config.headers import check_headers, merge_headers, user_agent
 from kustom_hpp.config.options import (
     Environment,
@@ -44,6 +52,7 @@ __all__ = [
     "has_dot_segment",
     "is_loopback",
     "merge_headers",
+    "proxy_variable",
     "user_agent",
 ]
 
@@ -56,6 +65,7 @@ ENV_VARS = MappingProxyType(
         "base_url": "KUSTOM_HPP_BASE_URL",
         "insecure_http": "KUSTOM_HPP_INSECURE_HTTP",
         "app_info": "KUSTOM_HPP_APP_INFO",
+        "proxy": "KUSTOM_HPP_PROXY",
     }
 )
 """The environment variable for each setting that `from_env` reads."""
@@ -143,7 +153,7 @@ def from_environment() -> dict[str, Any]:
     """Return the client's arguments that the environment sets. Blanks around a value do not count, nor does an empty value.
 
     Raises:
-        ConfigError: a value is in quotes, or KUSTOM_HPP_INSECURE_HTTP is not a truth value.
+        ConfigError: a value is in quotes, KUSTOM_HPP_INSECURE_HTTP is not a truth value, or KUSTOM_HPP_PROXY not a proxy.
 
     """
     found: dict[str, Any] = {}
@@ -154,6 +164,8 @@ def from_environment() -> dict[str, Any]:
             raise ConfigError(msg)
         if value:
             found[name] = value
+    if "proxy" in found:
+        found["proxy"] = parse_proxy(found["proxy"], ENV_VARS["proxy"])
     if (truth := found.pop("insecure_http", None)) is not None:
         if truth.lower() not in _TRUE | _FALSE:
             msg = f"{ENV_VARS['insecure_http']} must be 1 or 0"

@@ -1,6 +1,7 @@
 """Where to call: the base URL, the environment, the proxy."""
 
 import ipaddress
+import os
 import re
 from urllib.parse import unquote
 
@@ -152,29 +153,54 @@ def resolve_proxy(proxy: str | None, url: URL, *, trust_env: bool) -> Secret | N
     if proxy is not None and trust_env:
         msg = "proxy and trust_env contradict each other: give only one of them"
         raise ConfigError(msg)
-    if proxy is None and trust_env:
-        proxy = _proxy_from_environment(url)
-    if proxy is None:
-        return None
-    parsed = Secret(proxy.strip()) if isinstance(proxy, str) else Secret()
-    try:
-        is_valid = URL(parsed).scheme in ("http", "https") and bool(URL(parsed).host)
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        msg = "proxy must be the URL of an HTTP proxy, like http://proxy.example:3128 or http://user:password@..."
+    if proxy is not None:
+        return parse_proxy(proxy, "proxy")
+    return _proxy_from_environment(url) if trust_env else None
+
+
+def parse_proxy(text: str, name: str) -> Secret:
+    """Return a proxy's URL; without a scheme it is http.
+
+    Args:
+        text: the URL, or host and port.
+        name: where the text comes from, for the error: it may hold a password and is not shown.
+
+    Raises:
+        ConfigError: the text is not the URL of an HTTP proxy.
+
+    """
+    proxy = Secret(text.strip()) if isinstance(text, str) else Secret()
+    if proxy and "://" not in proxy:
+        proxy = Secret(f"http://{proxy}")
+    if not _is_proxy_url(proxy):
+        msg = f"{name} must be the URL of an HTTP proxy, like http://proxy.example:3128 or http://user:password@..."
         raise ConfigError(msg)
-    return parsed
+    return proxy
+
+
+def _is_proxy_url(text: Secret) -> bool:
+    """Return True for an absolute http(s) URL; a function, so that no URL stays in a traceback's locals."""
+    try:
+        return URL(text).scheme in ("http", "https") and bool(URL(text).host) and URL(text).port is not None
+    except ValueError:
+        return False
+
+
+def proxy_variable(scheme: str) -> str:
+    """Return the name of the variable that sets the proxy for a scheme: the lower-case one wins."""
+    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+    return next((name for name in names if os.environ.get(name)), "the proxy of this system")
 
 
 def _proxy_from_environment(url: URL) -> Secret | None:
     # Imported here: urllib.request takes long, and only trust_env needs it.
     from urllib.request import getproxies, proxy_bypass
 
-    if url.host is None or proxy_bypass(url.host):
+    # NO_PROXY names a host, or a host with its port.
+    if url.host is None or proxy_bypass(url.host) or proxy_bypass(url.host_port_subcomponent or ""):
         return None
     found = getproxies().get(url.scheme)
-    return Secret(found) if found else None
+    return parse_proxy(found, proxy_variable(url.scheme)) if found else None
 
 
 def proxy_secrets(proxy: Secret | None) -> tuple[Secret, ...]:

@@ -27,12 +27,15 @@ class Done:
 
 
 Cli = Callable[..., Done]
+PROXY_VARIABLES = tuple(
+    name for lower in ("http_proxy", "https_proxy", "no_proxy", "all_proxy") for name in (lower, lower.upper())
+)
 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The environment of the test, without anything that the machine may have set."""
-    for name in (*config.ENV_VARS.values(), "FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+    for name in (*config.ENV_VARS.values(), *PROXY_VARIABLES, "FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -52,7 +55,7 @@ def cli(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 def variables(**settings: str) -> dict[str, str]:
     """The environment of a process of its own, with these settings and no others."""
-    mine = set(config.ENV_VARS.values())
+    mine = {*config.ENV_VARS.values(), *PROXY_VARIABLES}
     kept = {name: value for name, value in os.environ.items() if name not in mine}
     return (
         kept

@@ -3,6 +3,7 @@
 import datetime as dt
 import functools
 import ssl
+from pathlib import Path
 
 import trustme
 
@@ -20,6 +21,13 @@ def trusting() -> ssl.SSLContext:
     context = ssl.create_default_context()
     _authority().configure_trust(context)
     return context
+
+
+def authority_file(folder: Path) -> str:
+    """Write our authority's certificate to a file, for SSL_CERT_FILE; return its name."""
+    path = folder / "authority.pem"
+    path.write_bytes(_authority().cert_pem.bytes())
+    return str(path)
 
 
 @functools.cache
