@@ -14,9 +14,11 @@ from rich.text import Text
 from yarl import URL
 
 from kustom_hpp import config
-from kustom_hpp._messages import SendMarker
+from kustom_hpp._messages import HttpResponse, SendMarker
+from kustom_hpp._protocol.codec import codec
 from kustom_hpp._protocol.operations import READ_SESSION
 from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, build_request, session_ref
+from kustom_hpp._protocol.response_headers import correlation_id
 from kustom_hpp._protocol.response_reader import read_response
 from kustom_hpp._version import __version__
 from kustom_hpp.cli.connection_options import ConnectionOptions
@@ -143,39 +145,86 @@ async def _check_online(settings: config.Settings) -> int:
     call = CallInput(READ_SESSION, session_ref(READ_SESSION, UNUSED_SESSION_ID))
     request = build_request(RequestDefaults(settings), call)
     transport = HTTPSessionManager(pool=config.Pool(connections=1), ssl=settings.ssl, proxy=settings.proxy)
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
         response = await transport.send(request, SendMarker())
-        if response.status < 200 or response.status >= 300:  # noqa: PLR2004 - the classes of RFC 9110, section 15
-            read_response(settings, call, response)
-    except NotFoundError:
-        elapsed = (time.perf_counter() - began) * 1000
-        _show("Online", [(str(settings.base_url), f"accepts the key ({elapsed:.0f} ms); nothing was created")])
-        return Exit.OK
     except HPPError as error:
-        raise _failure(error, settings) from None
+        msg = (
+            f"{settings.base_url.host} did not respond ({error.cause}). Check the base URL, the network and the proxy."
+        )
+        raise CommandError(msg, Exit.FAILED) from None
     finally:
         await transport.aclose()
-    msg = (
-        f"{settings.base_url} is not the API: it returned {response.status} for an unused session. Check the base URL."
+    elapsed = (time.perf_counter() - started) * 1000
+    is_api = _has_api_shape(response)
+    if response.status < _REDIRECTION or (response.status not in _KEY_REJECTED and not is_api):
+        raise CommandError(_not_the_api(response, settings), Exit.FAILED)
+    try:
+        read_response(settings, call, response)
+    except NotFoundError:
+        pass
+    except ApiError as error:
+        raise _failure(error, settings, is_api=is_api) from None
+    _show("Online", [(str(settings.base_url), f"accepts the key ({elapsed:.0f} ms); nothing was created")])
+    return Exit.OK
+
+
+_KEY_REJECTED = (401, 403)
+"""A gateway in front of the API may send these, without the API's error body."""
+
+
+def _has_api_shape(response: HttpResponse) -> bool:
+    """Return True for the API's error body: code, messages, and a correlation id there or in a header."""
+    try:
+        body = codec().load_json(response.body)
+    except ValueError:
+        return False
+    return (
+        isinstance(body, dict)
+        and isinstance(body.get("error_code"), str)
+        and isinstance(body.get("error_messages"), list)
+        and bool(body.get("correlation_id") or correlation_id(response.headers))
     )
-    raise CommandError(msg, Exit.FAILED)
 
 
-def _failure(error: HPPError, settings: config.Settings) -> CommandError:
+def _not_the_api(response: HttpResponse, settings: config.Settings) -> str:
+    """Return the message for a response that is not the API's, with the likely cause."""
+    content_type = response.headers.get("content-type", "").lower()
+    kind = (
+        "an HTML page" if "html" in content_type else "JSON of another shape" if "json" in content_type else "no JSON"
+    )
+    url = settings.base_url
+    if response.status == _PROXY_AUTHENTICATION:
+        cause = "the proxy asks for credentials. Put user and password into the proxy's URL"
+    elif url.path.strip("/"):
+        cause = f"the base URL has the path {url.path}. Remove it, unless your gateway serves the API below it"
+    elif response.status >= _SERVER_ERROR:
+        cause = "a gateway in front of the API sent this page. Try again later"
+    elif settings.environment is not None or settings.proxy is not None:
+        cause = "a proxy or a firewall on the path responded. Check the network and the proxy"
+    else:
+        cause = "another server responds at this host. Check the base URL"
+    return (
+        f"{url} does not look like the HPP API: it returned {response.status} with {kind} for an unused session. Likely "
+        f"cause: {cause}."
+    )
+
+
+_REDIRECTION, _PROXY_AUTHENTICATION, _SERVER_ERROR = 300, 407, 500
+
+
+def _failure(error: ApiError, settings: config.Settings, *, is_api: bool) -> CommandError:
     """Return the error in words for this request: it creates nothing, so nothing is in doubt."""
     host = settings.base_url.host
+    environment = f" ({settings.environment})" if settings.environment else ""
+    doubt = "" if is_api else " The response does not look like the HPP API's, so check the base URL too."
     if isinstance(error, AuthenticationError):
-        environment = f" ({settings.environment})" if settings.environment else ""
-        msg = f"{host} rejected the key (401). Check key, username and environment{environment}."
+        msg = f"{host} rejected the key (401). Check key, username and environment{environment}.{doubt}"
         return CommandError(msg, Exit.CONFIG)
     if isinstance(error, PermissionDeniedError):
-        msg = f"{host} knows the key, but does not allow this (403). Ask Kustom to enable HPP for it."
+        msg = f"{host} knows the key, but does not allow this (403). Ask Kustom to enable HPP for it.{doubt}"
         return CommandError(msg, Exit.CONFIG)
-    if isinstance(error, ApiError):
-        msg = f"{host} returned {error.status} to a harmless request{_api_message(error)}. Try again later."
-        return CommandError(msg, Exit.FAILED)
-    msg = f"{host} did not respond ({error.cause}). Check the base URL, the network and the proxy."
+    msg = f"{host} returned {error.status} to a harmless request{_api_message(error)}. Try again later."
     return CommandError(msg, Exit.FAILED)
 
 

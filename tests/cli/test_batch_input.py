@@ -91,6 +91,33 @@ def test_every_repeat_is_named_however_far_apart(tmp_path: Path) -> None:
     ]
 
 
+ID = "0000abcd-0000-4000-8000-00000000000a"
+ONE_ORDER = [
+    f"https://API.playground.kustom.co/checkout/v3/orders/{ID}",
+    f"https://api.playground.kustom.co/checkout/v3/orders/{ID.upper()}",
+    f"https://api.playground.kustom.co/checkout/v3/orders/{ID}/",
+    f"https://api.playground.kustom.co/checkout/v3/orders/{ID}?utm=1",
+    f"https://api.playground.kustom.co/checkout/v3/orders/{ID}#a",
+    f"HTTPS://api.playground.kustom.co/Checkout/V3/Orders/{ID}//?a=/",
+]
+
+
+@pytest.mark.parametrize("spelling", ONE_ORDER)
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_order_in_another_spelling_is_a_repeat(tmp_path: Path, spelling: str, form: str) -> None:
+    urls = [f"https://api.playground.kustom.co/checkout/v3/orders/{ID}", order(1), spelling]
+    texts = [json.dumps({"key": f"k{n}", "request": {"payment_session_url": url}}) for n, url in enumerate(urls)]
+    if form == "csv":
+        texts = ["key,payment_session_url", *(f"k{n},{url}" for n, url in enumerate(urls))]
+    (tmp_path / "in").write_text("\n".join(texts))
+    first, other, again = rows_of(tmp_path / "in", form)
+    assert (first.problems, other.problems) == ((), ())
+    assert again.problems == (
+        ("payment_session_url", f"is that of line {first.line} too, and an order has one session"),
+    )
+    assert again.request is None
+
+
 def test_gzip_is_told_by_its_bytes(tmp_path: Path) -> None:
     text = "".join(f"{line(number)}\n" for number in range(2000)).encode()
     for name in ("in.jsonl.gz", "in.jsonl"):

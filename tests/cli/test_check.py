@@ -133,24 +133,35 @@ def test_without_online_nothing_is_sent(cli: Cli, at_sandbox: ThreadedSandbox) -
     assert not at_sandbox.record.connections
 
 
-class Fixed(http.server.BaseHTTPRequestHandler):
-    """Answers every GET with the server's status."""
+API_BODY = b'{"error_code": "X", "error_messages": ["as scripted"], "correlation_id": "c-1"}'
+
+
+class FixedServer(http.server.HTTPServer):
+    """A server that answers every GET with one response."""
+
+    status, headers, body = 404, {"Content-Type": "application/json"}, API_BODY
+
+
+class FixedHandler(http.server.BaseHTTPRequestHandler):
+    """Answers every GET with the server's response."""
+
+    server: FixedServer
 
     def do_GET(self) -> None:
-        self.send_response(self.server.status)  # type: ignore[attr-defined]
-        body = b'{"error_messages": ["as told"]}'
-        self.send_header("Content-Length", str(len(body)))
+        self.send_response(self.server.status)
+        for name, value in (self.server.headers | {"Content-Length": str(len(self.server.body))}).items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(self.server.body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
         """Say nothing."""
 
 
 @pytest.fixture
-def fixed(environment: pytest.MonkeyPatch) -> Iterator[http.server.HTTPServer]:
-    """A server that answers everything with one status."""
-    with http.server.HTTPServer(("127.0.0.1", 0), Fixed) as server:
+def fixed(environment: pytest.MonkeyPatch) -> Iterator[FixedServer]:
+    """A server that answers everything with one response."""
+    with FixedServer(("127.0.0.1", 0), FixedHandler) as server:
         environment.setenv("KUSTOM_HPP_BASE_URL", f"http://127.0.0.1:{server.server_port}")
         environment.setenv("KUSTOM_HPP_API_KEY", KEY)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -163,22 +174,140 @@ def fixed(environment: pytest.MonkeyPatch) -> Iterator[http.server.HTTPServer]:
 @pytest.mark.parametrize(
     ("status", "code", "due"),
     [
-        (200, 1, "is not the API: it returned 200 for an unused session"),
+        (200, 1, "does not look like the HPP API: it returned 200"),
         (302, 1, "returned 302 to a harmless request"),
         (403, 3, "knows the key, but does not allow this (403)"),
         (429, 1, "returned 429 to a harmless request"),
-        (503, 1, "returned 503 to a harmless request (as told)"),
+        (503, 1, "returned 503 to a harmless request (as scripted; correlation id c-1)"),
     ],
 )
 def test_online_never_speaks_of_an_unknown_outcome(
-    cli: Cli, fixed: http.server.HTTPServer, status: int, code: int, due: str
+    cli: Cli, fixed: FixedServer, status: int, code: int, due: str
 ) -> None:
-    fixed.status = status  # type: ignore[attr-defined]
+    fixed.status = status
     done = cli("check", "--online")
     assert done.code == code
     assert due in done.err
     assert "session may exist" not in done.err
     assert "new order" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, API_BODY),
+        ({"Klarna-Correlation-Id": "c"}, b'{"error_code": "X", "error_messages": []}'),
+        ({"X-Kustom-Correlation-ID": "c"}, b'{"error_code": "NOT_FOUND", "error_messages": ["a", "b"], "new": 1}'),
+        ({}, b'\xef\xbb\xbf{"correlation_id": "c", "error_messages": [], "error_code": ""}'),
+    ],
+)
+def test_the_api_is_recognised_by_its_error_body(
+    cli: Cli, fixed: FixedServer, headers: dict[str, str], body: bytes
+) -> None:
+    fixed.headers, fixed.body = headers, body
+    done = cli("check", "--online")
+    assert (done.code, done.err) == (0, "")
+
+
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "due"),
+    [
+        (
+            404,
+            HTML,
+            b"<h1>Not Found</h1>",
+            "it returned 404 with an HTML page for an unused session. Likely cause: another",
+        ),
+        (404, JSON, b'{"detail": "Not Found"}', "404 with JSON of another shape"),
+        (404, JSON, b'{"error_code": "X", "error_messages": ["a"]}', "404 with JSON of another shape"),
+        (
+            404,
+            JSON,
+            b'{"error_code": "X", "error_messages": "a", "correlation_id": "c"}',
+            "404 with JSON of another shape",
+        ),
+        (404, JSON, b'["error_code"]', "404 with JSON of another shape"),
+        (404, {}, b"", "404 with no JSON"),
+        (404, {"Klarna-Correlation-Id": "c"}, b"", "404 with no JSON"),
+        (200, HTML, b"<h1>Welcome</h1>", "200 with an HTML page"),
+        (204, {}, b"", "204 with no JSON"),
+        (302, HTML | {"Location": "https://login.example/"}, b"", "302 with an HTML page"),
+        (
+            502,
+            HTML,
+            b"<h1>Bad Gateway</h1>",
+            "Likely cause: a gateway in front of the API sent this page. Try again later.",
+        ),
+        (407, HTML, b"", "Likely cause: the proxy asks for credentials."),
+    ],
+)
+def test_another_server_is_not_the_api(  # noqa: PLR0917
+    cli: Cli, fixed: FixedServer, status: int, headers: dict[str, str], body: bytes, due: str
+) -> None:
+    fixed.status, fixed.headers, fixed.body = status, headers, body
+    done = cli("check", "--online")
+    assert done.code == 1
+    assert "does not look like the HPP API" in done.err
+    assert due in done.err
+    assert "accepts the key" not in done.out
+
+
+@pytest.mark.parametrize(
+    "name", ["API_KEY", "BASE_URL", "ENVIRONMENT", "USERNAME", "PROXY", "APP_INFO", "INSECURE_HTTP"]
+)
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_value_in_quotes_is_named_by_its_variable(
+    cli: Cli, environment: pytest.MonkeyPatch, name: str, quote: str
+) -> None:
+    environment.setenv("KUSTOM_HPP_API_KEY", "kco_live_api_secret")
+    environment.setenv(f"KUSTOM_HPP_{name}", f"{quote}kco_live_api_secret{quote}")
+    for command in ("check", "check --online", "read some-id"):
+        done = cli(*command.split())
+        assert done.code == 3
+        assert f"KUSTOM_HPP_{name} is in quotes" in done.err
+        assert "secret" not in done.out + done.err
+
+
+@pytest.mark.parametrize("value", [f"{KEY}\n", f" {KEY} ", f"\t{KEY}\r\n", f"{KEY}\u00a0"])
+def test_blanks_around_a_value_do_not_count(cli: Cli, environment: pytest.MonkeyPatch, value: str) -> None:
+    environment.setenv("KUSTOM_HPP_API_KEY", value)
+    environment.setenv("KUSTOM_HPP_ENVIRONMENT", " playground\n")
+    environment.setenv("KUSTOM_HPP_PROXY", " p.example:3128\n")
+    done = cli("check")
+    assert (done.code, done.err) == (0, "")
+    shown = rows(done.out)
+    assert (shown["environment"], shown["api_key"]) == ("playground", "kco_test_…(43 characters)")
+    assert shown["proxy"] == "http://p.example:3128 (from KUSTOM_HPP_PROXY)"
+
+
+@pytest.mark.parametrize("path", ["/checkout", "/eu/hpp", "/api/"])
+def test_a_path_in_the_base_url_is_the_likely_cause(cli: Cli, fixed: FixedServer, path: str) -> None:
+    fixed.headers, fixed.body = HTML, b"<h1>Not Found</h1>"
+    done = cli("check", "--online", "--base-url", f"http://127.0.0.1:{fixed.server_port}{path}")
+    assert done.code == 1
+    assert f"Likely cause: the base URL has the path {path.rstrip('/')}. Remove it" in done.err
+
+
+@pytest.mark.parametrize("path", ["/hpp/v1", "/hpp/v1/", "/hpp/v1/sessions", "/HPP/v1"])
+def test_the_api_s_own_path_is_refused_with_the_right_url(cli: Cli, environment: pytest.MonkeyPatch, path: str) -> None:
+    environment.setenv("KUSTOM_HPP_API_KEY", KEY)
+    done = cli("check", "--online", "--base-url", f"https://api.kustom.co{path}")
+    assert done.code == 3
+    assert "https://api.kustom.co" in done.err
+
+
+@pytest.mark.parametrize(("status", "due"), [(401, "rejected the key (401)"), (403, "does not allow this (403)")])
+@pytest.mark.parametrize("body", [b"", b"<h1>No</h1>", b"{}", b'{"message": "Unauthorized"}'])
+def test_a_gateway_may_reject_the_key(cli: Cli, fixed: FixedServer, status: int, due: str, body: bytes) -> None:
+    fixed.status, fixed.headers, fixed.body = status, {}, body
+    done = cli("check", "--online")
+    assert done.code == 3
+    assert due in done.err
+    assert "does not look like the HPP API's, so check the base URL too." in done.err
 
 
 def test_online_without_an_answer(cli: Cli, environment: pytest.MonkeyPatch) -> None:
