@@ -40,10 +40,9 @@ def now_mib() -> float:
 
 @contextlib.asynccontextmanager
 async def sandbox_process(*faults: str) -> AsyncIterator[tuple[str, str]]:
-    """Run `kustom-hpp sandbox` with faults in a process of its own; its base URL and its key."""
-    command = [sys.executable, "-c", "from kustom_hpp.cli import main; raise SystemExit(main())", "sandbox", "--json"]
-    arguments = [part for fault in faults for part in ("--fault", fault)]
-    process = await asyncio.create_subprocess_exec(*command, *arguments, stdout=asyncio.subprocess.PIPE)
+    """Run a sandbox with faults in a process of its own; its base URL and its key."""
+    command = [sys.executable, "-m", "tests.support.sandbox_process"]
+    process = await asyncio.create_subprocess_exec(*command, *faults, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         first = json.loads(await process.stdout.readline())

@@ -173,8 +173,8 @@ async def secret_scan(size: Size) -> list[Row]:
         cli = [sys.executable, "-X", "dev", "-c", "from kustom_hpp.cli import main; raise SystemExit(main())"]
         faults = ("echo_auth", "status_500", "reset_after_request", "garbage", "status_evil_error", "error_html")
         server = await asyncio.create_subprocess_exec(
-            *cli, "sandbox", "--json", "--key-from-env",
-            *(part for seed, fault in enumerate(faults) for part in ("--fault", f"{fault}~probability=0.1,seed={seed}")),
+            sys.executable, "-X", "dev", "-m", "tests.support.sandbox_process",
+            *(f"{fault}~probability=0.1,seed={seed}" for seed, fault in enumerate(faults)),
             env={**os.environ, "KUSTOM_HPP_API_KEY": key}, stdout=asyncio.subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert server.stdout is not None
