@@ -57,7 +57,7 @@ async def task(url: str, threads: list[int], rounds: int, requests: int) -> dict
 def measure(url: str, *, rounds: int, requests: int) -> Section:
     """The section."""
     section = Section("sync", ABOUT)
-    arguments = {"url": url, "threads": THREADS, "rounds": rounds, "requests": requests}
+    arguments = {"url": url, "threads": THREADS, "rounds": max(2, rounds), "requests": requests}
     for threads, ratio in in_fresh_interpreter("sync", arguments, orjson=has_orjson()).items():
         figures = Ratio(**ratio)
         section.figures.append(
