@@ -145,9 +145,8 @@ class FixedServer(http.server.HTTPServer):
 class FixedHandler(http.server.BaseHTTPRequestHandler):
     """Answers every GET with the server's response."""
 
-    server: FixedServer
-
     def do_GET(self) -> None:
+        assert isinstance(self.server, FixedServer)
         self.send_response(self.server.status)
         for name, value in (self.server.headers | {"Content-Length": str(len(self.server.body))}).items():
             self.send_header(name, value)
