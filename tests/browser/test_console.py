@@ -53,7 +53,7 @@ async def test_sessions_appear_and_change_without_a_reload(sandbox: Sandbox, bro
     assert await browser.script(COUNTS) == [2, 0, 1, 1, 0, 0]
 
     await ask(sandbox, request(sandbox, authorization="Basic nonsense"))
-    await browser.until(HAS, "the credentials are")
+    await browser.until(HAS, "the key is wrong")
     assert (await browser.script(ROWS))[0][:2] == ["Unknown endpoint", "401"] or (
         (await browser.script(ROWS))[0][:2] == ["Create session", "401"]
     )
