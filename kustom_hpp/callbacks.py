@@ -133,11 +133,11 @@ def _is_valid_unicode(value: Any) -> bool:
     return True
 
 
-def check_secret(given: object, expected: str | bytes) -> bool:
+def check_secret(received: object, expected: str | bytes) -> bool:
     """Return True if the secret in a callback's URL is the expected one, in a time that reveals nothing.
 
     Args:
-        given: the secret in the query; anything but text and bytes is wrong.
+        received: the secret in the query; anything but text and bytes is wrong.
         expected: the secret that you stored with the order, see `with_secret`.
 
     Raises:
@@ -149,8 +149,8 @@ def check_secret(given: object, expected: str | bytes) -> bool:
         shape = f"{'an empty' if expected_bytes == b'' else 'a'} {type(expected).__name__}"
         msg = f"expected must be the session's secret, got {shape}"
         raise ConfigError(msg)
-    given_bytes = _as_bytes(given)
-    return given_bytes is not None and hmac.compare_digest(given_bytes, expected_bytes)
+    received_bytes = _as_bytes(received)
+    return received_bytes is not None and hmac.compare_digest(received_bytes, expected_bytes)
 
 
 def _as_bytes(secret: object) -> bytes | None:

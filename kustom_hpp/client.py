@@ -164,13 +164,13 @@ class HPPClient:
         arguments = {name: _secrets(_secret(value)) for name, value in arguments.items()}
         found = config.from_environment()
         # An api_key replaces all credentials, a password only the secret; environment and base_url exclude each other.
-        for given, replaced in (
+        for names, replaced in (
             (("api_key",), ("api_key", "password", "username")),
             (("password",), ("api_key", "password")),
             (("environment", "base_url"), ("environment", "base_url")),
             (("transport",), ("proxy",)),
         ):
-            if any(arguments.get(name) is not None for name in given):
+            if any(arguments.get(name) is not None for name in names):
                 for name in replaced:
                     found.pop(name, None)
         if "proxy" in found:  # it says more than HTTPS_PROXY does

@@ -222,9 +222,9 @@ class _TenacityCallbacks:
 
     def wait(self, retry_state: "RetryCallState") -> float:
         """Return the seconds that the response asks for, else full jitter."""
-        asked = _retry_after(_error_of(retry_state))
+        requested = _retry_after(_error_of(retry_state))
         # Many clients may get the same moment. They spread over the first backoff step after it, never before it.
-        return self._backoff(retry_state) if asked is None else asked + self._spread(retry_state)
+        return self._backoff(retry_state) if requested is None else requested + self._spread(retry_state)
 
     def stop(self, retry_state: "RetryCallState") -> bool:
         """Return True if attempts, Retry-After, time or quota end the call. The quota last: asking it takes tokens."""

@@ -129,8 +129,8 @@ def _join(base: URL, path: str) -> URL:
 def _is_same_origin(url: str, base: URL) -> bool:
     """Return True if scheme, host and port of a URL are those of the base URL."""
     try:
-        given = URL(url)
-        origin = given.scheme, given.host, given.port
+        parsed = URL(url)
+        origin = parsed.scheme, parsed.host, parsed.port
     except ValueError:
         return False
     return origin == (base.scheme, base.host, base.port)

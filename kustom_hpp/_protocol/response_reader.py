@@ -91,10 +91,14 @@ def _decode(model: type[Any], body: bytes, session: SessionRef | None) -> Any:
     plain = codec().load_json(body)
     if isinstance(plain, dict):
         # The API's reference makes every field optional. A read knows its session; a create's URLs contain the id.
-        given = plain.get("session_id")
-        if session is not None and not given:
+        session_id = plain.get("session_id")
+        if session is not None and not session_id:
             plain["session_id"] = session.session_id
-        elif session is None and not (given and isinstance(given, str)) and (found := _session_id_in_urls(plain)):
+        elif (
+            session is None
+            and not (session_id and isinstance(session_id, str))
+            and (found := _session_id_in_urls(plain))
+        ):
             plain["session_id"] = found
     return codec().structure_response(plain, model)
 

@@ -231,13 +231,13 @@ def _summarize_times(ordered: Sequence[float]) -> ResponseTimes:
         return ordered[max(0, -(-count * percent // 100) - 1)]  # nearest rank
 
     histogram: list[tuple[float | None, int]] = []
-    place = 0
+    position = 0
     for bound in _HISTOGRAM_BOUNDS:
-        begin = place
-        while place < count and ordered[place] <= bound:
-            place += 1
-        histogram.append((bound, place - begin))
-    histogram.append((None, count - place))
+        begin = position
+        while position < count and ordered[position] <= bound:
+            position += 1
+        histogram.append((bound, position - begin))
+    histogram.append((None, count - position))
     while histogram and not histogram[-1][1]:
         histogram.pop()
     first = next(n for n, (_, number) in enumerate(histogram) if number)

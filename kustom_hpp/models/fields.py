@@ -271,9 +271,9 @@ def schema(model: type) -> JsonObject:
         "type": "object",
         "properties": {item.name: item.kind.schema(required=item.required) for item in fields},
         **({"required": required} if required else {}),
-        **({"not": _given_together(pairs[0])} if pairs else {}),
+        **({"not": _both_present(pairs[0])} if pairs else {}),
     }
 
 
-def _given_together(names: tuple[str, str]) -> JsonObject:
+def _both_present(names: tuple[str, str]) -> JsonObject:
     return {"properties": {name: {"not": {"type": "null"}} for name in names}, "required": list(names)}
