@@ -36,9 +36,11 @@ from kustom_hpp.integrations._shared import (
     SecretSource,
     StatusEndpoint,
     UpdateHandler,
+    decompress,
 )
 
 _APP_CLIENT = web.AppKey("kustom_hpp", AppClient)
+_DECODED_BY_AIOHTTP = frozenset({"br", "deflate", "gzip", "zstd"})
 
 
 def client_context(
@@ -104,6 +106,7 @@ def status_endpoint(
 
     It responds with 204; 403 for a wrong secret, before it reads the body; 413, 400 and 405 for an invalid callback; 503 if
     the response is not ready in time, so that the API calls again. It logs one line for an invalid callback, without its body.
+    aiohttp before 3.14.4 knows a Content-Encoding only in lower case: `GZIP` in capitals is then an invalid callback.
 
     Args:
         on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It must
@@ -147,12 +150,18 @@ def _app_client(source: web.Request | web.Application) -> AppClient:
     return app_client
 
 
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    # aiohttp decompresses a body itself.
+def _body(request: web.Request) -> AsyncIterator[bytes]:
+    encoding = request.headers.get("Content-Encoding", "")
+    body = _received(request)
+    return body if encoding.lower() in _DECODED_BY_AIOHTTP else decompress(body, encoding)
+
+
+async def _received(request: web.Request) -> AsyncIterator[bytes]:
     try:
         async for chunk in request.content.iter_any():
             yield chunk
     except web.RequestPayloadError as error:
+        # aiohttp's parser decompresses before a handler runs, so a body that it could not decode ends here too.
         if request.headers.get("Content-Encoding"):
             raise ValueError("is not compressed as its Content-Encoding says") from error
         raise ConnectionError from error

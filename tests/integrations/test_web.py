@@ -6,6 +6,7 @@ import gc
 import gzip
 import json
 import logging
+import re
 import zlib
 from typing import Any
 
@@ -418,6 +419,10 @@ REFUSED: list[tuple[bytes, dict[str, str], int, str]] = [
      f"content type {BYTES}, length {len(gzip.compress(b' ' * 65_537))} bytes: the body has more than 65536 bytes"),
     (BODY, {"Content-Encoding": "gzip"}, 400,
      f"content type {BYTES}, length {len(BODY)} bytes: the body is not compressed as its Content-Encoding says"),
+    (BODY, {"Content-Encoding": "compress"}, 400,
+     f"content type {BYTES}, length {len(BODY)} bytes: the body has an unknown Content-Encoding"),
+    (BODY, {"Content-Encoding": "gzip, gzip"}, 400,
+     f"content type {BYTES}, length {len(BODY)} bytes: the body has an unknown Content-Encoding"),
 ]  # fmt: skip
 
 
@@ -436,16 +441,28 @@ async def test_a_callback_with_the_secret_that_is_refused_leaves_one_line(kind, 
     assert taken.updates == []
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "identity"])
+ENCODINGS = {
+    "gzip": gzip.compress,
+    "GZIP": gzip.compress,
+    "X-Gzip": gzip.compress,
+    "gzip, identity": gzip.compress,
+    "deflate": zlib.compress,
+    "identity": bytes,
+}
+AIOHTTP = [int(part) for part in re.findall("[0-9]+", aiohttp.__version__)]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_a_compressed_callback_is_read(kind, browser, encoding):
-    compress = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding.lower()]
-    taken = Taken()
+    compress, taken = ENCODINGS[encoding], Taken()
+    # Content codings are case-insensitive (RFC 9110, 8.4.1); an older aiohttp fails before the endpoint has the body.
+    readable = kind is not APPS["aiohttp"] or encoding != "GZIP" or AIOHTTP >= [3, 14, 4]
     async with endpoint(kind, taken).serve() as url:
         headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
         async with browser.post(f"{url}/status/7?secret={SECRET}", data=compress(BODY), headers=headers) as answer:
-            assert answer.status == 204
-        await taken.at_least(1)
-    assert taken.updates == [UPDATE]
+            assert answer.status == (204 if readable else 400)
+        await taken.at_least(1 if readable else 0)
+    assert taken.updates == ([UPDATE] if readable else [])
 
 
 # ------------------------------------------------------------------------------------------- acknowledge before or after
