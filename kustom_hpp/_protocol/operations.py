@@ -79,6 +79,7 @@ CREATE_SESSION = Operation(
     response_model=Session,
     unreadable_body_in_error=True,
     unreadable_response_advice="the session exists. Do not retry; create a new order and session",
+    status_hints=MappingProxyType({404: "The order is unknown to this API or has expired; create a new order"}),
 )
 """Source: docs.kustom.co, "Create an HPP session". Not idempotent, and the API has no idempotency key."""
 

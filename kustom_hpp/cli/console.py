@@ -10,21 +10,8 @@ from typing import IO, Any, TextIO, cast
 from rich.console import Console
 from rich.text import Text
 
-from kustom_hpp.errors import (
-    ApiError,
-    AuthenticationError,
-    BadRequestError,
-    CertificateError,
-    ConfigError,
-    ConnectError,
-    DeadlineExceededError,
-    HPPError,
-    InvalidRequestError,
-    NotFoundError,
-    OutcomeUnknownError,
-    PermissionDeniedError,
-    RateLimitError,
-)
+from kustom_hpp.cli.next_steps import CallMessages, next_step
+from kustom_hpp.errors import AuthenticationError, ConfigError, HPPError, InvalidRequestError, OutcomeUnknownError
 
 STDIN = "<stdin>"
 """The name of stdin: `app.run` puts it in the place of the argument "-"."""
@@ -154,21 +141,20 @@ def print_note(label: str, text: str, style: str, console: Console | None = None
     console.print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=not console.is_terminal)
 
 
-def report_error(error: HPPError, next_step: str | None = None) -> Exit:
+def report_error(error: HPPError, messages: CallMessages | None = None) -> Exit:
     """Print an error and its next step to stderr, and return its exit code.
 
     Args:
         error: The error.
-        next_step: The next step, if the error's text does not say it; None for the one after a create.
+        messages: The messages of the call that failed; None for an error outside a call.
 
     """
-    if next_step is None:
-        next_step = _next_step(error)
     text = str(error).rstrip(".\n")
     if not isinstance(error, InvalidRequestError):  # its text is a list, one problem a line
         text += "."
-    print_note("error", f"{text} {next_step}".rstrip(), "bold red")
-    return exit_code(error)
+    print_note("error", f"{text} {next_step(error, messages)}".rstrip(), "bold red")
+    code = exit_code(error)
+    return Exit.FAILED if code is Exit.UNKNOWN and messages is not None and messages.idempotent else code
 
 
 def exit_code(error: HPPError) -> Exit:
@@ -178,31 +164,3 @@ def exit_code(error: HPPError) -> Exit:
     if isinstance(error, (ConfigError, AuthenticationError)):
         return Exit.CONFIG
     return Exit.USAGE if isinstance(error, InvalidRequestError) else Exit.FAILED
-
-
-def _next_step(error: HPPError) -> str:
-    if isinstance(error, OutcomeUnknownError):
-        advice = ""
-        if isinstance(error, ApiError):
-            advice = "The session may exist. Do not send this request again; create a new order and session. "
-        session_id = getattr(error, "session_id", None)
-        found = f"The session's id is {session_id}. " if session_id else ""
-        return f"{advice}{found}The lost session's link was never shown and expires within 48 hours."
-    return next((text for kind, text in _NEXT_STEPS if isinstance(error, kind)), "")
-
-
-RUN_CHECK = "Run 'kustom-hpp check' to see the settings."
-
-_NEXT_STEPS: tuple[tuple[type[HPPError], str], ...] = (
-    (ConfigError, RUN_CHECK),
-    (AuthenticationError, f"Nothing was created. {RUN_CHECK}"),
-    (PermissionDeniedError, "Nothing was created. Ask Kustom whether this key may use the Hosted Payment Page."),
-    (BadRequestError, "Nothing was created. Correct the request and run it again."),
-    (NotFoundError, "Nothing was created. The order is unknown to this API or has expired; create a new order."),
-    (RateLimitError, "Nothing was created. It is safe to run it again, more slowly."),
-    (ApiError, "Nothing was created."),
-    (CertificateError, ""),
-    (ConnectError, "It is safe to run it again; 'kustom-hpp check --online' tests the connection."),
-    (DeadlineExceededError, "It is safe to run it again with a longer --deadline."),
-)
-"""By class; the first match counts."""

@@ -1,15 +1,14 @@
 """`kustom-hpp create`: a request in, a session out."""
 
-import asyncio
 import sys
 from typing import Annotated
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.cli.console import CommandError, Exit, print_note, redirect_to_devnull, require_stream, write_line
-from kustom_hpp.cli.requests import SECONDS, load_json_file, retry_notice_hook
+from kustom_hpp.cli.next_steps import CREATE
+from kustom_hpp.cli.requests import SECONDS, call, load_json_file, open_client
 from kustom_hpp.config import OnUnknown
-from kustom_hpp.models import Session
 
 
 def create(
@@ -39,18 +38,14 @@ def create(
         deadline: Seconds for the whole call; default: four attempts within 30 seconds.
 
     """
-    hook = retry_notice_hook("the session may exist. Do not run it again; create a new order.", "nothing was created.")
-    client = (connection or ConnectionOptions()).client(hooks=[hook])
+    client = open_client(connection, CREATE)
     request = codec().structure_request(load_json_file(file))
     for path, sentence in request.warnings():
         print_note("warning", f"{path}: {sentence}", "yellow")
     require_stream(sys.stdout)  # before the session exists
-
-    async def send() -> Session:
-        async with client:
-            return await client.create_session(request, on_unknown=on_unknown, deadline=deadline)
-
-    session = asyncio.run(send())
+    session = call(client, client.create_session(request, on_unknown=on_unknown, deadline=deadline), CREATE)
+    if isinstance(session, Exit):
+        return session
     try:
         write_line(codec().encode_model(session))
     except OSError as error:

@@ -1,41 +1,60 @@
-"""What the commands that call the API share: a JSON document, a deadline, notices of retries."""
+"""What the commands that call the API share: one call of a client, a JSON document, a deadline."""
 
+import asyncio
 import json
-import math
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cyclopts import Parameter
 
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, require_stream
-from kustom_hpp.config.options import MAX_SECONDS
-from kustom_hpp.events import Event, Finished, Hook, Retrying
+from kustom_hpp.cli.connection_options import ConnectionOptions
+from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, report_error, require_stream
+from kustom_hpp.cli.next_steps import CallMessages
+from kustom_hpp.config.options import check_positive
+from kustom_hpp.errors import HPPError
+from kustom_hpp.events import Event, Finished, Retrying
+
+if TYPE_CHECKING:
+    from kustom_hpp.client import HPPClient
+
+T = TypeVar("T")
 
 
-def check_seconds(_: Any, value: float | None) -> None:
-    """Refuse a duration that is not positive and finite: a ValueError is cyclopts' usage error."""
-    if value is not None and not (math.isfinite(value) and value > 0):
-        msg = "It must be a finite number of seconds above 0."
-        raise ValueError(msg)
-    if value is not None and value > MAX_SECONDS:
-        msg = f"It must be at most {MAX_SECONDS:,.0f} seconds."
-        raise ValueError(msg)
+def number(check: Callable[..., None], **options: Any) -> Parameter:
+    """Return the annotation of a number that a check of the library validates.
+
+    The check raises a ConfigError, which is a ValueError: cyclopts' usage error.
+    """
+
+    def validate(_: Any, value: float | None) -> None:
+        if value is not None:
+            check("It", value, **options)
+
+    return Parameter(validator=validate)
 
 
-SECONDS = Parameter(validator=check_seconds)
+SECONDS = number(check_positive)
 """The annotation of an option in seconds."""
 
 
-def retry_notice_hook(in_doubt: str, otherwise: str) -> Hook:
-    """Return a hook that reports retries, and the state after an interruption.
+def call(client: "HPPClient", coroutine: Coroutine[Any, Any, T], messages: CallMessages) -> T | Exit:
+    """Run a call of a client and close the client. Return the call's result, or the exit code of its failure."""
 
-    Args:
-        in_doubt: The text after an interruption whose outcome is unknown.
-        otherwise: The text after any other interruption.
+    async def run() -> T:
+        async with client:
+            return await coroutine
 
-    """
+    try:
+        return asyncio.run(run())
+    except HPPError as error:
+        return report_error(error, messages)
+
+
+def open_client(connection: ConnectionOptions | None, messages: CallMessages) -> "HPPClient":
+    """Return a client that reports its retries, and the state after an interruption."""
 
     def print_event(event: Event) -> None:
         if isinstance(event, Retrying):
@@ -43,9 +62,9 @@ def retry_notice_hook(in_doubt: str, otherwise: str) -> Hook:
             print_note("retrying", text, "yellow")
         elif isinstance(event, Finished) and event.cancelled:
             unknown = event.delivery is not None and event.delivery.may_have_taken_effect
-            print_note("interrupted", in_doubt if unknown else otherwise, "bold yellow")
+            print_note("interrupted", messages.in_doubt if unknown else messages.nothing_happened, "bold yellow")
 
-    return print_event
+    return (connection or ConnectionOptions()).client(hooks=[print_event])
 
 
 def load_json_file(file: str) -> Any:

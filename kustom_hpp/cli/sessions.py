@@ -1,30 +1,18 @@
 """`kustom-hpp read`, `wait`, `disable` and `distribute`: the commands on a session that exists."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from attrs import frozen
 from cyclopts import Parameter
 
-from kustom_hpp._polling import MIN_POLL_INTERVAL, check_poll_interval
+from kustom_hpp._polling import MIN_POLL_INTERVAL
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.cli.connection_options import ConnectionOptions
-from kustom_hpp.cli.console import RUN_CHECK, CommandError, Exit, print_note, report_error, write_line
-from kustom_hpp.cli.requests import SECONDS, load_json_file, retry_notice_hook
+from kustom_hpp.cli.console import CommandError, Exit, print_note, write_line
+from kustom_hpp.cli.next_steps import DISABLE, DISTRIBUTE, READ
+from kustom_hpp.cli.requests import SECONDS, call, load_json_file, number, open_client
 from kustom_hpp.config import OnUnknown
-from kustom_hpp.errors import (
-    ApiError,
-    AuthenticationError,
-    ConfigError,
-    ConnectError,
-    DeadlineExceededError,
-    HPPError,
-    OutcomeUnknownError,
-    PermissionDeniedError,
-    RateLimitError,
-    clean_text,
-)
+from kustom_hpp.config.options import check_positive
+from kustom_hpp.errors import clean_text
 from kustom_hpp.models import (
     Distribution,
     EmailDistribution,
@@ -35,22 +23,8 @@ from kustom_hpp.models import (
     distribution_from_json,
 )
 
-if TYPE_CHECKING:
-    from kustom_hpp.client import HPPClient
-
-T = TypeVar("T")
-
 _IMPERSONAL = ("session_id", "status", "updated_at", "expires_at", "order_id", "klarna_reference")
 """The fields that `read` and `wait` show without --all."""
-
-
-def _check_poll(_: Any, value: float) -> None:
-    """Refuse an interval that is too short: a ValueError is cyclopts' usage error."""
-    try:
-        check_poll_interval(value)
-    except ConfigError:
-        msg = f"It must be a finite number of seconds from {MIN_POLL_INTERVAL}."
-        raise ValueError(msg) from None
 
 
 def read(
@@ -76,8 +50,8 @@ def read(
         deadline: Seconds for the whole call.
 
     """
-    client = _client(connection, READ_MESSAGES)
-    details = _run(client, client.read_session(session, deadline=deadline), READ_MESSAGES)
+    client = open_client(connection, READ)
+    details = call(client, client.read_session(session, deadline=deadline), READ)
     if isinstance(details, Exit):
         return details
     _write(details, whole=all)
@@ -90,7 +64,7 @@ def wait(
     *,
     deadline: Annotated[float, SECONDS],
     connection: ConnectionOptions | None = None,
-    poll: Annotated[float, Parameter(validator=_check_poll)] = 2.0,
+    poll: Annotated[float, number(check_positive, minimum=MIN_POLL_INTERVAL)] = 2.0,
     all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
 ) -> int:
     """Wait until a session has a final status.
@@ -116,9 +90,9 @@ def wait(
             statuses.append(details.status)
             print_note("status", clean_text(details.status or "none"), "dim")
 
-    client = _client(connection, READ_MESSAGES)
+    client = open_client(connection, READ)
     final = client.wait_for_session(session, deadline=deadline, poll=poll, on_read=on_read)
-    details = _run(client, final, READ_MESSAGES)
+    details = call(client, final, READ)
     if isinstance(details, Exit):
         return details
     _write(details, whole=all)
@@ -146,8 +120,8 @@ def disable(
         deadline: Seconds for the whole call.
 
     """
-    client = _client(connection, DISABLE_MESSAGES)
-    failed = _run(client, client.disable_session(session, deadline=deadline), DISABLE_MESSAGES)
+    client = open_client(connection, DISABLE)
+    failed = call(client, client.disable_session(session, deadline=deadline), DISABLE)
     if failed is not None:
         return failed
     print_note("disabled", "the session's page is closed permanently.", "green")
@@ -188,12 +162,12 @@ def distribute(
         deadline: Seconds for the whole call.
 
     """
-    client = _client(connection, DISTRIBUTE_MESSAGES)
+    client = open_client(connection, DISTRIBUTE)
     request = _request(file, email=email, phone=phone, phone_country=phone_country, access_id=access_id)
     for path, sentence in request.warnings():
         print_note("warning", f"{path}: {sentence}", "yellow")
-    call = client.distribute_session(session, request, deadline=deadline, on_unknown=on_unknown)
-    failed = _run(client, call, DISTRIBUTE_MESSAGES)
+    sent = client.distribute_session(session, request, deadline=deadline, on_unknown=on_unknown)
+    failed = call(client, sent, DISTRIBUTE)
     if failed is not None:
         return failed
     print_note("sent", f"the API accepted the message ({request.method}); delivery may take minutes.", "green")
@@ -220,66 +194,6 @@ def _request(file: str | None, **options: str | None) -> Distribution:
     if phone is not None and country is not None:
         return SmsDistribution(phone=phone, phone_country=country)
     return TokenDistribution(access_id=access_id or "")
-
-
-@frozen(kw_only=True)
-class CallMessages:
-    """What to say when a call of one kind ends early."""
-
-    in_doubt: str
-    """After an unknown outcome."""
-    interrupted: str
-    """After an interruption before the request was sent."""
-    idempotent: bool = True
-    """An unknown outcome is a failure like any other."""
-
-
-READ_MESSAGES = CallMessages(in_doubt="it is safe to run it again.", interrupted="nothing was changed.")
-DISABLE_MESSAGES = CallMessages(
-    in_doubt="the session may be disabled already. It is safe to run it again.", interrupted="nothing was changed."
-)
-DISTRIBUTE_MESSAGES = CallMessages(
-    in_doubt="the message may have been sent. Running it again may send it twice.",
-    interrupted="nothing was sent.",
-    idempotent=False,
-)
-
-
-def _client(connection: ConnectionOptions | None, messages: CallMessages) -> "HPPClient":
-    return (connection or ConnectionOptions()).client(
-        hooks=[retry_notice_hook(messages.in_doubt, messages.interrupted)]
-    )
-
-
-def _run(client: "HPPClient", call: Coroutine[Any, Any, T], messages: CallMessages) -> T | Exit:
-    """Return the call's result, or the exit code of its failure."""
-
-    async def run() -> T:
-        async with client:
-            return await call
-
-    try:
-        return asyncio.run(run())
-    except HPPError as error:
-        code = report_error(error, _next_step(error, messages))
-        return Exit.FAILED if messages.idempotent and code is Exit.UNKNOWN else code
-
-
-def _next_step(error: HPPError, messages: CallMessages) -> str:
-    if isinstance(error, OutcomeUnknownError):
-        # The text of the other errors says it already.
-        return messages.in_doubt[0].upper() + messages.in_doubt[1:] if isinstance(error, ApiError) else ""
-    return next((text for kinds, text in _NEXT_STEPS if isinstance(error, kinds)), "")
-
-
-_NEXT_STEPS: tuple[tuple[type[HPPError] | tuple[type[HPPError], ...], str], ...] = (
-    ((ConfigError, AuthenticationError), RUN_CHECK),
-    (PermissionDeniedError, "Ask Kustom whether this key may use the Hosted Payment Page."),
-    (RateLimitError, "It is safe to run it again, more slowly."),
-    (ConnectError, "It is safe to run it again; 'kustom-hpp check --online' tests the connection."),
-    (DeadlineExceededError, "It is safe to run it again with a longer --deadline."),
-)
-"""By class; the first match counts."""
 
 
 def _write(details: SessionDetails, *, whole: bool) -> None:

@@ -43,6 +43,8 @@ def check_positive(
     """
     if not is_number(value) or value < minimum or (value == 0 and not zero):
         limit = f"of at least {minimum:g}" if minimum or zero else "above 0"
+        if isinstance(value, (int, float)) and value > MAX_SECONDS:
+            limit += f" and at most {MAX_SECONDS:,.0f}"
         msg = f"{name} must be a finite number {limit}, in {unit}, got {value!r}"
         raise ConfigError(msg)
 

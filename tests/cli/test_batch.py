@@ -227,7 +227,7 @@ USAGE = [
     ("head.csv --output o --journal k", "head.csv has no rows."),
     ("in --output o --journal in", "INPUT and --journal are the same file"),
     ("in --output o --journal t", "t is not a journal"),
-    ("in --output o --journal j --rate 0", "It must be a finite number of requests per second above 0."),
+    ("in --output o --journal j --rate 0", "It must be a finite number above 0, in requests per second, got 0.0."),
     ("in --output o --journal j --concurrency 0", 'Invalid value "0" for --concurrency.'),
     ("none --output o --journal j", "none cannot be read: No such file"),
 ]

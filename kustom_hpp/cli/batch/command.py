@@ -2,10 +2,9 @@
 
 import asyncio
 import errno
-import math
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -17,15 +16,10 @@ from kustom_hpp.cli.batch.output_lines import STDOUT
 from kustom_hpp.cli.batch.run import BatchJob, run_job
 from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.cli.console import STDIN, CommandError, Exit
+from kustom_hpp.cli.requests import number
+from kustom_hpp.config.options import check_positive
 
 _FLAG = Parameter(negative="")
-
-
-def _check_rate(_: Any, value: float | None) -> None:
-    """Refuse a rate that is not positive and finite: a ValueError is cyclopts' usage error."""
-    if value is not None and not (math.isfinite(value) and value > 0):
-        msg = "It must be a finite number of requests per second above 0."
-        raise ValueError(msg)
 
 
 def batch(
@@ -38,7 +32,7 @@ def batch(
     template: str | None = None,
     dry_run: Annotated[bool, _FLAG] = False,
     concurrency: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 32,
-    rate: Annotated[float | None, Parameter(validator=_check_rate)] = None,
+    rate: Annotated[float | None, number(check_positive, unit="requests per second")] = None,
     on_doubt: Literal["report", "resend"] = "report",
     retry_failed: Annotated[bool, _FLAG] = False,
     ordered: Annotated[bool, _FLAG] = False,

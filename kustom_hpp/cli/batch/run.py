@@ -19,8 +19,9 @@ from kustom_hpp.cli.batch.progress import BatchCounts, BatchProgress, LastFailur
 from kustom_hpp.cli.batch.row_thread import RowThread
 from kustom_hpp.cli.batch.summary import print_summary
 from kustom_hpp.cli.connection_options import ConnectionOptions
-from kustom_hpp.cli.console import RUN_CHECK, CommandError, Exit, exit_code, print_note, stderr, stdout
+from kustom_hpp.cli.console import CommandError, Exit, exit_code, print_note, stderr, stdout
 from kustom_hpp.cli.journal import open_journal
+from kustom_hpp.cli.next_steps import RUN_CHECK
 from kustom_hpp.client import HPPClient
 from kustom_hpp.config import Environment, Pool
 from kustom_hpp.errors import HPPError, PermissionDeniedError
