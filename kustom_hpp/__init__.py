@@ -8,12 +8,11 @@
             merchant_urls=hpp.MerchantUrls(success="https://shop.example/thanks?hpp={{session_id}}")))
         print(session.payment_page)
 
-An error always says whether the session may exist: `except hpp.OutcomeUnknownError` means it may, never repeat the call;
-`except hpp.HPPError` after it means it does not.
+Every error says whether the session may exist. `except hpp.OutcomeUnknownError`: it may, so do not repeat the call.
+`except hpp.HPPError` after it: it does not.
 
-Implementation note: the names are loaded, all of them, when somebody takes the first one, not by `import kustom_hpp` alone.
-pytest imports this package at the start of every run in whose environment it is installed, to find its plugin; that run
-may have nothing to do with payments, or want to replace parts of asyncio and aiohttp before they are loaded.
+Implementation note: `import kustom_hpp` loads nothing; the first use of a name loads all of them. pytest imports this package
+in every run to find its plugin, also in a run that has nothing to do with payments or that patches asyncio first.
 """
 
 import importlib
@@ -26,9 +25,9 @@ else:
     # Not for type checkers: to them a module's __getattr__ means that it has every name.
 
     def __getattr__(name: str) -> Any:
-        """A module of the package or a public name, loaded now."""
+        """Load and return a module of the package or a public name."""
         if name in {"__all__", "__version__"} or not name.startswith("__"):
-            # Modules first: while the public names are being loaded, modules ask here for each other.
+            # Modules first: while the public names load, modules import each other through this function.
             module = f"{__name__}.{name}"
             if importlib.util.find_spec(module) is not None:
                 return importlib.import_module(module)
@@ -39,5 +38,5 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        """All that can be had."""
+        """Return all names."""
         return sorted({*globals(), *importlib.import_module(f"{__name__}._exports").__all__})

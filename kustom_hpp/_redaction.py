@@ -1,4 +1,4 @@
-"""Secrets and how they are hidden: the `Secret` text, masks for reprs, and what in a value must not be shown."""
+"""Secrets: the `Secret` text, masks for reprs, and the removal of secrets from texts."""
 
 import json
 import re
@@ -10,10 +10,10 @@ import attrs
 
 
 class Secret(str):
-    """Text that never shows itself: its `repr` is masked, and it refuses to be pickled.
+    """Text with a masked `repr` that cannot be pickled.
 
-    It is still the text that it holds, so it can be sent as a header. `str()` and formatting reveal it on purpose; a
-    traceback with locals, a `repr`, a log of a container or a pickle does not.
+    A `repr`, a traceback with locals or the log of a container does not show it. `str()` and formatting do, so that it can
+    be sent as a header.
     """
 
     __slots__ = ()
@@ -22,10 +22,10 @@ class Secret(str):
         return "'***'"
 
     def __reduce__(self) -> Any:
-        msg = "a secret is not pickled: read it from its source again where it is needed"
+        msg = "a secret cannot be pickled. Read it from its source again in the other process"
         raise TypeError(msg)
 
-    # Frozen text: a copy of it is itself. Without these, copying would go through __reduce__ and fail.
+    # Without these two, copying would call __reduce__ and fail.
     def __copy__(self) -> "Secret":
         return self
 
@@ -34,16 +34,16 @@ class Secret(str):
 
 
 def mask_url(url: object) -> str:
-    """A URL for people's eyes: user info, query and fragment masked, as they may carry secrets."""
+    """Return the repr of a URL with user info, query and fragment masked: they may contain secrets."""
     if not isinstance(url, str):
         return repr(url) if url is None else f"<{type(url).__name__}>"
-    if url and "://" not in url:  # no URL: a token in the wrong place, perhaps
+    if url and "://" not in url:  # not a URL; it may be a token in the wrong field
         return f"<{describe_shape(url)}>"
     return repr(masked_url(url))
 
 
 def masked_url(url: str) -> str:
-    """A URL with user info, query and fragment masked."""
+    """Return a URL with user info, query and fragment masked."""
     shown, mark, _ = url.partition("?")
     shown, hash_mark, _ = shown.partition("#")
     scheme, slashes, rest = shown.partition("://")
@@ -55,24 +55,24 @@ def masked_url(url: str) -> str:
 
 
 def mask(value: object) -> str:
-    """Whether there is a value, and nothing else of it."""
+    """Return a repr that shows only whether there is a value."""
     return "None" if value is None else "'***'"
 
 
 def mask_extra_fields(extra: object) -> str:
-    """The names of the extra fields; their values may be anything, secrets too."""
+    """Return a repr of extra fields with their names only: the values may be secrets."""
     return "{" + ", ".join(f"{key!r}: ..." for key in extra) + "}" if isinstance(extra, dict) else describe_shape(extra)
 
 
 def mask_model(value: object) -> str:
-    """A part of a request: one of our models masks itself, of anything else (a dict in its place) only the shape."""
+    """Return the repr of a part of a request: a model masks itself, anything else shows only its shape."""
     if isinstance(value, tuple):
         return "(" + "".join(f"{mask_model(item)}, " for item in value).rstrip() + ")"
     return repr(value) if value is None or attrs.has(type(value)) else f"<{describe_shape(value)}>"
 
 
 def describe_shape(value: object) -> str:
-    """Return what a value looks like, in the words of JSON, for an error text: never the value itself."""
+    """Return the JSON type and size of a value for an error text, never the value itself."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -85,10 +85,10 @@ def describe_shape(value: object) -> str:
 
 
 def secrets_in_url(url: str) -> Iterator[str]:
-    """The parts of a URL that must not show up in an error: its query, and the values in it."""
+    """Yield the parts of a URL that an error must not show: its query, and the values in it."""
     query = url.partition("?")[2]
     if query:
-        # A few characters alone would be found in every other word.
+        # A few characters alone occur in ordinary words.
         yield query if len(query) >= MIN_SECRET_LENGTH else f"?{query}"
     for pair in query.partition("#")[0].split("&"):
         value = pair.partition("=")[2]
@@ -97,7 +97,7 @@ def secrets_in_url(url: str) -> Iterator[str]:
 
 
 def secrets_in_api_url(url: str) -> Iterator[str]:
-    """The same of a URL that the API gave: its query, and the user info and the fragment that it should not have."""
+    """Yield the secrets in a URL of the API: as above, and user info and fragment, which it should not have."""
     rest, _, fragment = url.partition("#")
     for secret in secrets_in_url(rest):
         yield secret
@@ -108,7 +108,7 @@ def secrets_in_api_url(url: str) -> Iterator[str]:
 
 
 def secrets_in_extra(value: object) -> Iterator[str]:
-    """The texts in an extra field: nobody knows what they are, so nobody shows them."""
+    """Yield the texts in an extra field: this release does not know what they mean."""
     if isinstance(value, str):
         yield from secrets_in_url(value)
         if len(value) >= MIN_SECRET_LENGTH:
@@ -119,24 +119,24 @@ def secrets_in_extra(value: object) -> Iterator[str]:
 
 
 MIN_SECRET_LENGTH = 8
-"""Shorter values of a query are no secrets; hiding them would make error texts unreadable."""
+"""Shorter values in a query are not secrets. Masking them would make error texts unreadable."""
 
 _PLACEHOLDER = r"\{\{(.*?)\}\}"
 
 
 def redact_body(body: bytes, secrets: list[Secret]) -> bytes:
-    """Return a body without the secrets, in each of the ways that JSON may escape them."""
+    """Return a body without the secrets, however JSON escapes them."""
     shown = body.decode(errors="surrogateescape")
     for secret in secrets:
         spellings = {secret}
         if not secret.isascii():
-            spellings |= {Secret(secret.lower()), Secret(secret.upper())}  # they are escaped in another way
+            spellings |= {Secret(secret.lower()), Secret(secret.upper())}  # other case, other escapes
         spellings |= {
             Secret(json.dumps(one, ensure_ascii=ascii_only)[1:-1]) for one in spellings for ascii_only in (True, False)
         }
         spellings |= {Secret(spelling.replace("/", "\\/")) for spelling in spellings}
         for spelling in sorted(spellings, key=len, reverse=True):
-            # Bytes that are not UTF-8, here or there, come out as they went in.
+            # Bytes that are not UTF-8 stay unchanged.
             shown = _mask_ignoring_case(shown, spelling.encode(errors="surrogatepass").decode(errors="surrogateescape"))
     return shown.encode(errors="surrogateescape")
 
@@ -150,5 +150,5 @@ def redact_text(text: str | None, secrets: list[Secret]) -> str:
 
 
 def _mask_ignoring_case(text: str, secret: str) -> str:
-    # Servers may change the case of an e-mail address. The cheap check first: nearly always there is nothing to mask.
+    # Servers may change the case of an e-mail address. The cheap check comes first: there is rarely anything to mask.
     return re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE) if secret.casefold() in text.casefold() else text

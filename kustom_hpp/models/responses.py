@@ -1,6 +1,6 @@
-"""Answers: tolerant by construction. Fields newer than this release are in `extra`, unknown enum values stay text.
+"""Responses of the API. Fields newer than this release are in `extra`; unknown enum values stay text.
 
-Implementation note: without slots, as attrs fills a frozen value then three times as fast.
+Implementation note: without slots, because attrs then creates a frozen value three times as fast.
 """
 
 import datetime as dt
@@ -16,7 +16,7 @@ from kustom_hpp.models.conversion import response_from_dict, response_to_dict
 
 
 class SessionStatus(StrEnum):
-    """`status` of a session. Source: docs.kustom.co, "Read an HPP session"; what ends it: "Tracking session status"."""
+    """`status` of a session. Source: docs.kustom.co, "Read an HPP session" and "Tracking session status"."""
 
     WAITING = "WAITING"
     """Created; the consumer has not been on the page."""
@@ -29,7 +29,7 @@ class SessionStatus(StrEnum):
     ERROR = "ERROR"
     """An error while paying; the consumer may try again."""
     MANUAL_ID_CHECK = "MANUAL_ID_CHECK"
-    """An identity check in the store is under way. Not documented whether it ends anything: taken as not final."""
+    """An identity check in the store is under way. Treated as not final: the documentation does not say."""
     COMPLETED = "COMPLETED"
     """Paid. Final."""
     CANCELLED = "CANCELLED"
@@ -39,7 +39,7 @@ class SessionStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """True where the session's status will not change any more."""
+        """True if the status cannot change any more."""
         return self in _FINAL
 
 
@@ -58,12 +58,34 @@ class DistributionModule:
     """Fields newer than this release, and known fields that came with another JSON type."""
 
 
-@frozen(kw_only=True, slots=False)
-class Session:
-    """A created HPP session: the answer to POST /hpp/v1/sessions.
+class _StorableResponse:
+    """A response as a dict and back."""
 
-    Keep `session_id` beside your order: there is no way to look a session up by order. Follow the returned URLs, do not
-    rebuild them: their structure may change.
+    def to_dict(self) -> dict[str, Any]:
+        """Return the response as plain JSON values with the API's field names, for a database or a web framework.
+
+        The result omits `info` and fields that are None, and includes `extra`. It contains what the `repr` hides, such as
+        tokens: store it like a password.
+        """
+        return response_to_dict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Return the response from the result of `to_dict`, also of another release. `info` has its defaults.
+
+        Raises:
+            ValueError: the value is not an object, or has no session_id.
+
+        """
+        return response_from_dict(value, cls)
+
+
+@frozen(kw_only=True, slots=False)
+class Session(_StorableResponse):
+    """A created HPP session: the response to POST /hpp/v1/sessions.
+
+    Store `session_id` with your order: the API cannot find a session by its order. Use the returned URLs as they are, and
+    do not build them yourself: their structure may change.
     """
 
     session_id: str
@@ -82,11 +104,11 @@ class Session:
     extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
     info: CallInfo = field(default=CallInfo(), eq=False)
-    """How the call went; not part of the wire shape and not compared."""
+    """Facts about the call; not a field of the API, and not compared."""
 
     @property
     def payment_page(self) -> str:
-        """The page to send the consumer to: the same as `redirect_url`, but never None.
+        """The page to send the consumer to: `redirect_url`, but never None.
 
         Raises:
             ValueError: the session has none, such as an in-store session.
@@ -100,31 +122,13 @@ class Session:
             raise ValueError(msg)
         return self.redirect_url
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the session as plain JSON values, spelled as the API spells them, for a database or a web framework.
-
-        Fields that are None and `info` are left out; `extra` is included. The result contains what the `repr` hides, such
-        as tokens: store it like a password.
-        """
-        return response_to_dict(self)
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """Return the session that `to_dict` wrote, also if another release did. `info` has its defaults.
-
-        Raises:
-            ValueError: the value is not an object, or has no session_id.
-
-        """
-        return response_from_dict(value, cls)
-
 
 @frozen(kw_only=True, slots=False)
 class Customer:
-    """Who paid: personal data, so the `repr` tells of each field only whether it is there. Keep it out of logs."""
+    """The consumer who paid. Personal data: the `repr` shows only which fields have a value. Do not log it."""
 
     date_of_birth: str | None = fields.sensitive()
-    """As YYYY-MM-DD; as text, since in `customer_obfuscated` it has stars in it."""
+    """YYYY-MM-DD. Text, because `customer_obfuscated` has stars in it."""
     family_name: str | None = fields.sensitive()
     given_name: str | None = fields.sensitive()
     national_identification_number: str | None = fields.sensitive()
@@ -150,55 +154,36 @@ class ManualIdentification:
 
 
 @frozen(kw_only=True, slots=False)
-class SessionDetails:
-    """How a session stands: the answer to GET /hpp/v1/sessions/{session_id}, and `session` of a status callback.
+class SessionDetails(_StorableResponse):
+    """The state of a session: the response to GET /hpp/v1/sessions/{session_id}, and `session` of a status callback.
 
-    The reference promises no field at all. `session_id` alone is required here: what does not say which session it is
-    about is about none. (`read_session` knows which one it asked for, and needs no answer to that.) All else may be
-    missing; a `status` that is None tells nothing, and is not final.
+    The API's reference makes every field optional. Only `session_id` is required here, and `read_session` knows it without
+    the response. A `status` that is None is not final.
 
     Source: docs.kustom.co, "Read an HPP session".
     """
 
     session_id: str
     status: SessionStatus | str | None = None
-    """Text where it is newer than this release ("TIMEOUT" was seen): compare with `==`, end with an `else`."""
+    """Text if it is newer than this release ("TIMEOUT" was observed): compare with `==`, end with an `else`."""
     updated_at: dt.datetime | None = None
     """When the status changed last (aware)."""
     expires_at: dt.datetime | None = None
-    """When the session ends (aware). A read answers 404 from then on: a `NotFoundError`."""
+    """When the session ends (aware). After that a read raises `NotFoundError`."""
     authorization_token: str | None = fields.sensitive()
-    """Of a KP session paid with `place_order_mode` NONE: what the order is placed with, within 60 minutes."""
+    """The token that places the order of a KP session with `place_order_mode` NONE, within 60 minutes."""
     order_id: str | None = None
-    """The order that was paid: of a KCO session, and of a KP session that places the order itself."""
+    """The paid order: of a KCO session, or of a KP session that places the order."""
     klarna_reference: str | None = None
-    """The short reference that people read to each other."""
+    """A short reference of the order, for people."""
     customer: Customer | None = None
     manual_identification: ManualIdentification | None = None
     extra: dict[str, Any] = fields.response_extra()
     """Fields newer than this release, and known fields that came with another JSON type."""
     info: CallInfo = field(default=CallInfo(), eq=False)
-    """How the call went; not part of the wire shape and not compared."""
+    """Facts about the call; not a field of the API, and not compared."""
 
     @property
     def is_final(self) -> bool:
-        """True where the status will not change any more: COMPLETED, CANCELLED or DISABLED. Only COMPLETED is paid."""
+        """True if the status cannot change any more: COMPLETED, CANCELLED or DISABLED. Only COMPLETED is paid."""
         return self.status in _FINAL
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the details as plain JSON values, spelled as the API spells them, for a database or a web framework.
-
-        Fields that are None and `info` are left out; `extra` is included. The result contains what the `repr` hides, such
-        as tokens: store it like a password.
-        """
-        return response_to_dict(self)
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """Return the details that `to_dict` wrote, also if another release did. `info` has its defaults.
-
-        Raises:
-            ValueError: the value is not an object, or has no session_id.
-
-        """
-        return response_from_dict(value, cls)
