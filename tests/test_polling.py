@@ -292,7 +292,7 @@ async def test_a_wait_that_does_not_fit_ends_it():
 @pytest.mark.parametrize("poll", [0, -1, 0.49, float("nan"), float("inf"), "2", None, True, 1e10])
 async def test_a_poll_that_is_none(poll):
     waited = Waited(at("COMPLETED"), poll=poll)
-    with pytest.raises(hpp.ConfigError, match=r"^poll must be a finite number of at least 0\.5( and at most 1,000,000,000)?, in seconds, got"):
+    with pytest.raises(hpp.ConfigError, match=r"^poll must be a finite number of at least 0\.5\b.*, in seconds, got"):
         await waited.run()
     assert waited.reads == []
 
