@@ -72,7 +72,10 @@ USAGE = [
         "Command \"create\" parameter FILE requires an argument. Run 'kustom-hpp create --help' for usage.",
     ),
     ("create a.json b.json", "1 argument(s) too many. Run 'kustom-hpp create --help' for usage."),
-    ("create --deadline nan -", 'Invalid value "nan" for --deadline. It must be a finite number above 0, in seconds, got'),
+    (
+        "create --deadline nan -",
+        'Invalid value "nan" for --deadline. It must be a finite number above 0, in seconds, got',
+    ),
     ("create --deadline 0 -", "It must be a finite number above 0, in seconds, got"),
     ("create --environment prod -", 'Invalid value "prod" for --environment. Choose from: "live", "playground".'),
     (

@@ -315,7 +315,10 @@ def test_no_credentials(cli: Cli, name: str) -> None:
         ("wait x --deadline 1 --poll nan", "It must be a finite number of at least 0.5, in seconds"),
         ("read", 'Command "read" parameter SESSION requires an argument.'),
         ("read x y", "1 argument(s) too many."),
-        ("disable x --deadline inf", "It must be a finite number above 0 and at most 1,000,000,000, in seconds, got inf."),
+        (
+            "disable x --deadline inf",
+            "It must be a finite number above 0 and at most 1,000,000,000, in seconds, got inf.",
+        ),
     ],
 )
 def test_wrong_usage(cli: Cli, arguments: str, due: str) -> None:
