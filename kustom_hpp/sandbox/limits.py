@@ -136,13 +136,13 @@ class Latency:
 LatencyOption: TypeAlias = "float | tuple[float, float] | Latency | None"
 
 
-def latency_of(given: LatencyOption) -> Latency | None:
+def latency_of(option: LatencyOption) -> Latency | None:
     """Return the latency of an option: one number of seconds, a minimum and a maximum, or none.
 
     Raises:
         ValueError: a number is negative or infinite, or the second is lower than the first.
 
     """
-    if given is None or isinstance(given, Latency):
-        return given
-    return Latency(*given) if isinstance(given, tuple) else Latency(given)
+    if option is None or isinstance(option, Latency):
+        return option
+    return Latency(*option) if isinstance(option, tuple) else Latency(option)

@@ -77,29 +77,29 @@ class SampleOrders:
     """The orders of payment sessions, with a sample for each one without an order.
 
     Args:
-        remember: how many given orders are stored, the newest; None: all.
+        remember: how many orders are stored, the newest; None: all.
 
     """
 
     def __init__(self, *, remember: int | None = None) -> None:
-        self._given: OrderedDict[str, Order] = OrderedDict()
+        self._orders: OrderedDict[str, Order] = OrderedDict()
         self._remember = remember
 
     def set(self, payment_session_url: str, order: Order) -> None:
         """Set the order of a payment session."""
-        self._given[payment_session_url] = order
-        self._given.move_to_end(payment_session_url)
-        while self._remember is not None and len(self._given) > self._remember:
-            self._given.popitem(last=False)
+        self._orders[payment_session_url] = order
+        self._orders.move_to_end(payment_session_url)
+        while self._remember is not None and len(self._orders) > self._remember:
+            self._orders.popitem(last=False)
 
     def has(self, payment_session_url: str) -> bool:
         """Return True if a payment session was given an order, so that `get` returns no sample."""
-        return payment_session_url in self._given or order_path(payment_session_url) in self._given
+        return payment_session_url in self._orders or order_path(payment_session_url) in self._orders
 
     def get(self, payment_session_url: str) -> Order:
         """Return the order of a payment session, or its sample."""
-        given = self._given.get(payment_session_url) or self._given.get(order_path(payment_session_url))
-        return given or sample_order(payment_session_url)
+        order = self._orders.get(payment_session_url) or self._orders.get(order_path(payment_session_url))
+        return order or sample_order(payment_session_url)
 
 
 def order_path(payment_session_url: str) -> str:

@@ -139,7 +139,7 @@ class Sandbox:
         """The clock by which sessions expire: `clock.advance(hours=48)`."""
         return self.state.clock
 
-    def fault(self, what: str | Fault | Sequence[str | Fault | None], **where: Any) -> Rule:
+    def fault(self, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
         """Add a fault, or a sequence of faults; see `FaultRules.add`.
 
         Examples:
@@ -157,7 +157,7 @@ class Sandbox:
             ValueError: an unknown fault or parameter.
 
         """
-        return self.faults.add(what, **where)
+        return self.faults.add(what, **conditions)
 
     def expire(self, payment_session_url: str) -> None:
         """Let a payment session expire: creates for it get a 404, and its HPP sessions have expired too."""

@@ -26,7 +26,7 @@ from attrs import define, field
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
 from kustom_hpp.sandbox.sample_orders import Order, SampleOrders, order_path
 from kustom_hpp.sandbox.stored_session import (
-    ORDER_LIFE,
+    ORDER_LIFETIME,
     Action,
     SessionClosedError,
     StoredSession,
@@ -36,7 +36,7 @@ from kustom_hpp.sandbox.stored_session import (
     new_token,
 )
 
-_CHECK_LIFE = dt.timedelta(minutes=10)
+_CHECK_LIFETIME = dt.timedelta(minutes=10)
 """How long an identity check lasts. Not documented."""
 _ROOM = dt.timedelta(days=10_000)
 """The clock stays this far from the ends of the calendar, so that sums of its times are valid dates."""
@@ -114,7 +114,7 @@ class SandboxState:
         self.sessions[session.session_id] = self._pages[session.page_id] = session
         if known is None:
             known = self.payment_sessions[url] = PaymentSession(expires_at=now)
-        known.expires_at = now + ORDER_LIFE
+        known.expires_at = now + ORDER_LIFETIME
         known.session_ids.append(session.session_id)
         self._evict()
         self._notify(session, TimelineEntry(at=now, what="created", status=session.status))
@@ -192,7 +192,7 @@ class SandboxState:
         """
         if session.status.is_final:
             raise SessionClosedError(f"the session is {session.status}")
-        ends = date_text(self.clock.now() + _CHECK_LIFE)
+        ends = date_text(self.clock.now() + _CHECK_LIFETIME)
         session.manual_identification = {"challenge": "A78", "expires_at": ends}
         self._set_status(session, SessionStatus.MANUAL_ID_CHECK, "identity check")
 

@@ -24,11 +24,11 @@ from attrs import define, field, frozen
 from kustom_hpp.models import CreateSessionRequest, MerchantUrls, PlaceOrderMode, SessionStatus
 from kustom_hpp.models.urls import KP_SESSION_PATH
 
-ORDER_LIFE = dt.timedelta(hours=48)
+ORDER_LIFETIME = dt.timedelta(hours=48)
 """Lifetime of a payment session. Source: docs.kustom.co, errors in checkout."""
 SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
 """An HPP session ends this long before its payment session. Source: docs.kustom.co, create session."""
-_LIFE = ORDER_LIFE - SESSION_ENDS_BEFORE
+_LIFETIME = ORDER_LIFETIME - SESSION_ENDS_BEFORE
 MAX_TIMELINE = 200
 """Entries of a session's timeline: its creation and the newest."""
 _BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
@@ -251,6 +251,6 @@ def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSessio
         request=request,
         created_at=now,
         updated_at=now,
-        expires_at=now + _LIFE,
+        expires_at=now + _LIFETIME,
         token=new_token(random_bytes[16 + _PAGE :]),
     )

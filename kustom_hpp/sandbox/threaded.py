@@ -78,14 +78,14 @@ class ThreadedSandbox:
         """
         return self.call(lambda sandbox: sandbox.record.copy())
 
-    def fault(self, what: str | Fault | Sequence[str | Fault | None], **where: Any) -> Rule:
+    def fault(self, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
         """Add a fault, or a sequence of faults; see `Sandbox.fault`.
 
         Raises:
             ValueError: an unknown fault or parameter.
 
         """
-        return self.call(lambda sandbox: sandbox.fault(what, **where))
+        return self.call(lambda sandbox: sandbox.fault(what, **conditions))
 
     def expire(self, payment_session_url: str) -> None:
         """Let a payment session expire; see `Sandbox.expire`."""
@@ -236,13 +236,13 @@ class ThreadedRules:
         """All rules, in order."""
         return self._sandbox.call(lambda sandbox: tuple(sandbox.faults.rules))
 
-    def add(self, what: str | Fault | Sequence[str | Fault | None], **where: Any) -> Rule:
+    def add(self, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
         """Add a rule; `ThreadedSandbox.fault` does the same."""
-        return self._sandbox.fault(what, **where)
+        return self._sandbox.fault(what, **conditions)
 
-    def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **where: Any) -> Rule:
+    def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **conditions: Any) -> Rule:
         """Add a rule that draws a fault for each request; see `FaultRules.add_random`."""
-        return self._sandbox.call(lambda sandbox: sandbox.faults.add_random(faults, probability, seed, **where))
+        return self._sandbox.call(lambda sandbox: sandbox.faults.add_random(faults, probability, seed, **conditions))
 
     def remove(self, rule: Rule) -> None:
         """Remove a rule."""

@@ -77,11 +77,11 @@ class Admin:
         """Return all rules."""
         return {"faults": [_rule(rule) for rule in self._server.rules.rules]}
 
-    def add_fault(self, fault: Any, **where: Any) -> JsonObject:
+    def add_fault(self, fault: Any, **conditions: Any) -> JsonObject:
         """Add a rule."""
         if isinstance(fault, list) and not all(one is None or isinstance(one, str) for one in fault):
             raise ValueError("fault: a list must contain faults as text, and nulls for normal responses")
-        return _rule(self._server.rules.add(fault, **where))
+        return _rule(self._server.rules.add(fault, **conditions))
 
     def clear_faults(self) -> JsonObject:
         """Remove all rules."""
@@ -167,7 +167,7 @@ class Admin:
 
 def routes(admin: Admin) -> tuple[AdminRoute, ...]:
     """Return all routes."""
-    where = {
+    conditions = {
         "nth": _WHOLE, "times": _WHOLE, "skip": _WHOLE, "probability": _NUMBER, "seed": _WHOLE, "operation": _TEXT,
         "payment_session_url": _TEXT,
     }  # fmt: skip
@@ -179,7 +179,7 @@ def routes(admin: Admin) -> tuple[AdminRoute, ...]:
             method="POST",
             path="/faults",
             do=admin.add_fault,
-            fields={"fault": _FAULTS, **where},
+            fields={"fault": _FAULTS, **conditions},
             required=("fault",),
             status=201,
         ),
@@ -232,9 +232,9 @@ async def _dispatch(server: Server, route: AdminRoute, request: web.Request, cor
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise ApiRefusal(413, "REQUEST_TOO_LARGE", "the body is too large") from None
-    given = _fields(route, body) if route.fields else {}
+    fields = _fields(route, body) if route.fields else {}
     try:
-        value = route.do(**request.match_info, **given)
+        value = route.do(**request.match_info, **fields)
     except (ValueError, OverflowError) as error:
         raise ApiRefusal(400, "BAD_VALUE", str(error.args[0])) from None
     return (
@@ -247,21 +247,21 @@ async def _dispatch(server: Server, route: AdminRoute, request: web.Request, cor
 def _fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
     """Return the fields of a body, checked; null counts as missing."""
     try:
-        given = json.loads(body or b"{}")
+        fields = json.loads(body or b"{}")
     except (ValueError, RecursionError):
         raise ApiRefusal(400, "BAD_VALUE", "the body must be JSON") from None
-    if not isinstance(given, dict):
-        raise ApiRefusal(400, "BAD_VALUE", f"the body must be a JSON object, got {describe_shape(given)}")
-    given = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(fields, dict):
+        raise ApiRefusal(400, "BAD_VALUE", f"the body must be a JSON object, got {describe_shape(fields)}")
+    fields = {name: value for name, value in fields.items() if value is not None}
     known = ", ".join(route.fields)
-    problems = [f"{name}: unknown field, use {known}" for name in given if name not in route.fields]
-    problems += [f"{name}: is required" for name in route.required if name not in given]
+    problems = [f"{name}: unknown field, use {known}" for name in fields if name not in route.fields]
+    problems += [f"{name}: is required" for name in route.required if name not in fields]
     for name, (types, type_name) in route.fields.items():
-        if name in given and (not isinstance(given[name], types) or isinstance(given[name], bool)):
-            problems.append(f"{name}: must be {type_name}, got {describe_shape(given[name])}")
+        if name in fields and (not isinstance(fields[name], types) or isinstance(fields[name], bool)):
+            problems.append(f"{name}: must be {type_name}, got {describe_shape(fields[name])}")
     if problems:
         raise ApiRefusal(400, "BAD_VALUE", *problems)
-    return given
+    return fields
 
 
 # --------------------------------------------------------------------------------------------------------- as JSON values
@@ -274,11 +274,11 @@ def _newest(newest_first: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _rule(rule: Rule) -> dict[str, Any]:
     names = [None if fault is None else str(fault) for fault in rule.faults]
-    where = attrs.asdict(rule.where)
-    if rule.where.payment_session_url is not None:
-        where["payment_session_url"] = masked_url(rule.where.payment_session_url)
+    conditions = attrs.asdict(rule.matcher)
+    if rule.matcher.payment_session_url is not None:
+        conditions["payment_session_url"] = masked_url(rule.matcher.payment_session_url)
     fault = names[0] if len(names) == 1 and not rule.in_order else names
-    return {"number": rule.number, "fault": fault, **where, "checked": rule.checked, "triggered": rule.triggered}
+    return {"number": rule.number, "fault": fault, **conditions, "checked": rule.checked, "triggered": rule.triggered}
 
 
 def _request(recorded: RecordedRequest) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def check_distribution(session: StoredSession, body: bytes, *, strict: bool) -> 
     if session.status.is_final:
         raise ApiRefusal(400, "CONSTRAINT_VIOLATION", f"the session is {session.status}")
     try:
-        asked, warnings = read_distribution(body, strict=strict)
+        request, warnings = read_distribution(body, strict=strict)
     except InvalidRequestError as error:
         missing = [
             sentence for path, sentence in error.problems if path.startswith(CONTACT) and _is_about_absence(sentence)
@@ -44,21 +44,21 @@ def check_distribution(session: StoredSession, body: bytes, *, strict: bool) -> 
         only_contact = all(path.startswith(CONTACT) for path, _ in error.problems)
         code = "MISSING_CONTACT_DATA" if missing and only_contact else "CONSTRAINT_VIOLATION"
         raise ApiRefusal(400, code, *(f"{path}: {sentence}" for path, sentence in error.problems)) from None
-    if isinstance(asked, SmsDistribution):
-        if asked.phone_country not in COUNTRIES:
+    if isinstance(request, SmsDistribution):
+        if request.phone_country not in COUNTRIES:
             raise ApiRefusal(
                 400, "UNSUPPORTED_COUNTRY", f"{CONTACT}.phone_country: SMS is not supported in this country"
             )
-    elif not isinstance(asked, EmailDistribution) and not re.fullmatch(ACCESS_ID, asked.access_id):
+    elif not isinstance(request, EmailDistribution) and not re.fullmatch(ACCESS_ID, request.access_id):
         raise ApiRefusal(404, "NOT_FOUND", f"{CONTACT}.access_id: the access token was not found")
-    return asked, warnings
+    return request, warnings
 
 
 def _is_about_absence(sentence: str) -> bool:
     return sentence == "is required" or sentence.endswith("got null")
 
 
-def masked_contact(asked: Distribution) -> str:
+def masked_contact(request: Distribution) -> str:
     """Return the contact for display: its first character."""
-    text = getattr(asked, contact_fields(type(asked))[0])
+    text = getattr(request, contact_fields(type(request))[0])
     return f"{text[:1]}***"

@@ -53,7 +53,7 @@ def _type_schema(annotation: Any) -> JsonObject:
 
 
 # The sandbox chose which access ids and countries it knows.
-_CHOSEN_HERE: dict[str, JsonObject] = {
+_SANDBOX_CHOICES: dict[str, JsonObject] = {
     "phone_country": {"enum": sorted(COUNTRIES), "description": "ISO 3166-1 alpha-2; the sandbox's own choice."},
     "access_id": {
         "pattern": f"^({ACCESS_ID})$",
@@ -65,7 +65,7 @@ _CHOSEN_HERE: dict[str, JsonObject] = {
 def _distribution_schema(model: type[models.Distribution]) -> JsonObject:
     schema = fields.schema(model)
     template = schema["properties"].pop("template")
-    contact = {name: value | _CHOSEN_HERE.get(name, {}) for name, value in schema["properties"].items()}
+    contact = {name: value | _SANDBOX_CHOICES.get(name, {}) for name, value in schema["properties"].items()}
     method = {"type": "string", "const": model.method}
     return {
         "type": "object",

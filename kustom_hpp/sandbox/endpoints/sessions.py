@@ -78,10 +78,10 @@ def _disable(server: Server, context: RequestContext) -> RawResponse:
 def _distribute(server: Server, context: RequestContext) -> RawResponse:
     check_content_type(context)
     session = _session(server, context)
-    asked, warnings = distribution.check_distribution(session, context.recorded.body, strict=server.strict)
-    contact = distribution.masked_contact(asked)
-    server.record.add_distribution(context.recorded, session.session_id, asked.method, contact)
-    server.state.record_event(session, "distributed", f"{asked.method} to {contact}")
+    sent, warnings = distribution.check_distribution(session, context.recorded.body, strict=server.strict)
+    contact = distribution.masked_contact(sent)
+    server.record.add_distribution(context.recorded, session.session_id, sent.method, contact)
+    server.state.record_event(session, "distributed", f"{sent.method} to {contact}")
     _record_warnings(server, session, warnings)
     return raw_response.no_content(context.recorded.correlation_id)
 

@@ -135,18 +135,20 @@ class Fault:
     """A type of fault with its parameters: `Fault.of(type, seconds=2)`, or `Fault.parse("hang~seconds=2")`."""
 
     type: FaultType
-    given: tuple[tuple[str, Any], ...] = ()
+    parameters: tuple[tuple[str, Any], ...] = ()
     """The parameters that differ from the defaults."""
 
     @classmethod
-    def of(cls, fault_type: FaultType, **given: Any) -> "Fault":
+    def of(cls, fault_type: FaultType, **parameters: Any) -> "Fault":
         """Return a fault of this type.
 
         Raises:
             ValueError: the type has no such parameter, or a value has another type. A number is at most a billion.
 
         """
-        return cls(fault_type, tuple(sorted((key, _checked(fault_type, key, value)) for key, value in given.items())))
+        return cls(
+            fault_type, tuple(sorted((key, _checked(fault_type, key, value)) for key, value in parameters.items()))
+        )
 
     @property
     def name(self) -> str:
@@ -161,7 +163,7 @@ class Fault:
     @property
     def args(self) -> dict[str, Any]:
         """All its parameters."""
-        return {**self.type.defaults, **dict(self.given)}
+        return {**self.type.defaults, **dict(self.parameters)}
 
     @property
     def processes_request(self) -> bool:
@@ -170,7 +172,7 @@ class Fault:
 
     def __str__(self) -> str:
         parameters = ",".join(
-            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.given
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.parameters
         )
         return f"{self.name}~{parameters}" if parameters else self.name
 

@@ -6,7 +6,7 @@ from typing import Any
 from kustom_hpp.sandbox.faults.base import body_fault, fields_fault
 from kustom_hpp.sandbox.http.raw_response import dumps
 
-_KEPT_BY_NULLS = frozenset({"session_id", "redirect_url"})
+_NEVER_NULL = frozenset({"session_id", "redirect_url"})
 
 
 def without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -35,7 +35,7 @@ BODY_FAULTS = (
     fields_fault(
         "nulls",
         "every optional field is null",
-        lambda session: {key: value if key in _KEPT_BY_NULLS else None for key, value in session.items()},
+        lambda session: {key: value if key in _NEVER_NULL else None for key, value in session.items()},
     ),
     fields_fault("new_fields", "an unknown field", lambda session: session | {"x_new": {"a": [1, None]}}),
     fields_fault(

@@ -48,7 +48,7 @@ class Rule:
     """One rule. `checked` and `triggered` count its requests and its faults."""
 
     faults: tuple[Fault | None, ...]
-    where: RequestMatcher
+    matcher: RequestMatcher
     in_order: bool = False
     """True: the faults are used one after the other. False: one of them is drawn."""
     number: int = 0
@@ -67,7 +67,7 @@ class Rule:
     @property
     def exhausted(self) -> bool:
         """True if it has triggered as often as it may."""
-        times = self.where.times
+        times = self.matcher.times
         return (times is not None and self.triggered >= times) or (self.in_order and self.triggered >= len(self.faults))
 
     @property
@@ -78,9 +78,9 @@ class Rule:
     @property
     def asks_for_url(self) -> bool:
         """True if it needs the request's payment session."""
-        where = self.where
+        matcher = self.matcher
         return not self.on_connection and (
-            where.payment_session_url is not None or where.probability < 1 or self._is_random
+            matcher.payment_session_url is not None or matcher.probability < 1 or self._is_random
         )
 
     @property
@@ -89,25 +89,25 @@ class Rule:
 
     def match(self, url: str, operation: str) -> tuple[Fault | None, ...]:
         """Count a request; return its fault in a tuple, or an empty tuple if the rule does not trigger."""
-        where = self.where
-        if where.operation not in (operation, ANY) or (
-            where.payment_session_url is not None and url != where.payment_session_url
+        matcher = self.matcher
+        if matcher.operation not in (operation, ANY) or (
+            matcher.payment_session_url is not None and url != matcher.payment_session_url
         ):
             return ()
         self.checked += 1
-        draws = self._is_random or where.probability < 1
+        draws = self._is_random or matcher.probability < 1
         nth = self._earlier[url]
         if draws:
             self._earlier[url] = nth + 1
-        if self.checked <= where.skip or self.exhausted:
+        if self.checked <= matcher.skip or self.exhausted:
             return ()
         if self.in_order:
             return self.faults[self.triggered : self.triggered + 1]
         if not draws:
             return self.faults
         # Drawn from the request itself: concurrent requests then get the same faults in every run, in any order.
-        dice = random.Random(f"{where.seed}/{nth}/{url}")  # noqa: S311
-        return (dice.choice(self.faults),) if dice.random() < where.probability else ()
+        dice = random.Random(f"{matcher.seed}/{nth}/{url}")  # noqa: S311
+        return (dice.choice(self.faults),) if dice.random() < matcher.probability else ()
 
 
 class FaultRules:
@@ -125,12 +125,12 @@ class FaultRules:
         """Remove a rule."""
         self.rules.remove(rule)
 
-    def add(self, what: "str | Fault | Sequence[str | Fault | None]", **where: Any) -> Rule:
+    def add(self, what: "str | Fault | Sequence[str | Fault | None]", **conditions: Any) -> Rule:
         """Add a rule: one fault, or a sequence of faults (None: no fault) that are used in order, once each.
 
         Args:
             what: a fault or its text. A text may have `skip`, `times`, `probability`, `seed` and `operation` too.
-            **where: `payment_session_url`, `skip`, `times`, `probability`, `seed`, `operation` as in `RequestMatcher`;
+            **conditions: `payment_session_url`, `skip`, `times`, `probability`, `seed`, `operation` as in `RequestMatcher`;
                 `nth=3` for the third request alone.
 
         Raises:
@@ -140,25 +140,27 @@ class FaultRules:
         """
         if isinstance(what, (str, Fault)):
             fault, more = _read(what)
-            rule = Rule(faults=(fault,), where=_where(more | where))
+            rule = Rule(faults=(fault,), matcher=_matcher(more | conditions))
         else:
             faults = tuple(None if one is None else _plain(one) for one in what)
             if not any(faults):
                 raise ValueError("a sequence needs at least one fault; None stands for a request without one")
-            rule = Rule(faults=faults, where=_where(where), in_order=True)
+            rule = Rule(faults=faults, matcher=_matcher(conditions), in_order=True)
         return self._append(rule)
 
-    def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **where: Any) -> Rule:
+    def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **conditions: Any) -> Rule:
         """Add a rule that gives each request one of these faults with a probability; the same in every run with this seed."""
         drawn = tuple(_plain(fault) for fault in faults)
         if not drawn:
             raise ValueError("faults must have at least one fault")
-        return self._append(Rule(faults=drawn, where=_where({"probability": probability, "seed": seed} | where)))
+        return self._append(
+            Rule(faults=drawn, matcher=_matcher({"probability": probability, "seed": seed} | conditions))
+        )
 
     def _append(self, rule: Rule) -> Rule:
-        where = rule.where
+        matcher = rule.matcher
         if rule.on_connection and (
-            len(rule.faults) > 1 or where.payment_session_url is not None or where.operation != CREATE
+            len(rule.faults) > 1 or matcher.payment_session_url is not None or matcher.operation != CREATE
         ):
             raise ValueError(
                 "a fault of a connection triggers before there is a request. Add it alone, without a sequence, another "
@@ -194,17 +196,17 @@ class FaultRules:
 
 
 def _when(rule: Rule) -> Iterator[str]:
-    where = rule.where
-    yield "connections" if rule.on_connection else "any operation" if where.operation == ANY else where.operation
-    if where.payment_session_url is not None:
-        path = masked_url(where.payment_session_url).partition("?")[0].partition("#")[0]
+    matcher = rule.matcher
+    yield "connections" if rule.on_connection else "any operation" if matcher.operation == ANY else matcher.operation
+    if matcher.payment_session_url is not None:
+        path = masked_url(matcher.payment_session_url).partition("?")[0].partition("#")[0]
         yield f"for {path.rstrip('/').rpartition('/')[2]}"
-    if where.skip:
-        yield f"from number {where.skip + 1:,} on"
-    if where.times is not None:
-        yield {1: "once", 2: "twice"}.get(where.times, f"{where.times:,} times")
-    if where.probability < 1:
-        yield f"with probability {where.probability:g}"
+    if matcher.skip:
+        yield f"from number {matcher.skip + 1:,} on"
+    if matcher.times is not None:
+        yield {1: "once", 2: "twice"}.get(matcher.times, f"{matcher.times:,} times")
+    if matcher.probability < 1:
+        yield f"with probability {matcher.probability:g}"
 
 
 def _read(what: str | Fault) -> tuple[Fault, dict[str, Any]]:
@@ -213,15 +215,15 @@ def _read(what: str | Fault) -> tuple[Fault, dict[str, Any]]:
         return what, {}
     name, parameters = split_fault(what)
     own = fault_type(name).defaults
-    where = {key: parameters.pop(key) for key in (*_SETTINGS, "nth") if key in parameters and key not in own}
-    return Fault.of(fault_type(name), **parameters), where
+    conditions = {key: parameters.pop(key) for key in (*_SETTINGS, "nth") if key in parameters and key not in own}
+    return Fault.of(fault_type(name), **parameters), conditions
 
 
 def _plain(what: str | Fault) -> Fault:
     return what if isinstance(what, Fault) else parse_fault(what)
 
 
-def _where(settings: dict[str, Any]) -> RequestMatcher:
+def _matcher(settings: dict[str, Any]) -> RequestMatcher:
     nth = settings.pop("nth", None)
     if nth is not None:
         nth = _typed("nth", nth, int)

@@ -68,10 +68,10 @@ class Credentials:
     def matches(self, header: str | None) -> bool:
         """Return True for `Basic` with the key, or with base64 of `username:key` or `:key`."""
         scheme, _, text = (header or "").partition(" ")
-        given, (key, named, nameless) = text.strip().encode("utf-8", "surrogateescape"), self._accepted
+        sent, (key, named, nameless) = text.strip().encode("utf-8", "surrogateescape"), self._accepted
         # Compare with all three, each in constant time.
-        fits = compare_digest(given, key) | compare_digest(given, named) | compare_digest(given, nameless)
-        return fits and scheme.lower() == "basic"
+        matches = compare_digest(sent, key) | compare_digest(sent, named) | compare_digest(sent, nameless)
+        return matches and scheme.lower() == "basic"
 
     def check(self, header: str | None) -> None:
         """Check the Authorization header.

@@ -97,8 +97,8 @@ class ConsoleActions:
     def _add_fault(self, fields: Fields) -> None:
         if "fault" not in fields:
             raise ValueError("choose a fault")
-        where = {name: fields[name] for name in ("operation", "nth", "times", "probability") if name in fields}
-        self._server.rules.add(fields["fault"], **where)
+        conditions = {name: fields[name] for name in ("operation", "nth", "times", "probability") if name in fields}
+        self._server.rules.add(fields["fault"], **conditions)
 
     def _clear_faults(self, fields: Fields) -> None:  # noqa: ARG002 - the signature of an action
         self._server.rules.clear()
