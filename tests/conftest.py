@@ -12,6 +12,11 @@ settings.register_profile("explore", max_examples=2_000, deadline=None, print_bl
 settings.load_profile("same")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for `-n auto`: one more than cores, as most tests wait for sockets."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=bool(os.environ.get("KUSTOM_HPP_NO_BLOCKING")))
 def no_blocking() -> Iterator[None]:
     """Fail the test if the library blocks an event loop; for `python -m tests.prove`."""
