@@ -12,7 +12,8 @@ import kustom_hpp as hpp
 from kustom_hpp.batch import SqliteJournal, run
 from kustom_hpp.sandbox import Sandbox
 from tests.batch import chaos as weather
-from tests.batch import kills
+from tests.batch import histories, kills
+from tests.batch.journal_bugs import BUGS
 from tests.prove import mutants
 from tests.prove.table import Row, Size, trial
 from tests.support.orders import rows, states, violations
@@ -137,6 +138,43 @@ async def stopped_process(size: Size) -> list[Row]:
             control=f"one outcome taken away: {len(control)} noticed",
             noticed=bool(control),
         )
+    ]
+
+
+HISTORIES = {"memory": (60, 4_000), "SQLite": (10, 300), "shared": (60, 4_000)}
+"""How many histories of each journal are played, in short and in the whole programme."""
+
+
+@trial("P4", seconds=15)
+async def journal_histories(size: Size) -> list[Row]:
+    """Random claims, outcomes, crashes and ends of leases, and a model of twenty lines that says what must come of them."""
+    lines: list[tuple[str, str]] = []
+    for name, counts in HISTORIES.items():
+        try:
+            steps = await asyncio.to_thread(
+                histories.check, histories.WORLDS[name], size.pick(*counts), start=size.seed
+            )
+            lines.append((f"{steps.total():,} steps, {steps['crash']:,} crashes, journal: {name}", ""))
+        except AssertionError as error:
+            lines.append((f"journal: {name}", str(error)[:200] or "another state"))
+    bugs, found = BUGS[:: size.pick(6, 1)], 0
+    for bug in bugs:
+        with bug.planted():
+            try:
+                await asyncio.to_thread(histories.check, histories.WORLDS[bug.world], histories.ENOUGH)
+            except AssertionError:
+                found += 1
+    return [
+        Row(
+            promise="P4",
+            tried=f"random histories, {tried}",
+            figure=wrong or "0 differences from the model",
+            target="0",
+            held=not wrong,
+            control=f"{found} of {len(bugs)} planted bugs found",
+            noticed=found == len(bugs),
+        )
+        for tried, wrong in lines
     ]
 
 
