@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,21 @@ from tests.support.journal_contract import PAYLOAD, created, session
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Hold every transaction back until the event is set: without it, a loaded machine may finish one at any line."""
+    event = threading.Event()
+    execute = journal_file.JournalDatabase.execute
+
+    def wait_and_execute(self: Any, operations: Any) -> Any:
+        event.wait()
+        return execute(self, operations)
+
+    monkeypatch.setattr(journal_file.JournalDatabase, "execute", wait_and_execute)
+    yield event
+    event.set()
 
 
 # The thread.
@@ -40,14 +57,13 @@ async def test_many_that_wait_share_a_transaction(path: Path, monkeypatch: pytes
     assert begun <= 1 + 1000 / 50
 
 
-async def test_a_claim_that_was_cancelled_is_in_doubt(path: Path) -> None:
-    journal = SqliteJournal(path, scope="here")
-    claim = asyncio.ensure_future(journal.claim("a", None, PAYLOAD))
-    await asyncio.sleep(0)  # it waits for the thread now
-    claim.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await claim
-    await journal.aclose()
+async def test_a_claim_that_was_cancelled_is_in_doubt(path: Path, release: threading.Event) -> None:
+    async with contextlib.aclosing(SqliteJournal(path, scope="here")) as journal:
+        claim = journal.claim("a", None, PAYLOAD)
+        claim.cancel()
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await claim
     assert await keys_in(path) == {"a": OutcomeState.IN_DOUBT}
 
 
@@ -98,10 +114,11 @@ async def test_a_close_that_is_cancelled_closes_nevertheless(path: Path) -> None
     assert threads() == []
 
 
-async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path) -> None:
+async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path, release: threading.Event) -> None:
     opening = asyncio.create_task(SqliteJournal(path, scope="here").__aenter__())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it waits for the thread now
     opening.cancel()
+    release.set()
     with pytest.raises(asyncio.CancelledError):
         await opening
     while threads():
