@@ -191,6 +191,14 @@ def test_files_and_functions_are_short() -> None:
     assert shape.too_long(MODULES, LONG) == []
 
 
+def test_names_have_no_retired_word() -> None:
+    assert shape.retired_words(MODULES, RETIRED_WORDS, ALLOWED_NAMES) == []
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    assert shape.doubled_classes(MODULES, MEANT_OTHERWISE, DOUBLED_CLASSES) == []
+
+
 Check = Callable[[list[shape.Module]], list[str]]
 
 
