@@ -69,7 +69,7 @@ def main() -> None:
     """Serve it until Ctrl-C."""
     shop = Shop.from_env()
     # No access log: it would write down the secrets in the URLs of the callbacks.
-    web.run_app(application(shop), host=URL(shop.url).host, port=URL(shop.url).port, access_log=None)
+    web.run_app(application(shop), host=shop.host or URL(shop.url).host, port=URL(shop.url).port, access_log=None)
 
 
 if __name__ == "__main__":

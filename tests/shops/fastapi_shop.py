@@ -1,7 +1,8 @@
 """A shop in FastAPI: `python -m tests.shops.fastapi_shop`, with the environment that `kustom-hpp sandbox` prints.
 
-Then open http://127.0.0.1:8080. SHOP_URL moves it; SHOP_CALLBACK_URL is where the API reaches it, if elsewhere; SHOP_DB is a
-file for its orders, which are else forgotten when it stops.
+Then open http://127.0.0.1:8080. SHOP_URL moves it; SHOP_CALLBACK_URL is where the API reaches it, if elsewhere; SHOP_HOST
+is what it listens on, such as 0.0.0.0 in a container; SHOP_DB is a file for its orders, which are else forgotten when it
+stops.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -71,7 +72,7 @@ def main() -> None:
     shop = Shop.from_env()
     # No access log: it would write down the secrets in the URLs of the callbacks.
     url = URL(shop.url)
-    uvicorn.run(application(shop), host=url.host or "127.0.0.1", port=url.port or 80, access_log=False)
+    uvicorn.run(application(shop), host=shop.host or url.host or "127.0.0.1", port=url.port or 80, access_log=False)
 
 
 if __name__ == "__main__":

@@ -99,15 +99,18 @@ class Shop:
     """Where consumers reach it, without a slash at the end. From the settings, never from a request's Host header."""
     callback_url: str
     """Where the API reaches it: the same, or a tunnel to a machine that the internet does not see."""
+    host: str | None = None
+    """What it listens on, if not the host of `url`: in a container, all addresses."""
     poll: float = 10.0
     """Seconds between two looks at a session whose end is awaited."""
 
     @classmethod
     def from_env(cls) -> "Shop":
-        """The shop that SHOP_URL, SHOP_CALLBACK_URL and SHOP_DB tell."""
+        """The shop that SHOP_URL, SHOP_CALLBACK_URL, SHOP_HOST and SHOP_DB tell."""
         url = os.environ.get("SHOP_URL", "http://127.0.0.1:8080")
         orders = Orders(os.environ.get("SHOP_DB", ":memory:"))
-        return cls(orders=orders, url=url, callback_url=os.environ.get("SHOP_CALLBACK_URL", url))
+        callback_url = os.environ.get("SHOP_CALLBACK_URL", url)
+        return cls(orders=orders, url=url, callback_url=callback_url, host=os.environ.get("SHOP_HOST"))
 
     async def payment_page(self, client: hpp.HPPClient, order: Order) -> str:
         """Make a hosted page for an order; gives its URL.
