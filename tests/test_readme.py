@@ -26,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from sybil import Example
 from sybil.document import Document
@@ -33,6 +34,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 import kustom_hpp as hpp
 from kustom_hpp.sandbox import Sandbox, StoredSession, TimelineEntry
+from tests.integrations.web import free_socket, serve_asgi
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -111,6 +113,21 @@ def test_the_shops_test_passes_as_it_stands(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+async def test_the_fastapi_app_returns_a_session(namespace: dict[str, Any]) -> None:
+    [block] = [str(block.parsed) for block in python_blocks(README) if "FastAPI" in block.parsed]
+    scope = namespace | {"hpp": hpp}
+    exec(block, scope)
+    async with (
+        serve_asgi(scope["app"], free_socket()) as url,
+        aiohttp.ClientSession() as browser,
+        browser.post(f"{url}/pay") as response,
+    ):
+        assert response.status == 200
+        session = hpp.Session.from_dict(await response.json())
+    async with hpp.HPPClient.from_env() as client:
+        assert (await client.read_session(session)).session_id == session.session_id
 
 
 def test_at_most_250_lines() -> None:
