@@ -161,11 +161,11 @@ class SettleRow:
             return store.live_holder(row.run) or ClaimedElsewhere(f"the run {row.run}")
         new = apply_outcome(row, self.outcome, wall_clock_ms())
         created = new.state == OutcomeState.CREATED
+        if created and row.state == OutcomeState.CREATED and new.session_id == row.session_id:
+            return None
         if self.shared and row.note is not None and not (created and row.state != OutcomeState.CREATED):
             return ClaimedElsewhere("the person who resolved it") if created else None  # the verdict stays
         if row.state == OutcomeState.CREATED:
-            if created and new.session_id == row.session_id:
-                return None
             raise JournalError(f"the row {self.key!r} cannot be settled: it has a session already")
         if store.update(new):
             return None

@@ -86,12 +86,14 @@ class Model:
         row = self.rows.get(key)
         if row is None or (row.run != run and not self.shared):
             return errors.JournalError
-        stays = row.by_hand and (end != CREATED or row.state == CREATED)
-        if row.run != run or (self.shared and stays):
+        if row.run == run and row.state == CREATED and row.session == session_id:
+            return None
+        stays = self.shared and row.by_hand and (end != CREATED or row.state == CREATED)
+        if row.run != run or stays:
             self.surplus += [session_id] if session_id else []
             return None if row.run == run and end != CREATED else ClaimedElsewhere
         if row.state == CREATED:
-            return None if session_id == row.session else errors.JournalError
+            return errors.JournalError
         if session_id and any(other.session == session_id for other in self.rows.values()):
             row.state = ACCEPTED
             return errors.DuplicateSessionError

@@ -454,6 +454,15 @@ class SharedJournalContract(JournalContract):
         assert await shared.surplus() == ["session-1"]
         assert (await two.claim("a", ORDER, PAYLOAD)).outcome.session == session("session-2")
 
+    async def test_a_late_session_whose_response_was_lost_is_not_surplus(self, shared: Shared) -> None:
+        one, two = await shared.open(), await shared.open()
+        await one.claim("a", ORDER, PAYLOAD)
+        await shared.expire(one)
+        await two.resolve("a", Verdict.FAILED)
+        shared.cut_link(one)
+        assert await one.settle("a", created()) is None
+        assert await shared.surplus() == []
+
     # The guard
 
     async def test_a_lost_lease_never_comes_back_for_its_claims(self, shared: Shared) -> None:
