@@ -1,12 +1,16 @@
 """`kustom-hpp batch`: rows in, lines out, and the sandbox's record as the judge."""
 
+import asyncio
+import contextlib
 import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from kustom_hpp._protocol.codec import codec
+from kustom_hpp.batch import Claimed, ClaimedElsewhere, Outcome, Verdict
 from kustom_hpp.cli.batch import progress
 from kustom_hpp.cli.batch import run as batch_run
 from kustom_hpp.cli.batch.run import BatchJob, open_client
@@ -14,6 +18,7 @@ from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.batches import line, made, order, read, states, write
 from tests.cli.conftest import Cli, run
+from tests.support.shared_journal import SharedMemoryJournal, SharedStore
 
 
 def test_one_line_for_each_row_with_the_answer_and_nothing_else(
@@ -312,3 +317,60 @@ def test_lines_come_every_few_seconds_where_nobody_looks_at_a_terminal(
     assert len(lines) >= 1
     assert all(" created, 0 failed, 0 in doubt; " in text for text in lines)
     assert "\x1b" not in done.err
+
+
+# A journal that other live runs use too
+
+
+@pytest.fixture
+def store(environment: pytest.MonkeyPatch) -> SharedStore:
+    """The rows of all runs; `batch` opens a journal over them."""
+    store = SharedStore()
+
+    @contextlib.asynccontextmanager
+    async def open_journal(*_: object) -> AsyncIterator[SharedMemoryJournal]:
+        async with LateJournal(store) as journal:
+            yield journal
+
+    environment.setattr(batch_run, "open_journal", open_journal)
+    return store
+
+
+class LateJournal(SharedMemoryJournal):
+    """A run's journal that loses the row `late` to another run while the run sends it."""
+
+    async def settle(self, key: str, outcome: Outcome) -> ClaimedElsewhere | None:
+        if key == "late":
+            self._end_lease()
+            other = SharedMemoryJournal(self.store)
+            await other.resolve(key, Verdict.SEND_AGAIN)
+            assert isinstance(await other.claim(key, None, b"digest"), Claimed)
+        return await super().settle(key, outcome)
+
+
+def test_rows_of_another_live_run_are_left_to_it(
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], store: SharedStore
+) -> None:
+    other = SharedMemoryJournal(store)
+    for number in (1, 3):
+        asyncio.run(other.claim(f"row {number}", order(number), b"digest"))
+    done = cli("batch", write(tmp_path / "in", 5), *paths)
+    assert done.code == 0
+    assert states(tmp_path / "out.jsonl") == {
+        f"row {number}": "claimed_elsewhere" if number in (1, 3) else "created" for number in range(5)
+    }
+    assert set(made(at_sandbox)) == {order(number) for number in (0, 2, 4)}
+    assert re.search(r"^claimed elsewhere +2 *$", done.err, re.MULTILINE)
+    assert "claimed elsewhere: 2 rows left to another live run, which reports how they end.\n" in done.err
+
+
+def test_a_row_that_was_sent_after_another_run_took_it_is_an_unknown_outcome(
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], store: SharedStore
+) -> None:
+    (tmp_path / "in").write_text(line(0) + "\n" + line(1).replace("row 1", "late") + "\n")
+    done = cli("batch", str(tmp_path / "in"), *paths)
+    assert done.code == 4
+    assert states(tmp_path / "out.jsonl") == {"row 0": "created", "late": "claimed_elsewhere"}
+    [late] = [row for row in read(tmp_path / "out.jsonl") if row["key"] == "late"]
+    assert [late["session"]["session_id"]] == store.surplus
+    assert "This run sent 1 of them too late, so a second session may exist; the output says what to do." in done.err

@@ -48,13 +48,17 @@ def batch(
     or is a CSV table. Its columns are paths of fields (payment_session_url, merchant_urls.success,
     options.background_images[0].url) and "key". The default key is the payment_session_url.
 
-    The output has one line of JSON for each row: key, state (created, failed or in_doubt), session, error, attempts,
-    correlation_id, earlier_run. Each run overwrites it; the journal stores the outcomes.
+    The output has one line of JSON for each row: key, state (created, failed, in_doubt or claimed_elsewhere), session,
+    error, attempts, correlation_id, earlier_run. Each run overwrites it; the journal stores the outcomes.
 
     After an interruption run the same command again. Rows with a session come from the journal, unstarted rows are sent,
     and rows that may have a session are reported, never repeated silently.
 
+    Another live run on the same journal may have claimed a row. This run leaves the row to it (claimed_elsewhere).
+
     The first Ctrl-C, SIGTERM or SIGHUP stops reading rows and waits for requests in flight; the second aborts them.
+
+    Exits with 0 if every row has a session or is left to another run, with 1 if a row failed, with 4 if a row is in doubt.
 
     Args:
         input: The rows' file, or - for stdin.

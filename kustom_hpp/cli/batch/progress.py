@@ -41,7 +41,9 @@ class BatchCounts:
         """Failed rows that the API refused; later runs send them only with --retry-failed."""
         self.in_doubt = 0
         self.elsewhere = 0
-        """Rows that another live run has claimed."""
+        """Rows that another live run has claimed, and reports."""
+        self.too_late = 0
+        """Rows of these that this run sent nevertheless, because its lease ended too early: they may have a session."""
         self.sent = 0
         """Rows that this run sent, whatever their outcome."""
         self.conflicts = 0
@@ -65,6 +67,8 @@ class BatchCounts:
             self.in_doubt += 1
         else:
             self.elsewhere += 1
+            delivery = None if outcome.error is None else outcome.error.delivery
+            self.too_late += delivery is not None and delivery.may_have_taken_effect
 
     @property
     def done(self) -> int:
@@ -83,6 +87,7 @@ class BatchCounts:
             (f"{self.created:,} created", "green"),
             (f"{self.failed:,} failed", "red" if self.failed else ""),
             (f"{self.in_doubt:,} in doubt", "yellow" if self.in_doubt else ""),
+            *([(f"{self.elsewhere:,} claimed elsewhere", "")] if self.elsewhere else []),
         )
 
 

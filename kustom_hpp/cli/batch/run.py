@@ -207,7 +207,7 @@ class BatchCommand:
             return Exit.USAGE
         if code in (Exit.CONFIG, Exit.USAGE):
             return code
-        if counts.in_doubt or code is Exit.UNKNOWN:
+        if counts.in_doubt or counts.too_late or code is Exit.UNKNOWN:
             return Exit.UNKNOWN
         return Exit.FAILED if counts.failed or counts.conflicts or error is not None else Exit.OK
 

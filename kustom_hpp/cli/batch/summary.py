@@ -33,8 +33,13 @@ def print_summary(console: Console, counts: BatchCounts, *, journal: str, interr
         )
         print_note("conflict", text, "bold yellow", console)
     if counts.elsewhere:
-        text = f"{_rows(counts.elsewhere)} belong to another run that is still active. Run it again when that run has ended."
-        print_note("claimed elsewhere", text, "bold yellow", console)
+        late = (
+            f" This run sent {counts.too_late:,} of them too late, so a second session may exist; the output says what to do."
+            if counts.too_late
+            else ""
+        )
+        text = f"{_rows(counts.elsewhere)} left to another live run, which reports how they end.{late}"
+        print_note("claimed elsewhere", text, "bold yellow" if late else "dim", console)
     if counts.failed:
         invalid = (
             f" {counts.invalid:,} of them could not be sent; --dry-run lists the problems." if counts.invalid else ""
@@ -61,6 +66,7 @@ def _table(counts: BatchCounts) -> Table:
         ("created", f"{counts.created:,}", earlier, "green"),
         ("failed", f"{counts.failed:,}", "", "red" if counts.failed else ""),
         ("in doubt", f"{counts.in_doubt:,}", "", "yellow" if counts.in_doubt else ""),
+        *([("claimed elsewhere", f"{counts.elsewhere:,}", "", "")] if counts.elsewhere else []),
         ("time", duration(counts.elapsed), f"{counts.sent:,} sent, {rate:,.1f}/s", ""),
     ):
         table.add_row(Text(name), Text(figure, style), Text(remark))
