@@ -22,7 +22,7 @@ from unittest import mock
 import kustom_hpp as hpp
 from kustom_hpp import callbacks
 from kustom_hpp._protocol import codec as _codec
-from tests.golden import FULL_DETAILS, MINIMAL_DETAILS
+from tests.support.golden import FULL_DETAILS, MINIMAL_DETAILS
 
 CORPUS = (
     b'{"event_id":"cd6f2a8e-31f4-4f0e-9d5b-2f6f0a7b1c55","session":%s}' % FULL_DETAILS,

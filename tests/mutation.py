@@ -29,7 +29,7 @@ from typing import Any
 
 from attrs import frozen
 
-from tests.mutants import changes
+from tests.support.mutants import changes
 
 ROOT = Path(__file__).parent.parent
 LEAST = 90.0

@@ -15,8 +15,8 @@ import kustom_hpp as hpp
 from kustom_hpp import callbacks
 from kustom_hpp.callbacks import StatusUpdate, check_secret, parse
 from tests.fuzz_callbacks import CORPUS, check, mutated, readers
-from tests.golden import FULL_DETAILS, FULL_SESSION_DETAILS, MINIMAL_DETAILS, SESSION_ID
-from tests.leaks import leaks, told_by
+from tests.support.golden import FULL_DETAILS, FULL_SESSION_DETAILS, MINIMAL_DETAILS, SESSION_ID
+from tests.support.leaks import leaks, told_by
 
 EVENT = "cd6f2a8e-31f4-4f0e-9d5b-2f6f0a7b1c55"
 MINIMAL = hpp.SessionDetails(session_id=SESSION_ID)

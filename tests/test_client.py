@@ -10,7 +10,7 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import config
 from kustom_hpp.transport import HTTP_LIBRARY
-from tests.golden import (
+from tests.support.golden import (
     FULL_ANSWER,
     FULL_BODY,
     FULL_REQUEST,

@@ -8,7 +8,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import FakeTransport
-from tests.golden import (
+from tests.support.golden import (
     FULL_DETAILS,
     FULL_SESSION,
     FULL_SESSION_DETAILS,

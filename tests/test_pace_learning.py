@@ -9,7 +9,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp._messages import RateLimit
-from tests.golden import MINIMAL_ANSWER, MINIMAL_REQUEST
+from tests.support.golden import MINIMAL_ANSWER, MINIMAL_REQUEST
 from tests.support.virtual import virtual_time
 from tests.test_pace import moments
 

@@ -11,7 +11,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import FakeTransport
-from tests.golden import FULL_SESSION, SESSION_ID
+from tests.support.golden import FULL_SESSION, SESSION_ID
 from tests.support.virtual import virtual_time
 from tests.test_client import client_of, lost, not_sent, sent, throttled
 

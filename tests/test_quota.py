@@ -16,7 +16,7 @@ import kustom_hpp as hpp
 from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.sandbox import MerchantRateLimit, TokenBucket
 from tests import quota
-from tests.golden import MINIMAL_ANSWER
+from tests.support.golden import MINIMAL_ANSWER
 from tests.support.virtual import virtual_time
 
 ROWS, RATE = 2000, 40

@@ -18,7 +18,7 @@ from yarl import URL
 import kustom_hpp as hpp
 from kustom_hpp import config
 from kustom_hpp.transport import HTTP_LIBRARY
-from tests.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
+from tests.support.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
 
 KEY = "kco_test_hpp_c2hhcGUtb2YtdGhlLXJlcXVlc3Q"
 HERE = "https://api.playground.kustom.co/hpp/v1/sessions"

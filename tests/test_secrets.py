@@ -16,10 +16,10 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp.sandbox import Sandbox
-from tests.golden import MINIMAL_ANSWER, SESSION_ID
-from tests.leaks import all_errors, leaks, told_by, told_by_logs
 from tests.support.faults import ALL_FAULTS as FAULTS
 from tests.support.faults import find_fault
+from tests.support.golden import MINIMAL_ANSWER, SESSION_ID
+from tests.support.leaks import all_errors, leaks, told_by, told_by_logs
 from tests.support.ports import PORTS, open_port
 from tests.support.proxy import PROXY_BEHAVIOURS, open_proxy
 

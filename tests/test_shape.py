@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import kustom_hpp
-from tests import shape
+from tests.support import shape
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

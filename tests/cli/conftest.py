@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,15 @@ def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for(process: subprocess.Popen[str], what: Callable[[], bool]) -> None:
+    """Wait until something is true of a process that runs."""
+    end = time.monotonic() + 20
+    while not what():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.002)
 
 
 def run(*arguments: str, stdin: str = "", **settings: str) -> Done:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
-from tests.cli.batches import order, read, states, write
 from tests.cli.conftest import Cli
+from tests.support.batch_files import order, read, states, write
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 import kustom_hpp as hpp
 from kustom_hpp.integrations.opentelemetry import BUCKETS, OpenTelemetryHook
 from kustom_hpp.sandbox import Sandbox
-from tests.golden import MINIMAL_ANSWER, MINIMAL_DETAILS, MINIMAL_REQUEST, ORDER_URL, SESSION_ID
-from tests.shape import run_python
 from tests.support.faults import find_fault
+from tests.support.golden import MINIMAL_ANSWER, MINIMAL_DETAILS, MINIMAL_REQUEST, ORDER_URL, SESSION_ID
+from tests.support.shape import run_python
 from tests.test_client import ANSWER, KEY, QUICK, Hanging, lost, not_sent, throttled
 from tests.test_shape import PACKAGE
 

@@ -20,10 +20,10 @@ import kustom_hpp as hpp
 from kustom_hpp.callbacks import StatusUpdate
 from kustom_hpp.integrations import _shared, starlette
 from kustom_hpp.sandbox import Sandbox
-from tests.golden import FULL_DETAILS, FULL_SESSION_DETAILS
 from tests.integrations.web import APPS, App
-from tests.shape import run_python
 from tests.support.faults import find_fault
+from tests.support.golden import FULL_DETAILS, FULL_SESSION_DETAILS
+from tests.support.shape import run_python
 from tests.test_shape import PACKAGE
 
 SECRET = "Zm9yIG9uZSBzZXNzaW9uIG9ubHk"

@@ -14,7 +14,14 @@ from yarl import URL
 import kustom_hpp as hpp
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.models import MAX_BODY, private_http_problems, secrets_in_request
-from tests.golden import DISTRIBUTIONS, FULL_REQUEST, FULL_SESSION, FULL_SESSION_DETAILS, MINIMAL_REQUEST, ORDER_URL
+from tests.support.golden import (
+    DISTRIBUTIONS,
+    FULL_REQUEST,
+    FULL_SESSION,
+    FULL_SESSION_DETAILS,
+    MINIMAL_REQUEST,
+    ORDER_URL,
+)
 
 KP_URL = "https://api.kustom.co/payments/v1/sessions/92d97f60"
 

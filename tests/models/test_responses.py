@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import kustom_hpp as hpp
 from kustom_hpp import callbacks
 from kustom_hpp._protocol.codec import codec
-from tests.golden import FULL_ANSWER, FULL_DETAILS, FULL_SESSION, FULL_SESSION_DETAILS
+from tests.support.golden import FULL_ANSWER, FULL_DETAILS, FULL_SESSION, FULL_SESSION_DETAILS
 
 SOON = dt.datetime(2026, 11, 28, 12, 30, 0, 123456, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 RESPONSES = {

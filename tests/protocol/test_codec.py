@@ -14,7 +14,7 @@ import kustom_hpp as hpp
 from kustom_hpp._protocol.codec import Codec, codec
 from kustom_hpp.models import fields
 from kustom_hpp.models.distributions import contact_fields
-from tests.golden import (
+from tests.support.golden import (
     DISTRIBUTIONS,
     FULL_ANSWER,
     FULL_BODY,

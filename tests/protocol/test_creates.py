@@ -19,7 +19,7 @@ from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, bui
 from kustom_hpp._protocol.response_headers import correlation_id, rate_limit
 from kustom_hpp._protocol.response_reader import attach_call_info, read_response
 from kustom_hpp._redaction import Secret
-from tests.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
+from tests.support.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESSION, MINIMAL_BODY, MINIMAL_REQUEST
 from tests.test_config import KEY, LIVE_KEY, build
 from tests.test_errors import expected_for, facts
 

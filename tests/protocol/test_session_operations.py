@@ -16,7 +16,7 @@ import kustom_hpp as hpp
 from kustom_hpp._protocol.operations import DISABLE_SESSION, DISTRIBUTE_SESSION, OPERATIONS, READ_SESSION
 from kustom_hpp._protocol.request_builder import CallInput, RequestDefaults, SessionRef, build_request, session_ref
 from kustom_hpp._protocol.response_reader import NoContent, read_response
-from tests.golden import DISTRIBUTIONS, FULL_DETAILS, FULL_SESSION, FULL_SESSION_DETAILS, SESSION_ID
+from tests.support.golden import DISTRIBUTIONS, FULL_DETAILS, FULL_SESSION, FULL_SESSION_DETAILS, SESSION_ID
 from tests.test_config import KEY, build
 from tests.test_errors import expected_for, facts
 

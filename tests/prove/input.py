@@ -23,8 +23,8 @@ from kustom_hpp import callbacks, cli
 from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.batch import Outcome, OutcomeState, SqliteJournal
 from tests import fuzz_callbacks
-from tests.golden import FULL_ANSWER, FULL_DETAILS, MINIMAL_REQUEST
 from tests.prove.table import Row, Size, trial
+from tests.support.golden import FULL_ANSWER, FULL_DETAILS, MINIMAL_REQUEST
 
 HEADERS = (
     "Retry-After", "X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset", "Klarna-Correlation-Id",

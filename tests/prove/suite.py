@@ -116,7 +116,7 @@ async def debug_mode(__: Size) -> list[Row]:
 SLEEPS = """
 import time
 import kustom_hpp as hpp
-from tests.golden import MINIMAL_REQUEST
+from tests.support.golden import MINIMAL_REQUEST
 
 class Sleeping:
     async def send(self, *_):

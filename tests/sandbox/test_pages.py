@@ -10,9 +10,9 @@ import pytest
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox import OrderLine, Sandbox
 from kustom_hpp.sandbox.pages.templates import Renderer, static_files
-from tests import shape
 from tests.sandbox.pages import HOSTILE, KP, URLS, Got, Page, browse, create
 from tests.sandbox.support import ORDER, Wire
+from tests.support import shape
 
 PAGE = "/eu/hpp/payments/"
 FINAL = [SessionStatus.COMPLETED, SessionStatus.CANCELLED, SessionStatus.DISABLED]

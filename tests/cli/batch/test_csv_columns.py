@@ -10,8 +10,8 @@ from kustom_hpp.cli.batch.input_file import InputFile
 from kustom_hpp.cli.batch.input_rows import InputRow, open_rows
 from kustom_hpp.cli.console import CommandError
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
-from tests.cli.batches import line, order, read
 from tests.cli.conftest import Cli
+from tests.support.batch_files import line, order, read
 
 HEAD = "key,payment_session_url,options.page_title"
 

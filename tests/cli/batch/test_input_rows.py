@@ -14,8 +14,8 @@ from kustom_hpp.cli.batch.input_file import InputFile, count_rows
 from kustom_hpp.cli.batch.input_rows import InputRow, open_rows
 from kustom_hpp.cli.console import STDIN
 from kustom_hpp.models import BackgroundImage, PurchaseType
-from tests.cli.batches import line, order, write
 from tests.cli.conftest import Cli, variables
+from tests.support.batch_files import line, order, write
 
 
 def rows_of(path: Path, form: str = "jsonl", template: dict[str, object] | None = None) -> list[InputRow]:

@@ -2,17 +2,14 @@
 
 import json
 import signal
-import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
-from tests.cli.batches import line, made, order, read, states, write
-from tests.cli.conftest import run, start
+from tests.cli.conftest import run, start, wait_for
+from tests.support.batch_files import line, made, order, read, states, write
 
 
 def test_rows_of_a_slow_pipe_are_sent_as_they_come(sandbox: ThreadedSandbox, tmp_path: Path) -> None:
@@ -31,14 +28,6 @@ def test_rows_of_a_slow_pipe_are_sent_as_they_come(sandbox: ThreadedSandbox, tmp
     assert out == ""
     assert "Traceback" not in err
     assert "Fatal" not in err
-
-
-def wait_for(process: "subprocess.Popen[str]", what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not what():
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

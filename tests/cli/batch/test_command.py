@@ -16,8 +16,8 @@ from kustom_hpp.cli.batch import run as batch_run
 from kustom_hpp.cli.batch.run import BatchJob, open_client
 from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
-from tests.cli.batches import line, made, order, read, states, write
 from tests.cli.conftest import Cli, run
+from tests.support.batch_files import line, made, order, read, states, write
 from tests.support.shared_journal import SharedMemoryJournal, SharedStore
 
 

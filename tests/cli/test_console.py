@@ -10,9 +10,8 @@ import pytest
 
 from kustom_hpp.cli.batch.progress import PLAIN_EVERY
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
-from tests.cli.batches import line, made, order, states, write
-from tests.cli.conftest import Done, start, variables
-from tests.cli.test_batch_signals import wait_for
+from tests.cli.conftest import Done, start, variables, wait_for
+from tests.support.batch_files import line, made, order, states, write
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kustom_hpp.sandbox import Sandbox
-from tests.cli.batches import order, states, write
 from tests.cli.conftest import Cli, Done, variables
 from tests.faults.certificates import authority_file, serving
+from tests.support.batch_files import order, states, write
 from tests.support.proxy import open_proxy
 
 
