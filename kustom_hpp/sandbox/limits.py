@@ -45,6 +45,9 @@ class MerchantRateLimit:
         """The bucket's size in creates."""
         return max(1, math.floor(self.rate)) if self.burst is None else self.burst
 
+    def __str__(self) -> str:
+        return f"{self.rate:g} creates a second, {self.size:,} at once"
+
 
 class TokenBucket:
     """A rate limit in use. A create takes a token; a refused one takes none."""
@@ -131,6 +134,9 @@ class Latency:
             return self.low
         # Drawn from the number, so that it does not depend on the order of responses.
         return random.Random(f"{self.seed}/{number}").uniform(self.low, self.high)  # noqa: S311
+
+    def __str__(self) -> str:
+        return f"{self.low:g} s" if self.high is None else f"{self.low:g} to {self.high:g} s"
 
 
 LatencyOption: TypeAlias = "float | tuple[float, float] | Latency | None"

@@ -12,6 +12,10 @@ from typing import Any
 
 from attrs import Attribute, field, frozen, validators
 
+from kustom_hpp._redaction import masked_url
+
+_MAX_ID = 200
+
 
 def _whole(least: int) -> Any:
     return [validators.instance_of(int), validators.ge(least)]
@@ -105,6 +109,12 @@ class SampleOrders:
 def order_path(payment_session_url: str) -> str:
     """Return the path of a payment session's URL: orders of the sandbox itself are found by it, whatever the host."""
     return "/" + re.split("[?#]", payment_session_url, maxsplit=1)[0].partition("://")[2].partition("/")[2]
+
+
+def payment_id(payment_session_url: str) -> str:
+    """Return the id at the end of a payment session's URL, for display: without what the URL may hide."""
+    path = masked_url(payment_session_url).partition("?")[0].partition("#")[0]
+    return path.rstrip("/").rpartition("/")[2][:_MAX_ID]
 
 
 def money(amount: int, currency: str) -> str:

@@ -164,7 +164,7 @@ class SandboxState:
             return session.merchant_url("failure")
         if action is Action.ERROR:
             self._set_status(session, SessionStatus.ERROR, "error")
-            return session.merchant_url("error") or session.merchant_url("failure")
+            return session.merchant_url("error")
         if action is Action.CANCEL and session.secondary_action is Action.CANCEL:
             self._set_status(session, SessionStatus.CANCELLED, "cancelled")
             return session.merchant_url("cancel")
@@ -263,7 +263,7 @@ class SandboxState:
         known.completed = True
         now = self.clock.now()
         for other in self._sessions_of(known):
-            if not other.status.is_final and not other.is_expired(now):
+            if other.is_open(now):
                 other.order_id, other.klarna_reference = session.order_id, session.klarna_reference
                 self._set_status(other, SessionStatus.COMPLETED, "paid", "on another page of this payment session")
 

@@ -11,17 +11,17 @@ If the documents say nothing:
 """
 
 import datetime as dt
-import os
 import re
 import secrets
 import string
+import uuid
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, unquote
 
 from attrs import define, field, frozen
 
-from kustom_hpp.models import CreateSessionRequest, MerchantUrls, PlaceOrderMode, SessionStatus
+from kustom_hpp.models import CreateSessionRequest, MerchantUrls, Options, PlaceOrderMode, SessionStatus
 from kustom_hpp.models.urls import KP_SESSION_PATH
 
 ORDER_LIFETIME = dt.timedelta(hours=48)
@@ -31,10 +31,7 @@ SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
 _LIFETIME = ORDER_LIFETIME - SESSION_ENDS_BEFORE
 MAX_TIMELINE = 200
 """Entries of a session's timeline: its creation and the newest."""
-_BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
-"""A letter or digit for each byte."""
-_PAGE, _TOKEN = 10, 32
-"""Characters of a page's id and of a token."""
+_LETTERS = string.ascii_letters + string.digits
 _REFERENCE = string.ascii_uppercase + string.digits
 _PLACEHOLDER = r"\{\{(session_id|order_id|authorization_token)\}\}"
 
@@ -115,14 +112,17 @@ class StoredSession:
         """True if a payment makes an order: for KCO always, for KP by `place_order_mode` (default NONE)."""
         if not self.is_kp:
             return True
-        options = self.request.options
-        mode = None if options is None else options.place_order_mode
-        return mode in (PlaceOrderMode.PLACE_ORDER, PlaceOrderMode.CAPTURE_ORDER)
+        return self.options.place_order_mode in (PlaceOrderMode.PLACE_ORDER, PlaceOrderMode.CAPTURE_ORDER)
 
     @property
     def merchant_urls(self) -> MerchantUrls:
         """The merchant URLs of the request, or empty ones."""
         return self.request.merchant_urls or MerchantUrls()
+
+    @property
+    def options(self) -> Options:
+        """The options of the request, or empty ones."""
+        return self.request.options or Options()
 
     @property
     def secondary_action(self) -> Action:
@@ -132,6 +132,10 @@ class StoredSession:
     def is_expired(self, now: dt.datetime) -> bool:
         """Return True if it has expired, whatever its status."""
         return self.expires_at <= now
+
+    def is_open(self, now: dt.datetime) -> bool:
+        """Return True if the consumer can still act on it."""
+        return not self.status.is_final and not self.is_expired(now)
 
     def created_json(self, base_url: str) -> dict[str, Any]:
         """Return the response to its creation: all fields of the API reference, in their order."""
@@ -178,6 +182,7 @@ class StoredSession:
     def merchant_url(self, name: str) -> str | None:
         """Return one of its merchant URLs with the placeholders replaced; None if it is empty or not given.
 
+        An error without a URL of its own goes to `failure`.
         `{{session_id}}` is replaced everywhere, `{{order_id}}` once the order is known, `{{authorization_token}}` only in
         `success`. Source: docs.kustom.co, create session.
 
@@ -185,7 +190,7 @@ class StoredSession:
             name: the field of `MerchantUrls`.
 
         """
-        url = getattr(self.merchant_urls, name)
+        url = getattr(self.merchant_urls, name) or (self.merchant_urls.failure if name == "error" else None)
         if not url:
             return None
         values = {
@@ -223,34 +228,27 @@ def order_id_of(payment_session_url: str) -> str | None:
 
 def date_text(when: dt.datetime) -> str:
     """Return a time as the API writes it: UTC, milliseconds, Z."""
-    utc = when if when.tzinfo is dt.UTC else when.astimezone(dt.UTC)
-    return utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+    return when.astimezone(dt.UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
-def new_id(random_bytes: bytes | None = None) -> str:
-    """Return a random UUID (version 4) as text, made of these 16 bytes if they are given.
-
-    Implementation note: `str(uuid.uuid4())` takes three times as long, and every request needs one.
-    """
-    digits = (os.urandom(16) if random_bytes is None else random_bytes).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+def new_id() -> str:
+    """Return a random UUID as text."""
+    return str(uuid.uuid4())
 
 
-def new_token(random_bytes: bytes | None = None) -> str:
-    """Return a token of a `distribution_module`, made of these 32 bytes if they are given."""
-    return (os.urandom(_TOKEN) if random_bytes is None else random_bytes).translate(_BASE62).decode()
+def new_token(length: int = 32) -> str:
+    """Return random letters and digits: a token of a `distribution_module`, or the id of a page."""
+    return "".join(secrets.SystemRandom().choices(_LETTERS, k=length))
 
 
 def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSession:
     """Return a session with new ids, which is not stored yet."""
-    random_bytes = os.urandom(16 + _PAGE + _TOKEN)
     return StoredSession(
-        session_id=new_id(random_bytes[:16]),
-        page_id=random_bytes[16 : 16 + _PAGE].translate(_BASE62).decode(),
+        session_id=new_id(),
+        page_id=new_token(10),
         request=request,
         created_at=now,
         updated_at=now,
         expires_at=now + _LIFETIME,
-        token=new_token(random_bytes[16 + _PAGE :]),
+        token=new_token(),
     )

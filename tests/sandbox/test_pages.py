@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kustom_hpp.models import SessionStatus
-from kustom_hpp.sandbox import OrderLine, Sandbox
-from kustom_hpp.sandbox.pages.templates import Renderer, static_files
+from kustom_hpp.sandbox import OrderLine, Sandbox, pages
+from kustom_hpp.sandbox.pages.site import Site
 from tests.sandbox.pages import HOSTILE, KP, URLS, Got, Page, browse, create
 from tests.sandbox.support import ORDER, Wire
 from tests.support import shape
@@ -435,7 +435,7 @@ async def test_static_files(sandbox: Sandbox, name: str, kind: str) -> None:
     got = await browse(f"{sandbox.base_url}/_sandbox/static/{name}")
     assert (got.status, got.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
     assert got.headers["X-Content-Type-Options"] == "nosniff"
-    assert got.text == static_files()[name].data.decode()
+    assert got.text == (Path(pages.__file__).parent / "static" / name).read_text(encoding="utf-8")
 
 
 async def test_an_icon_is_no_request_of_the_api(sandbox: Sandbox) -> None:
@@ -487,8 +487,8 @@ def test_jinja2_is_loaded_with_the_first_page_only() -> None:
     assert "jinja2" not in shape.loaded_by("import kustom_hpp.sandbox", Path(__file__).parents[2])
 
 
-def test_a_template_that_forgets_a_value_is_an_error() -> None:
+async def test_a_template_that_forgets_a_value_is_an_error() -> None:
     import jinja2
 
     with pytest.raises(jinja2.UndefinedError):
-        Renderer().page("payment.html", frame=None, page=None)
+        await Site().render("payment.html", frame=None, page=None)

@@ -66,11 +66,9 @@ def _facts(sandbox: Sandbox, faults: Iterable[str]) -> Iterator[tuple[str, str]]
     for fault in faults:
         yield "fault", fault
     if sandbox.rate_limit is not None:
-        limit = sandbox.rate_limit.limit
-        yield "rate limit", f"{limit.rate:g} creates a second, {limit.size} at once"
+        yield "rate limit", str(sandbox.rate_limit.limit)
     if sandbox.latency is not None:
-        low, high = sandbox.latency.low, sandbox.latency.high
-        yield "latency", f"{low:g} s" if high is None else f"{low:g} to {high:g} s"
+        yield "latency", str(sandbox.latency)
 
 
 def warn_of_exposure(sandbox: Sandbox) -> None:

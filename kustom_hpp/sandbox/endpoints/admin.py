@@ -32,9 +32,8 @@ from kustom_hpp.sandbox.faults.rules import Rule
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal
-from kustom_hpp.sandbox.http.server import Handler, Server
+from kustom_hpp.sandbox.http.server import Handler, Server, respond_and_drain
 from kustom_hpp.sandbox.limits import Latency, MerchantRateLimit, TokenBucket
-from kustom_hpp.sandbox.pages.site import respond_and_drain
 from kustom_hpp.sandbox.record import RecordedCallback, RecordedRequest
 from kustom_hpp.sandbox.stored_session import Action, SessionClosedError, StoredSession, date_text
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import define, field, frozen, validators
 
-from kustom_hpp._redaction import masked_url
 from kustom_hpp.sandbox.faults import Fault, Stage, fault_type, parse_fault, split_fault
+from kustom_hpp.sandbox.sample_orders import payment_id
 
 CREATE, ANY = "create_session", "any"
 OPERATIONS = (
@@ -199,8 +199,7 @@ def _when(rule: Rule) -> Iterator[str]:
     matcher = rule.matcher
     yield "connections" if rule.on_connection else "any operation" if matcher.operation == ANY else matcher.operation
     if matcher.payment_session_url is not None:
-        path = masked_url(matcher.payment_session_url).partition("?")[0].partition("#")[0]
-        yield f"for {path.rstrip('/').rpartition('/')[2]}"
+        yield f"for {payment_id(matcher.payment_session_url)}"
     if matcher.skip:
         yield f"from number {matcher.skip + 1:,} on"
     if matcher.times is not None:

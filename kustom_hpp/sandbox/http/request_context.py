@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 from hmac import compare_digest
 
 from aiohttp import HttpVersion11, web
@@ -146,15 +147,6 @@ class RequestContext:
             return (("Connection", "close"),)
         return () if self.request.version >= HttpVersion11 else (("Connection", "keep-alive"),)
 
-    async def discard(self) -> None:
-        """Read the rest of the body and drop it, for a few seconds at most."""
-        try:
-            async with asyncio.timeout(_LINGER):
-                while not self.request.content.at_eof():
-                    await self.request.content.readany()
-        except (TimeoutError, ConnectionError, web.RequestPayloadError):
-            self.connection.close()
-
     def record_status(self, status: int) -> None:
         """Record the status of the response."""
         self.recorded.status = status
@@ -162,3 +154,11 @@ class RequestContext:
     def record_response(self, data: bytes) -> None:
         """Record bytes of the response, as far as the record has space for them."""
         self.recorded.response += data[: MAX_RAW_BYTES - len(self.recorded.response)]
+
+
+async def discard_body(request: web.Request) -> None:
+    """Read the rest of a body and drop it, for a few seconds at most."""
+    with contextlib.suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
+        async with asyncio.timeout(_LINGER):
+            while not request.content.at_eof():
+                await request.content.readany()

@@ -6,6 +6,7 @@ processing, and only if the request is valid: a refused one gets its refusal. `e
 """
 
 import asyncio
+import functools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,7 +21,13 @@ from kustom_hpp.sandbox.faults.rules import CREATE, FaultRules
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
 from kustom_hpp.sandbox.http.raw_response import RawResponse
-from kustom_hpp.sandbox.http.request_context import AlreadyWritten, ApiRefusal, Credentials, RequestContext
+from kustom_hpp.sandbox.http.request_context import (
+    AlreadyWritten,
+    ApiRefusal,
+    Credentials,
+    RequestContext,
+    discard_body,
+)
 from kustom_hpp.sandbox.limits import Latency, TokenBucket
 from kustom_hpp.sandbox.record import Record, payment_session_url
 from kustom_hpp.sandbox.state import SandboxState
@@ -169,18 +176,9 @@ class Server:
             if isinstance(refused, web.HTTPException):
                 refused = await self._no_such_route(context, refused)
             await self._apply_latency(context)
-            response = self._refusal(context, refused)
-            if context.request.content.at_eof():
-                return response
-            # Closing with unread bytes would send RST, which may destroy the response on its way: respond first, then read
-            # the rest of the body.
-            response.force_close()
-            await response.prepare(context.request)
-            await response.write_eof()
-            await context.discard()
+            return await respond_and_drain(context.request, self._refusal(context, refused))
         except ConnectionError:
-            pass
-        return AlreadyWritten(keep_alive=False)
+            return AlreadyWritten(keep_alive=False)
 
     async def _no_such_route(self, context: RequestContext, refused: web.HTTPException) -> ApiRefusal:
         try:
@@ -244,7 +242,7 @@ class Server:
             unrelated_session=lambda: endpoint.show(self._unrelated_session(), base_url),
             base_url=base_url,
             sink=self.open_sink,
-            discard=context.discard,
+            discard=functools.partial(discard_body, context.request),
             record_status=context.record_status,
             record_response=context.record_response,
         )
@@ -277,6 +275,20 @@ class Server:
         return web.Response(
             status=what.status, reason=what.reason, headers=CIMultiDict(what.headers), body=what.body or None
         )
+
+
+async def respond_and_drain(request: web.Request, response: web.Response) -> web.StreamResponse:
+    """Send a response, then discard the part of the request's body that has not arrived yet.
+
+    Closing a connection with unread bytes sends RST, which may destroy the response on its way.
+    """
+    if request.content.is_eof():
+        return response
+    response.force_close()
+    await response.prepare(request)
+    await response.write_eof()
+    await discard_body(request)
+    return response
 
 
 def connection_of(request: web.Request) -> Connection:

@@ -11,25 +11,21 @@ receives parts of the same templates, only those that changed, at most a few tim
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from aiohttp import web
 
 from kustom_hpp.sandbox.faults import FAULT_GROUPS, FAULTS
 from kustom_hpp.sandbox.faults.rules import ANY, OPERATIONS
-from kustom_hpp.sandbox.http.server import Server
+from kustom_hpp.sandbox.http.server import Server, connection_of
 from kustom_hpp.sandbox.pages import console_views as views
 from kustom_hpp.sandbox.pages.access import is_trusted
-from kustom_hpp.sandbox.pages.failed_requests import RequestView, is_failed, request_view
+from kustom_hpp.sandbox.pages.failed_requests import is_failed, request_view
 from kustom_hpp.sandbox.pages.security_headers import headers
-from kustom_hpp.sandbox.pages.site import Site
+from kustom_hpp.sandbox.pages.site import NoTemplatesError, Site
 from kustom_hpp.sandbox.pages.snippets import curl_snippet, python_snippet
-from kustom_hpp.sandbox.pages.templates import NoTemplatesError, Renderer
 from kustom_hpp.sandbox.stored_session import StoredSession, TimelineEntry
-
-if TYPE_CHECKING:
-    from kustom_hpp.sandbox.http.connection import Connection
 
 STREAM_PATH = "/_sandbox/console/stream"
 _INTERVAL = 0.25
@@ -90,81 +86,70 @@ class Console:
         return await self._site.page("faults.html", headers(), groups=FAULT_GROUPS)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        try:
-            renderer = await self._site.renderer()
-        except NoTemplatesError as missing:
-            return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
-        response = web.StreamResponse(headers={**dict(headers()), "Content-Type": "text/event-stream"})
-        link: Connection = request.protocol.connection  # type: ignore[attr-defined]
-        events = 0
+        wanted, connection = views.Filter.of(request.query), connection_of(request)
+        changes = 0
 
-        def on_event(session: StoredSession, moment: TimelineEntry) -> None:  # noqa: ARG001 - a listener's signature
-            nonlocal events
-            events += 1
-
-        def signature() -> tuple[object, ...]:
-            ahead = self._state.clock.now() - dt.datetime.now(dt.UTC)
-            requests = self._server.record.counts.requests, len(self._server.handlers)
-            return events, requests, round(ahead.total_seconds())
+        def on_event(session: StoredSession, entry: TimelineEntry) -> None:  # noqa: ARG001 - a listener's signature
+            nonlocal changes
+            changes += 1
 
         remove = self._state.listen(on_event)
+        response = web.StreamResponse(headers={**dict(headers()), "Content-Type": "text/event-stream"})
+        versions: dict[str, views.Version] = {}
+        sent_rules, seen, quiet = "", None, 0
         try:
-            await response.prepare(request)
-            for event in self._events(renderer, views.Filter.of(request.query), signature):
-                if event:
-                    await response.write(event)
-                await link.pause(_INTERVAL)
+            while True:
+                rules = (await self._site.render("_rules.html", **self._settings())).decode()
+                if not response.prepared:
+                    await response.prepare(request)
+                current = changes, rules, self._signature()
+                if current != seen:
+                    seen, quiet = current, 0
+                    event, versions = await self._event(wanted, versions)
+                    if rules != sent_rules:
+                        event["rules"] = sent_rules = rules
+                    await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+                elif (quiet := quiet + 1) % _KEEPALIVE == 0:
+                    await response.write(b": still here\n\n")
+                await connection.pause(_INTERVAL)
+        except NoTemplatesError as missing:
+            return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
         except ConnectionError:
-            pass  # the browser has gone, or the sandbox closes
+            return response  # the browser has gone, or the sandbox closes
         finally:
             remove()
-        return response
 
-    def _events(
-        self, renderer: Renderer, wanted: views.Filter, signature: Callable[[], tuple[object, ...]]
-    ) -> Iterator[bytes]:
-        """Yield the event to send after each look, without end; nothing if nothing has changed.
+    def _signature(self) -> tuple[object, ...]:
+        """Return a value that differs if a row may have changed without an event of a session."""
+        ahead = self._state.clock.now() - dt.datetime.now(dt.UTC)
+        requests = self._server.record.counts.requests, len(self._server.handlers)
+        return requests, round(ahead.total_seconds()), self._settings()["limits"]
 
-        Args:
-            renderer: the templates.
-            wanted: which rows the page shows.
-            signature: returns another value if a row may have changed.
-
-        """
-        seen, rules, quiet = None, "", 0
-        sent: dict[str, tuple[object, ...]] = {}
-        while True:
-            settings = self._settings()
-            current = signature(), renderer.page("_rules.html", **settings).decode(), settings["limits"]
-            quiet += 1
-            if current == seen:
-                yield b": still here\n\n" if quiet % _KEEPALIVE == 0 else b""
-                continue
-            seen, quiet = current, 0
-            now, rows = self._state.clock.now(), list(self._rows())
-            shown = {views.key_of(row): row for row in views.newest_matching(rows, wanted, now)}
-            versions = {key: views.version_of(row, now) for key, row in shown.items()}
-            event: dict[str, Any] = {
-                "order": list(shown),
-                "items": {
-                    key: renderer.page("_row.html", row=self._view(row, now), wanted=wanted).decode()
-                    for key, row in shown.items()
-                    if sent.get(key) != versions[key]
-                },
-                "counts": {count.group: count.count for count in views.status_counts(rows, wanted, now)},
-                "limits": settings["limits"],
-            }
-            if current[1] != rules:
-                event["rules"] = rules = current[1]
-            sent = versions
-            yield b"data: " + json.dumps(event).encode() + b"\n\n"
+    async def _event(
+        self, wanted: views.Filter, sent: dict[str, views.Version]
+    ) -> tuple[dict[str, Any], dict[str, views.Version]]:
+        """Return an event with the rows that differ from the versions that were sent, and the versions of all rows."""
+        now, rows = self._state.clock.now(), list(self._rows())
+        shown = {views.key_of(row): row for row in views.newest_matching(rows, wanted, now)}
+        versions = {key: views.version_of(row, now) for key, row in shown.items()}
+        event = {
+            "order": list(shown),
+            "items": {
+                key: (await self._site.render("_row.html", row=self._view(row, now), wanted=wanted)).decode()
+                for key, row in shown.items()
+                if sent.get(key) != versions[key]
+            },
+            "counts": {count["group"]: count["count"] for count in views.status_counts(rows, wanted, now)},
+            "limits": self._settings()["limits"],
+        }
+        return event, versions
 
     def _rows(self) -> Iterator[views.Row]:
         """Yield sessions and failed requests, newest first."""
         yield from reversed(self._state.sessions.values())
         yield from (seen for seen in reversed(self._server.record.requests) if is_failed(seen))
 
-    def _view(self, row: views.Row, now: dt.datetime) -> views.SessionView | RequestView:
+    def _view(self, row: views.Row, now: dt.datetime) -> dict[str, Any]:
         if isinstance(row, StoredSession):
             return views.session_view(row, now)
         return request_view(row, self._state.sessions.get(row.created or ""))

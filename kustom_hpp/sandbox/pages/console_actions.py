@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 from yarl import URL
 
-from kustom_hpp.sandbox.http.server import Handler, Server
+from kustom_hpp.sandbox.http.server import Handler, Server, respond_and_drain
 from kustom_hpp.sandbox.limits import MerchantRateLimit, TokenBucket, latency_of
 from kustom_hpp.sandbox.pages.access import CHALLENGE, is_same_origin, is_trusted
 from kustom_hpp.sandbox.pages.console import Console
 from kustom_hpp.sandbox.pages.console_views import Filter
-from kustom_hpp.sandbox.pages.site import respond_and_drain
 from kustom_hpp.sandbox.stored_session import Action
 
 ROOT = "/_sandbox/console"

@@ -1,10 +1,11 @@
-"""The contents of the console, as frozen values for the templates. No I/O.
+"""The values of the console's templates. No I/O.
 
 No value here holds a secret: queries of URLs, credentials, tokens and undocumented fields are masked.
 """
 
 import datetime as dt
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -16,14 +17,16 @@ from kustom_hpp._redaction import masked_url
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox.faults.rules import Rule
 from kustom_hpp.sandbox.limits import Latency, TokenBucket
-from kustom_hpp.sandbox.pages.failed_requests import EPOCH, REFUSED, Time, id_of
+from kustom_hpp.sandbox.pages.failed_requests import EPOCH, REFUSED
 from kustom_hpp.sandbox.pages.http_text import error_code_of, json_text, problems_of
-from kustom_hpp.sandbox.pages.payment_views import LabeledValue, path_of
 from kustom_hpp.sandbox.record import RecordedRequest
+from kustom_hpp.sandbox.sample_orders import payment_id
 from kustom_hpp.sandbox.stored_session import Action, StoredSession, TimelineEntry
 
 Row: TypeAlias = StoredSession | RecordedRequest
 """What has a row on the console: a session, or a request that was refused or met a fault."""
+Version: TypeAlias = tuple[object, ...]
+"""A value that differs if a row has changed."""
 MAX_ROWS = 100
 """Rows on the console: the newest that match its filter."""
 MAX_RULES = 20
@@ -50,68 +53,6 @@ _ACTIONS = {
     Action.BACK: "Back",
     Action.CANCEL: "Cancel",
 }
-
-
-@frozen(kw_only=True)
-class TimelineView:
-    """One line of a timeline."""
-
-    time: Time
-    what: str
-    detail: str
-    group: str
-    """Of the status that it brought, `failed` for a callback that failed, or `warning`; empty if it changed nothing."""
-
-
-@frozen(kw_only=True)
-class SessionView:
-    """The row of a session."""
-
-    key: str
-    """Id of its element."""
-    session_id: str
-    group: str
-    badge: str
-    """Its status as the API spells it, or EXPIRED."""
-    title: str
-    """Its page title, or the id of its payment session."""
-    subtitle: str
-    warnings: int
-    """How often the sandbox accepted what the API would refuse."""
-    last: TimelineView
-    timeline: tuple[TimelineView, ...]
-    request: str
-    """The request as JSON, masked."""
-    facts: tuple[LabeledValue, ...]
-    page: str
-    """Path of its page."""
-    qr: str
-    """Path of its QR code; empty if it has none any more."""
-    actions: tuple[LabeledValue, ...]
-    """What can be done with it: the action's name on the button, and in the path."""
-
-
-@frozen(kw_only=True)
-class StatusCount:
-    """A filter with the number of its rows."""
-
-    group: str
-    label: str
-    count: int
-    href: str
-    chosen: bool
-
-
-@frozen(kw_only=True)
-class RuleView:
-    """A rule by which requests meet faults."""
-
-    number: int
-    what: str
-    when: str
-    """To which requests it applies."""
-    triggered: str
-    exhausted: bool
 
 
 @frozen(kw_only=True)
@@ -161,8 +102,8 @@ def _last_event(row: Row) -> tuple[dt.datetime, int]:
     return row.timeline[-1].at, 0
 
 
-def version_of(row: Row, now: dt.datetime) -> tuple[object, ...]:
-    """Return a value that differs if the row has changed."""
+def version_of(row: Row, now: dt.datetime) -> Version:
+    """Return the version of a row."""
     if isinstance(row, RecordedRequest):
         return row.correlation_id, row.status, row.done
     return row.timeline[-1], len(row.timeline), row.is_expired(now)
@@ -173,107 +114,99 @@ def key_of(row: Row) -> str:
     return f"r-{row.number}" if isinstance(row, RecordedRequest) else f"s-{row.session_id}"
 
 
-def status_counts(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> tuple[StatusCount, ...]:
+def status_counts(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> list[dict[str, Any]]:
     """Return the filters, and how many rows each has."""
-    counts = dict.fromkeys(_LABELS, 0)
-    for row in rows:
-        counts[group_of(row, now)] += 1
-    counts[""] = sum(counts.values())
-    return tuple(
-        StatusCount(
-            group=group or "all",
-            label=label,
-            count=counts[group],
-            href=wanted.address(status=group),
-            chosen=group == wanted.group,
-        )
+    counts = Counter(group_of(row, now) for row in rows)
+    counts[""] = counts.total()
+    return [
+        {
+            "group": group or "all",
+            "label": label,
+            "count": counts[group],
+            "href": wanted.address(status=group),
+            "chosen": group == wanted.group,
+        }
         for group, label in _LABELS.items()
-    )
+    ]
 
 
-def session_view(session: StoredSession, now: dt.datetime) -> SessionView:
+def session_view(session: StoredSession, now: dt.datetime) -> dict[str, Any]:
     """Return the row of a session."""
-    timeline = tuple(_timeline_view(moment) for moment in session.timeline)
-    payment_id = id_of(session.payment_session_url)
+    timeline = [_timeline_view(entry) for entry in session.timeline]
+    payment = payment_id(session.payment_session_url)
     kind = "KP session" if session.is_kp else "KCO order"
-    title = (session.request.options.page_title if session.request.options else None) or ""
-    return SessionView(
-        key=key_of(session),
-        session_id=session.session_id,
-        group=group_of(session, now),
-        badge=_status(session, now),
-        title=title or payment_id or kind,
-        subtitle=f"{kind} {payment_id}" if title else kind,
-        warnings=sum(entry.group == "warning" for entry in timeline),
-        last=timeline[-1],
-        timeline=timeline,
-        request=json_text(_plain(session.request)),
-        facts=tuple(_facts(session)),
-        page=path_of(session),
-        qr="" if session.is_expired(now) else f"/eu/hpp/payments/{session.session_id}/qr",
-        actions=tuple(_actions(session, now)),
-    )
+    title = session.options.page_title or ""
+    return {
+        "key": key_of(session),
+        "session_id": session.session_id,
+        "group": group_of(session, now),
+        "badge": _status(session, now),
+        "title": title or payment or kind,
+        "subtitle": f"{kind} {payment}" if title else kind,
+        "warnings": sum(entry["group"] == "warning" for entry in timeline),
+        "last": timeline[-1],
+        "timeline": timeline,
+        "request": json_text(_plain(session.request)),
+        "facts": dict(_facts(session)),
+        "page": session.page_url(""),
+        "qr": "" if session.is_expired(now) else f"/eu/hpp/payments/{session.session_id}/qr",
+        "actions": dict(_actions(session, now)),
+    }
 
 
-def _actions(session: StoredSession, now: dt.datetime) -> Iterator[LabeledValue]:
-    if not session.status.is_final and not session.is_expired(now):
-        for action in (Action.PAY, Action.DECLINE, Action.ERROR, session.secondary_action):
-            yield LabeledValue(_ACTIONS[action], str(action))
-        yield LabeledValue("Expire", "expire")
-    if any(moment.what == "callback" for moment in session.timeline):
-        yield LabeledValue("Repeat callback", "repeat_callback")
-
-
-def rule_views(rules: Iterable[Rule]) -> tuple[RuleView, ...]:
-    """Return the rules; exhausted ones come last."""
-    ordered = sorted(rules, key=lambda rule: rule.exhausted)
-    return tuple(_rule(rule) for rule in ordered[:MAX_RULES])
-
-
-def _rule(rule: Rule) -> RuleView:
-    names = ["none" if fault is None else str(fault) for fault in rule.faults[:_MAX_FAULTS_TEXT]]
-    what = (", then " if rule.in_order else " or ").join(names)
-    return RuleView(
-        number=rule.number,
-        what=what if len(what) <= _MAX_FAULTS_TEXT else what[:_MAX_FAULTS_TEXT] + "…",
-        when=rule.when,
-        triggered=f"{rule.triggered:,} of {rule.checked:,}",
-        exhausted=rule.exhausted,
-    )
-
-
-def limits_text(bucket: TokenBucket | None, latency: Latency | None) -> str:
-    """Return the rate limit and the latency in words."""
-    limit, delay = "No rate limit", "no latency"
-    if bucket is not None:
-        limit = f"Rate limit {bucket.limit.rate:g} creates a second, {bucket.limit.size:,} at once"
-    if latency is not None:
-        seconds = f"{latency.low:g} s" if latency.high is None else f"{latency.low:g} to {latency.high:g} s"
-        delay = f"latency {seconds}"
-    return f"{limit}; {delay}."
-
-
-def _timeline_view(moment: TimelineEntry) -> TimelineView:
-    group = "" if moment.status is None else _GROUPS[moment.status]
-    return TimelineView(
-        time=Time.of(moment.at),
-        what=moment.what,
-        detail=moment.detail[:_MAX_DETAIL],
-        group="failed" if moment.failed else "warning" if moment.what == "warning" else group,
-    )
+def _timeline_view(entry: TimelineEntry) -> dict[str, Any]:
+    group = "" if entry.status is None else _GROUPS[entry.status]
+    return {
+        "time": entry.at,
+        "what": entry.what,
+        "detail": entry.detail[:_MAX_DETAIL],
+        "group": "failed" if entry.failed else "warning" if entry.what == "warning" else group,
+    }
 
 
 def _status(session: StoredSession, now: dt.datetime) -> str:
     return "EXPIRED" if session.is_expired(now) and not session.status.is_final else str(session.status)
 
 
-def _facts(session: StoredSession) -> Iterator[LabeledValue]:
-    yield LabeledValue("Session", session.session_id)
-    yield LabeledValue("Expires", Time.of(session.expires_at).text)
+def _facts(session: StoredSession) -> Iterator[tuple[str, str]]:
+    yield "Session", session.session_id
+    yield "Expires", f"{session.expires_at:%Y-%m-%d %H:%M:%S} UTC"
     if session.order_id is not None:
-        yield LabeledValue("Order", session.order_id)
+        yield "Order", session.order_id
     if session.klarna_reference is not None:
-        yield LabeledValue("Reference", session.klarna_reference)
+        yield "Reference", session.klarna_reference
+
+
+def _actions(session: StoredSession, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    """Yield what can be done with a session: the name in the path, and on the button."""
+    if session.is_open(now):
+        for action in (Action.PAY, Action.DECLINE, Action.ERROR, session.secondary_action):
+            yield str(action), _ACTIONS[action]
+        yield "expire", "Expire"
+    if any(entry.what == "callback" for entry in session.timeline):
+        yield "repeat_callback", "Repeat callback"
+
+
+def rule_views(rules: Iterable[Rule]) -> list[dict[str, Any]]:
+    """Return the rules; exhausted ones come last."""
+    ordered = sorted(rules, key=lambda rule: rule.exhausted)
+    return [{"rule": rule, "faults": _faults_text(rule)} for rule in ordered[:MAX_RULES]]
+
+
+def _faults_text(rule: Rule) -> str:
+    names = ["none" if fault is None else str(fault) for fault in rule.faults[:_MAX_FAULTS_TEXT]]
+    text = (", then " if rule.in_order else " or ").join(names)
+    return text if len(text) <= _MAX_FAULTS_TEXT else text[:_MAX_FAULTS_TEXT] + "…"
+
+
+def limits_text(bucket: TokenBucket | None, latency: Latency | None) -> str:
+    """Return the rate limit and the latency in words."""
+    limit, delay = "No rate limit", "no latency"
+    if bucket is not None:
+        limit = f"Rate limit {bucket.limit}"
+    if latency is not None:
+        delay = f"latency {latency}"
+    return f"{limit}; {delay}."
 
 
 def _searched(row: Row, now: dt.datetime) -> Iterator[str]:
@@ -284,9 +217,8 @@ def _searched(row: Row, now: dt.datetime) -> Iterator[str]:
         yield error_code_of(row)
         yield from (f"{problem.path}: {problem.sentence}" for problem in problems_of(row))
         return
-    options = row.request.options
     yield from (row.session_id, row.page_id, masked_url(row.payment_session_url), _status(row, now))
-    yield from (row.order_id or "", row.klarna_reference or "", (options.page_title if options else None) or "")
+    yield from (row.order_id or "", row.klarna_reference or "", row.options.page_title or "")
 
 
 def _plain(value: Any) -> Any:

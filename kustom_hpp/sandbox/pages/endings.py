@@ -6,83 +6,69 @@ merchant URL shows where that is.
 """
 
 import datetime as dt
+from typing import Any
 
-from attrs import evolve, frozen
+import attrs
+from attrs import frozen
 
 from kustom_hpp.models import SessionStatus
-from kustom_hpp.sandbox.pages.payment_views import Amount, merchant_url, path_of
 from kustom_hpp.sandbox.pages.security_headers import origin_of
 from kustom_hpp.sandbox.sample_orders import Order
 from kustom_hpp.sandbox.stored_session import StoredSession
 
 
-@frozen(kw_only=True)
-class EndingView:
-    """A page without a payment form: the generic result page, or that of a closed session."""
+@frozen
+class Ending:
+    """The texts of a page without a payment form."""
 
-    status: int
-    """HTTP status."""
+    http_status: int
     tone: str
     """`success`, `failure` or `quiet`."""
     heading: str
     text: str
     again: str = ""
-    """Label of the link back to the payment page; empty if there is no way back."""
-    onward: str | None = None
-    """A URL of the shop to go on to."""
-    amount: Amount | None = None
-    """What was paid."""
-    reference: str | None = None
-    """A short reference to the order."""
+    """Label of the link back to the payment page; empty if the session allows no other attempt."""
     hint: str = ""
     """Why the sandbox shows this page."""
-    path: str = ""
-    session_id: str = ""
 
 
-_UNKNOWN = EndingView(
-    status=404,
-    tone="quiet",
-    heading="There is no such page",
-    text="The link may be incomplete, or the sandbox has been restarted since.",
+_UNKNOWN = Ending(
+    404,
+    "quiet",
+    "There is no such page",
+    "The link may be incomplete, or the sandbox has been restarted since.",
     hint="Sessions live only in the sandbox's memory. Create a new one.",
 )
-_EXPIRED = EndingView(
-    status=410,
-    tone="quiet",
-    heading="This payment link has expired",
-    text="Nothing was charged. Return to the shop to order again.",
+_EXPIRED = Ending(
+    410,
+    "quiet",
+    "This payment link has expired",
+    "Nothing was charged. Return to the shop to order again.",
     hint="A session expires one hour before its payment session, 47 hours after its creation. A read now returns 404.",
 )
 _ENDINGS = {
-    SessionStatus.COMPLETED: EndingView(
-        status=200, tone="success", heading="Payment complete", text="Thank you. The shop has your order."
-    ),
-    SessionStatus.FAILED: EndingView(
-        status=200, tone="failure", heading="Payment declined", text="Nothing was charged.", again="Try again"
-    ),
-    SessionStatus.ERROR: EndingView(
-        status=200,
-        tone="failure",
-        heading="Something went wrong",
-        text="A technical error stopped the payment. Nothing was charged.",
+    SessionStatus.COMPLETED: Ending(200, "success", "Payment complete", "Thank you. The shop has your order."),
+    SessionStatus.FAILED: Ending(200, "failure", "Payment declined", "Nothing was charged.", again="Try again"),
+    SessionStatus.ERROR: Ending(
+        200,
+        "failure",
+        "Something went wrong",
+        "A technical error stopped the payment. Nothing was charged.",
         again="Try again",
     ),
-    SessionStatus.BACK: EndingView(
-        status=200,
-        tone="quiet",
-        heading="Not paid yet",
-        text="You left the payment. Your order is still waiting for you.",
+    SessionStatus.BACK: Ending(
+        200,
+        "quiet",
+        "Not paid yet",
+        "You left the payment. Your order is still waiting for you.",
         again="Return to the payment",
     ),
-    SessionStatus.CANCELLED: EndingView(
-        status=410, tone="quiet", heading="Purchase cancelled", text="Nothing was charged. This link stays closed."
-    ),
-    SessionStatus.DISABLED: EndingView(
-        status=410,
-        tone="quiet",
-        heading="This payment link is no longer active",
-        text="The shop has closed it. Nothing was charged.",
+    SessionStatus.CANCELLED: Ending(410, "quiet", "Purchase cancelled", "Nothing was charged. This link stays closed."),
+    SessionStatus.DISABLED: Ending(
+        410,
+        "quiet",
+        "This payment link is no longer active",
+        "The shop has closed it. Nothing was charged.",
         hint="The session was disabled through the API. That is final.",
     ),
 }
@@ -102,35 +88,32 @@ def has_ending(session: StoredSession, now: dt.datetime) -> bool:
 
 def ending(
     session: StoredSession | None, order: Order | None, now: dt.datetime, *, just_now: bool = False
-) -> EndingView:
+) -> dict[str, Any]:
     """Return the page of a session that cannot be paid now; without a session, that of an unknown page.
 
     `just_now` is for the result page: a cancellation that just succeeded is a 200.
     """
     if session is None or order is None:
-        return _UNKNOWN
-    path, session_id = path_of(session), session.session_id
-    if session.is_expired(now) and session.status is not SessionStatus.COMPLETED:
-        return evolve(_EXPIRED, path=path, session_id=session_id, onward=_shop(session))
-    shown = _ENDINGS[session.status]
-    name = _URL_OF_ENDING.get(session.status)
-    onward = _shop(session) if name is None else merchant_url(session, name)
-    hint = shown.hint
+        return {**attrs.asdict(_UNKNOWN), "paid": None, "reference": None, "onward": None, "path": "", "session_id": ""}
+    is_completed = session.status is SessionStatus.COMPLETED
+    is_expired = session.is_expired(now) and not is_completed
+    shown = _EXPIRED if is_expired else _ENDINGS[session.status]
+    name = None if is_expired else _URL_OF_ENDING.get(session.status)
+    onward, hint = None if name is None else session.merchant_url(name), shown.hint
     if name is not None and onward is None:
         names = "error or failure" if name == "error" else name
         hint = f"The session has no {names} URL, so the browser stays on this generic page."
-        onward = _shop(session)
-    paid = session.status is SessionStatus.COMPLETED
-    return evolve(
-        shown,
-        status=200 if just_now and session.status is SessionStatus.CANCELLED else shown.status,
-        onward=onward,
-        amount=Amount(order.order_amount, order.currency) if paid else None,
-        reference=session.klarna_reference,
-        hint=hint,
-        path=path,
-        session_id=session_id,
-    )
+    is_success = just_now and shown is _ENDINGS[SessionStatus.CANCELLED]
+    return {
+        **attrs.asdict(shown),
+        "http_status": 200 if is_success else shown.http_status,
+        "hint": hint,
+        "paid": order if is_completed else None,
+        "reference": None if is_expired else session.klarna_reference,
+        "onward": onward or _shop(session),
+        "path": session.page_url(""),
+        "session_id": session.session_id,
+    }
 
 
 def _shop(session: StoredSession) -> str | None:

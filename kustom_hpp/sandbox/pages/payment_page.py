@@ -13,11 +13,12 @@ from typing import Any
 
 from aiohttp import web
 
-from kustom_hpp.sandbox.http.server import Server
+from kustom_hpp.sandbox.http.server import Server, respond_and_drain
 from kustom_hpp.sandbox.pages import payment_views as views
 from kustom_hpp.sandbox.pages.endings import ending, has_ending
 from kustom_hpp.sandbox.pages.security_headers import headers, location
-from kustom_hpp.sandbox.pages.site import Site, respond_and_drain
+from kustom_hpp.sandbox.pages.site import Site
+from kustom_hpp.sandbox.sample_orders import Order
 from kustom_hpp.sandbox.stored_session import Action, SessionClosedError, StoredSession
 
 _PATH = "/eu/hpp/payments/{page_id}"
@@ -40,34 +41,34 @@ class PaymentPage:
 
     async def _page(self, request: web.Request) -> web.Response:
         session = self._session(request)
-        if session is None or not views.is_open(session, self._state.clock.now()):
+        if session is None or not session.is_open(self._state.clock.now()):
             return await self._ending(session)
         # Rendered from the status before opening, so that the page reports an earlier attempt that failed.
-        url = session.request.payment_session_url
-        page = views.page(session, self._state.orders.get(url), is_sample=not self._state.orders.has(url))
+        orders, url = self._state.orders, session.payment_session_url
+        page = views.page(session, orders.get(url), is_sample=not orders.has(url))
         if request.method == "GET":
             self._state.act(session, Action.OPEN)
         return await self._render("payment.html", session, page=page)
 
     async def _confirm_cancel(self, request: web.Request) -> web.Response:
         session = self._session(request)
-        if session is None or not views.is_open(session, self._state.clock.now()):
+        if session is None or not session.is_open(self._state.clock.now()):
             return await self._ending(session)
         if session.secondary_action is not Action.CANCEL:
-            return _redirect(views.path_of(session))
-        return await self._render("cancel.html", session, path=views.path_of(session))
+            return _redirect(session.page_url(""))
+        return await self._render("cancel.html", session, path=session.page_url(""))
 
     async def _result(self, request: web.Request) -> web.Response:
         session = self._session(request)
         if session is not None and not has_ending(session, self._state.clock.now()):
-            return _redirect(views.path_of(session))
+            return _redirect(session.page_url(""))
         return await self._ending(session, just_now=True)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
         if session is None:
             return await respond_and_drain(request, await self._ending(None))
-        page = views.path_of(session)
+        page = session.page_url("")
         try:
             url = self._state.act(session, Action(request.match_info["action"]))
         except SessionClosedError:
@@ -78,18 +79,18 @@ class PaymentPage:
         return self._state.by_page(request.match_info["page_id"])
 
     async def _ending(self, session: StoredSession | None, *, just_now: bool = False) -> web.Response:
-        order = None if session is None else self._state.orders.get(session.request.payment_session_url)
-        shown = ending(session, order, self._state.clock.now(), just_now=just_now)
-        return await self._render("ending.html", session, status=shown.status, ending=shown)
+        shown = ending(session, self._order(session), self._state.clock.now(), just_now=just_now)
+        return await self._render("ending.html", session, status=shown["http_status"], ending=shown)
+
+    def _order(self, session: StoredSession | None) -> Order | None:
+        return None if session is None else self._state.orders.get(session.payment_session_url)
 
     async def _render(
         self, template: str, session: StoredSession | None, *, status: int = 200, **values: Any
     ) -> web.Response:
-        frame, forms_to = views.UNKNOWN_PAGE, []
-        if session is not None:
-            frame = views.frame(session, self._state.orders.get(session.request.payment_session_url))
-            forms_to = [url for name in _URLS if (url := session.merchant_url(name)) is not None]
-        policy = headers(images=frame.images, forms_to=forms_to)
+        frame = views.frame(session, self._order(session))
+        urls = [] if session is None else [session.merchant_url(name) for name in _URLS]
+        policy = headers(images=frame["images"], forms_to=filter(None, urls))
         return await self._site.page(template, policy, status=status, frame=frame, **values)
 
 

@@ -1,25 +1,33 @@
-"""What all pages share: templates, static files, and responses to a browser."""
+"""What all pages share: templates, static files, and their responses. Every text in a template is escaped."""
 
 import asyncio
-import contextlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from importlib import resources
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from kustom_hpp.sandbox.pages.security_headers import headers
-from kustom_hpp.sandbox.pages.templates import STATIC_PATH, NoTemplatesError, Renderer, StaticFile, static_files
+from kustom_hpp.sandbox.sample_orders import money
 
-_DRAIN_TIMEOUT = 5.0
-"""Seconds for the rest of a form's body until its connection is closed."""
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_PACKAGE = "kustom_hpp.sandbox.pages"
+STATIC_PATH = "/_sandbox/static/"
+_TYPES = MappingProxyType({"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"})
+
+
+class NoTemplatesError(Exception):
+    """jinja2 is not installed."""
 
 
 class Site:
-    """The pages of one sandbox. The first page loads the files and imports jinja2."""
+    """The pages of one sandbox. The first page reads the templates and imports jinja2."""
 
     def __init__(self) -> None:
-        self._renderer: Renderer | None = None
-        self._files: Mapping[str, StaticFile] | None = None
+        self._environment: Environment | None = None
 
     def add_routes(self, app: web.Application) -> None:
         """Register the static files."""
@@ -27,48 +35,54 @@ class Site:
         # A browser asks for it when it shows an image or a text. Without a route it would count as an API request.
         app.router.add_get("/favicon.ico", self._static)
 
-    async def renderer(self) -> Renderer:
-        """Return the templates.
-
-        Raises:
-            NoTemplatesError: jinja2 is not installed.
-
-        """
-        if self._renderer is None:
-            self._renderer = await asyncio.to_thread(Renderer)
-        return self._renderer
-
     async def page(
         self, template: str, policy: Iterable[tuple[str, str]], *, status: int = 200, **values: Any
     ) -> web.Response:
         """Return a page; without jinja2, a text that says what to install."""
         try:
-            body = (await self.renderer()).page(template, **values)
+            body = await self.render(template, **values)
         except NoTemplatesError as missing:
             return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
         return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=dict(policy))
 
+    async def render(self, template: str, **values: Any) -> bytes:
+        """Return a page, or a part of one, as bytes.
+
+        Raises:
+            NoTemplatesError: jinja2 is not installed.
+
+        """
+        if self._environment is None:
+            self._environment = await asyncio.to_thread(_load_templates)
+        # A lone surrogate in a text must not break the page.
+        return self._environment.get_template(template).render(values).encode("utf-8", "replace")
+
     async def _static(self, request: web.Request) -> web.Response:
-        if self._files is None:
-            self._files = await asyncio.to_thread(static_files)
-        file = self._files.get(request.match_info.get("name", "icon.svg"))
-        if file is None:
+        name = request.match_info.get("name", "icon.svg")
+        files = {entry.name: entry for entry in (resources.files(_PACKAGE) / "static").iterdir()}
+        kind = _TYPES.get(name.rpartition(".")[2])
+        if name not in files or kind is None:
             return web.Response(status=404, text="no such file\n", headers=dict(headers()))
-        return web.Response(body=file.data, headers={**dict(headers()), "Content-Type": file.content_type})
+        return web.Response(
+            body=files[name].read_bytes(), headers={**dict(headers()), "Content-Type": f"{kind}; charset=utf-8"}
+        )
 
 
-async def respond_and_drain(request: web.Request, response: web.Response) -> web.StreamResponse:
-    """Respond to a form, then discard the part of its body that has not arrived yet.
-
-    Closing a connection with unread bytes sends RST, which may destroy the response.
-    """
-    if request.content.is_eof():
-        return response
-    response.force_close()
-    await response.prepare(request)
-    await response.write_eof()
-    with contextlib.suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
-        async with asyncio.timeout(_DRAIN_TIMEOUT):
-            while not request.content.at_eof():
-                await request.content.readany()
-    return response
+def _load_templates() -> "Environment":
+    try:
+        import jinja2
+    except ImportError:
+        raise NoTemplatesError("This page needs jinja2: pip install 'kustom_hpp[sandbox]'") from None
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(_PACKAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["static"] = STATIC_PATH.__add__
+    environment.filters["money"] = money
+    for name in environment.list_templates():
+        environment.get_template(name)  # compiled once, outside the event loop
+    return environment
