@@ -103,6 +103,21 @@ class TokenBucket:
         self._tokens, self._at = min(float(self.limit.size), max(0.0, tokens)), now
 
 
+RateLimitOption: TypeAlias = "float | MerchantRateLimit | TokenBucket | None"
+
+
+def bucket_of(option: RateLimitOption) -> TokenBucket | None:
+    """Return the bucket of an option: a rate, a rate limit, a bucket, or none.
+
+    Raises:
+        ValueError: an invalid rate.
+
+    """
+    if option is None or isinstance(option, TokenBucket):
+        return option
+    return TokenBucket(option if isinstance(option, MerchantRateLimit) else MerchantRateLimit(option))
+
+
 def _not_below_low(instance: "Latency", attribute: "Attribute[float | None]", high: float | None) -> None:  # noqa: ARG001
     if high is not None and high < instance.low:
         raise ValueError(f"a latency goes from a lower number of seconds to a higher one, got {instance.low} to {high}")

@@ -19,7 +19,7 @@ from kustom_hpp.sandbox.http.listener import WILDCARD_HOSTS, Listener
 from kustom_hpp.sandbox.http.request_context import Credentials
 from kustom_hpp.sandbox.http.routes import application
 from kustom_hpp.sandbox.http.server import Server
-from kustom_hpp.sandbox.limits import Latency, LatencyOption, MerchantRateLimit, TokenBucket, latency_of
+from kustom_hpp.sandbox.limits import Latency, LatencyOption, RateLimitOption, TokenBucket, bucket_of, latency_of
 from kustom_hpp.sandbox.record import Record
 from kustom_hpp.sandbox.sample_orders import Order, OrderLine
 from kustom_hpp.sandbox.state import MovableClock, SandboxState
@@ -63,7 +63,7 @@ class Sandbox:
         api_key: str | None = None,
         *,
         username: str = "K000000_sandbox",
-        rate_limit: float | MerchantRateLimit | None = None,
+        rate_limit: RateLimitOption = None,
         latency: LatencyOption = None,
         faults: Iterable[str | Fault] = (),
         ssl: _ssl.SSLContext | None = None,
@@ -93,21 +93,23 @@ class Sandbox:
         for fault in faults:
             self.faults.add(fault)
         self._port, self._tls, self._keepalive = port, ssl, keepalive
+        self.public_url = None if public_url is None else check_public_url(public_url)
+        """What the URLs in responses begin with, if not the base URL."""
+        self._callbacks = CallbackSender(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
         self._server = Server(
             credentials=Credentials(username=username, api_key=self.api_key),
             state=self.state,
             record=self.record,
             rules=self.faults,
-            rate_limit=_bucket(rate_limit),
+            callbacks=self._callbacks,
+            open_sink=self.redirect_target,
+            rate_limit=bucket_of(rate_limit),
             latency=latency_of(latency),
             strict=strict,
+            accepts_private_callbacks=not is_loopback(host),
+            listens_everywhere=host in WILDCARD_HOSTS,
+            public_url=self.public_url,
         )
-        self._server.public_url = self.public_url = None if public_url is None else check_public_url(public_url)
-        """What the URLs in responses begin with, if not the base URL."""
-        self._server.accepts_private_callbacks = not is_loopback(host)
-        self._server.open_sink = self.redirect_target
-        self._updates = CallbackSender(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
-        self._server.repeat_callback = self._updates.repeat
         self._runner: web.AppRunner | None = None
         self._listeners: list[Listener] = []
         self._sink = ""
@@ -122,8 +124,8 @@ class Sandbox:
         return self._server.rate_limit
 
     @rate_limit.setter
-    def rate_limit(self, rate_limit: float | MerchantRateLimit | TokenBucket | None) -> None:
-        self._server.rate_limit = _bucket(rate_limit)
+    def rate_limit(self, rate_limit: RateLimitOption) -> None:
+        self._server.rate_limit = bucket_of(rate_limit)
 
     @property
     def latency(self) -> Latency | None:
@@ -187,7 +189,7 @@ class Sandbox:
             LookupError: the sandbox has no such session, or has sent no callback for it.
 
         """
-        self._updates.repeat(self._stored(session))
+        self._callbacks.repeat(self._stored(session))
 
     def _stored(self, session: Session | StoredSession | str) -> StoredSession:
         session_id = session if isinstance(session, str) else session.session_id
@@ -239,7 +241,7 @@ class Sandbox:
         while quiet < _QUIET_ITERATIONS:
             idle = (
                 not self._server.handlers
-                and self._updates.is_quiet
+                and self._callbacks.is_quiet
                 and all(listener.is_quiet() for listener in self._listeners)
             )
             quiet = quiet + 1 if idle else 0
@@ -260,9 +262,8 @@ class Sandbox:
             raise RuntimeError("the sandbox is open already")
         self._runner = web.AppRunner(application(self._server), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        self._server.listens_everywhere = self.host in WILDCARD_HOSTS
         self.base_url = self._server.base_url = await self._listen("api", self._port, self._tls)
-        self._updates.open()
+        self._callbacks.open()
         return self
 
     async def aclose(self) -> None:
@@ -271,7 +272,7 @@ class Sandbox:
             return
         for handler in (*self._server.handlers, *self._server.page_tasks):
             handler.cancel()
-        await self._updates.aclose()
+        await self._callbacks.aclose()
         while self._listeners:
             await self._listeners.pop().aclose()
         await self._runner.cleanup()
@@ -313,9 +314,3 @@ def check_public_url(public_url: str) -> str:
     if not is_valid:
         raise ValueError(f"public_url is invalid: {masked_url(public_url)}. Use a URL such as http://localhost:8000")
     return public_url.rstrip("/")
-
-
-def _bucket(rate_limit: float | MerchantRateLimit | TokenBucket | None) -> TokenBucket | None:
-    if rate_limit is None or isinstance(rate_limit, TokenBucket):
-        return rate_limit
-    return TokenBucket(rate_limit if isinstance(rate_limit, MerchantRateLimit) else MerchantRateLimit(rate_limit))

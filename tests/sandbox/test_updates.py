@@ -315,7 +315,7 @@ async def test_a_worker_that_never_ran_leaves_nothing(shop: Shop) -> None:
     sandbox = await Sandbox().open()
     sandbox.act(await made(sandbox, shop.url), "open")
     await sandbox.aclose()
-    assert (shop.got, sandbox._updates.is_quiet) == ([], True)
+    assert (shop.got, sandbox._callbacks.is_quiet) == ([], True)
 
 
 async def test_a_callback_can_be_repeated(shop: Shop, hasty: Sandbox) -> None:

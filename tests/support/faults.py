@@ -42,7 +42,7 @@ async def _drip_head(context: FaultContext, args: Args) -> ConnectionAction:
     whole = context.response_with_body()
     await drip(context, whole.encode()[: -len(whole.body)], args["interval"])
     await context.send(whole.body)
-    context.record_status(whole.status)
+    context.recorded.status = whole.status
     return ConnectionAction.KEEP
 
 
@@ -50,7 +50,7 @@ async def _double_answer(context: FaultContext, args: Args) -> ConnectionAction:
     first, late = context.response_with_body(), args["late"]
     unrelated = first.with_body(dumps(context.unrelated_session())).encode()
     if late <= 0:
-        context.record_status(first.status)
+        context.recorded.status = first.status
         await context.send(first.encode() + unrelated)
         return ConnectionAction.KEEP
     await context.send(first)
@@ -240,7 +240,7 @@ def _padded(context: FaultContext) -> tuple[bytes, bytes]:
 
 async def _stream(context: FaultContext, head: RawResponse, pieces: Iterator[bytes]) -> ConnectionAction:
     """Send a chunked response piece by piece; other tasks run between two pieces."""
-    context.record_status(head.status)
+    context.recorded.status = head.status
     await context.send(head.chunked_head())
     for piece in pieces:
         await context.send(chunk(piece))
@@ -355,7 +355,7 @@ def _wrong_error(context: FaultContext) -> bytes:
 
 
 def _singular(context: FaultContext) -> bytes:
-    one = {"error_code": "BAD_VALUE", "error_message": "only one", "correlation_id": context.correlation_id}
+    one = {"error_code": "BAD_VALUE", "error_message": "only one", "correlation_id": context.recorded.correlation_id}
     return dumps(one | {"service_version": 1, "fraud_status": None})
 
 
@@ -365,12 +365,12 @@ def _evil(context: FaultContext) -> bytes:
 
 
 def _echo(context: FaultContext, args: Args) -> RawResponse:
-    authorization = next((value for name, value in context.headers if name.lower() == b"authorization"), b"")
+    authorization = next((value for name, value in context.recorded.headers if name.lower() == b"authorization"), b"")
     text = authorization.decode("latin-1")
     body = {
         "error_code": "BAD_VALUE",
-        "error_messages": [f"Authorization: {text}", context.body.decode("utf-8", "replace")],
-        "correlation_id": context.correlation_id,
+        "error_messages": [f"Authorization: {text}", context.recorded.body.decode("utf-8", "replace")],
+        "correlation_id": context.recorded.correlation_id,
     }
     return attrs.evolve(context.error(args["status"]).with_body(dumps(body)), reason=f"Refused {text}")
 

@@ -25,7 +25,7 @@ from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 from kustom_hpp.sandbox.http.server import Endpoint, Server
 from kustom_hpp.sandbox.sample_orders import Order, OrderLine
-from kustom_hpp.sandbox.stored_session import StoredSession, date_text, new_id, new_token
+from kustom_hpp.sandbox.stored_session import date_text, new_id, new_token
 
 _SNIPPET = "<div>The sandbox has no checkout page: create an HPP session for this order.</div>"
 _AMOUNTS = ("quantity", "unit_price", "tax_rate", "total_discount_amount", "total_amount")
@@ -138,18 +138,13 @@ def _shop(body: dict[str, Any]) -> str | None:
     return None
 
 
-def _no_session(session: StoredSession, base_url: str) -> dict[str, Any]:  # noqa: ARG001 - Endpoint's shape
-    return {}
-
-
-STAND_INS = tuple(
-    Endpoint(name=name, method=method, path=path, do=do, show=_no_session, meets_faults=False)
-    for name, method, path, do in (
-        ("create_order", "POST", KCO_ORDER_PATH.rstrip("/"), _create_order),
-        ("read_order", "GET", KCO_ORDER_PATH + "{order_id}", _read_stored),
-        ("create_payment_session", "POST", KP_SESSION_PATH.rstrip("/"), _create_payment_session),
-        ("read_payment_session", "GET", KP_SESSION_PATH + "{payment_session_id}", _read_stored),
-    )
+STAND_INS = (
+    Endpoint("create_order", "POST", KCO_ORDER_PATH.rstrip("/"), _create_order, meets_faults=False),
+    Endpoint("read_order", "GET", KCO_ORDER_PATH + "{order_id}", _read_stored, meets_faults=False),
+    Endpoint(
+        "create_payment_session", "POST", KP_SESSION_PATH.rstrip("/"), _create_payment_session, meets_faults=False
+    ),
+    Endpoint("read_payment_session", "GET", KP_SESSION_PATH + "{payment_session_id}", _read_stored, meets_faults=False),
 )
 """Every stand-in."""
 

@@ -12,7 +12,6 @@ If the documents say nothing:
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from aiohttp import web
 
@@ -27,18 +26,6 @@ from kustom_hpp.sandbox.record import CREATE_PATH
 from kustom_hpp.sandbox.stored_session import SessionClosedError, StoredSession
 
 _SESSION_PATH = f"{CREATE_PATH}/{{session_id}}"
-
-
-def _as_created(session: StoredSession, base_url: str) -> dict[str, Any]:
-    return session.created_json(base_url)
-
-
-def _as_read(session: StoredSession, base_url: str) -> dict[str, Any]:  # noqa: ARG001 - Endpoint's shape
-    return session.read_json()
-
-
-def _as_module(session: StoredSession, base_url: str) -> dict[str, Any]:
-    return session.distribution_module(base_url)
 
 
 def _create(server: Server, context: RequestContext) -> RawResponse:
@@ -123,29 +110,17 @@ def _sentences(problems: Iterable[tuple[str, str]]) -> list[str]:
 
 
 ENDPOINTS = (
-    Endpoint(name="create_session", method="POST", path=CREATE_PATH, do=_create, show=_as_created),
-    Endpoint(name="read_session", method="GET", path=_SESSION_PATH, do=_read, show=_as_read),
-    Endpoint(name="disable_session", method="DELETE", path=_SESSION_PATH, do=_disable, show=_as_read),
+    Endpoint("create_session", "POST", CREATE_PATH, _create, StoredSession.created_json),
+    Endpoint("read_session", "GET", _SESSION_PATH, _read),
+    Endpoint("disable_session", "DELETE", _SESSION_PATH, _disable),
+    Endpoint("distribute_session", "POST", f"{_SESSION_PATH}/distribution", _distribute),
+    Endpoint("check_identity", "POST", f"{_SESSION_PATH}/manual-id-check", _check_identity),
     Endpoint(
-        name="distribute_session",
-        method="POST",
-        path=f"{_SESSION_PATH}/distribution",
-        do=_distribute,
-        show=_as_read,
-    ),
-    Endpoint(
-        name="check_identity",
-        method="POST",
-        path=f"{_SESSION_PATH}/manual-id-check",
-        do=_check_identity,
-        show=_as_read,
-    ),
-    Endpoint(
-        name="renew_distribution_token",
-        method="POST",
-        path=f"{_SESSION_PATH}/distribution-module/token",
-        do=_renew_token,
-        show=_as_module,
+        "renew_distribution_token",
+        "POST",
+        f"{_SESSION_PATH}/distribution-module/token",
+        _renew_token,
+        StoredSession.distribution_module,
     ),
 )
 """Every operation of the API."""

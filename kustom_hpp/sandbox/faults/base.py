@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
 from kustom_hpp.sandbox.http.raw_response import RawResponse
+from kustom_hpp.sandbox.http.request_context import RequestContext
 
 Args = Mapping[str, Any]
 """The parameters of a fault by name: int, float or str."""
@@ -38,19 +39,9 @@ class ConnectionAction(StrEnum):
 
 
 @define(kw_only=True, eq=False)
-class FaultContext:
-    """One request that a fault acts on."""
+class FaultContext(RequestContext):
+    """One request that a fault acts on: `recorded` has its headers and body, `connection` what the client sees."""
 
-    connection: Connection
-    body: bytes
-    """The request body; empty at the stage HEAD."""
-    headers: tuple[tuple[bytes, bytes], ...]
-    """The request headers."""
-    connection_headers: tuple[tuple[str, str], ...]
-    """The headers that a response must have because of the request: `Connection: close`, for example."""
-    correlation_id: str
-    path: str
-    """The path of the request."""
     healthy: RawResponse | None
     """The response without a fault; None if the fault does not process the request."""
     session_json: dict[str, Any]
@@ -61,12 +52,6 @@ class FaultContext:
     base_url: str
     sink: Callable[[], Awaitable[str]]
     """Returns the base URL of the sink, and opens it if necessary."""
-    discard: Callable[[], Awaitable[None]]
-    """Reads the rest of the request and drops it."""
-    record_status: Callable[[int], None]
-    """Records the status of the response."""
-    record_response: Callable[[bytes], None]
-    """Records bytes of the response."""
 
     def healthy_response(self) -> RawResponse:
         """Return the response without a fault. Only for faults that process the request."""
@@ -81,17 +66,17 @@ class FaultContext:
         healthy = self.healthy_response()
         if healthy.body:
             return healthy
-        return self._with_connection(raw_response.json_response(200, self.session_json, self.correlation_id))
+        return self._with_connection(raw_response.json_response(200, self.session_json, self.recorded.correlation_id))
 
     def error(self, status: int, message: str = "injected by a fault") -> RawResponse:
         """Return an error response in the API's shape."""
         code = raw_response.error_code(status)
-        return self._with_connection(raw_response.error(status, code, [message], self.correlation_id))
+        return self._with_connection(raw_response.error(status, code, [message], self.recorded.correlation_id))
 
     async def send(self, data: RawResponse | bytes) -> None:
         """Write a response, whole or as bytes, and record its status if it has one."""
         if isinstance(data, RawResponse):
-            self.record_status(data.status)
+            self.recorded.status = data.status
             data = self._with_connection(data).encode()
         self.record_response(data)
         await self.connection.send(data)
@@ -106,11 +91,7 @@ Apply = Callable[[FaultContext, Args], Awaitable[ConnectionAction]]
 ApplyToConnection = Callable[[Connection, Args], None]
 
 
-async def _no_request_fault(context: FaultContext, args: Args) -> ConnectionAction:
-    raise NotImplementedError
-
-
-def _no_connection_fault(connection: Connection, args: Args) -> None:
+def _of_another_stage(*_: Any) -> Any:
     raise NotImplementedError
 
 
@@ -126,8 +107,8 @@ class FaultType:
     stage: Stage = Stage.REQUEST
     defaults: Mapping[str, Any] = field(factory=dict)
     """The parameters with their defaults. A value must have the type of the default."""
-    apply: Apply = field(default=_no_request_fault, repr=False)
-    apply_to_connection: ApplyToConnection = field(default=_no_connection_fault, repr=False)
+    apply: Apply = field(default=_of_another_stage, repr=False)
+    apply_to_connection: ApplyToConnection = field(default=_of_another_stage, repr=False)
 
 
 @frozen(repr=False)
@@ -206,7 +187,7 @@ def raw_fault(
     async def apply(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
         data = build(context.response_with_body())
         if (line := _STATUS_LINE.match(data)) is not None:
-            context.record_status(int(line[1]))
+            context.recorded.status = int(line[1])
         await context.send(data)
         return then
 
@@ -265,7 +246,7 @@ def redirect_fault(status: int, *, same_origin: bool = False, processes_request:
 
     async def apply(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
         base = context.base_url if same_origin else await context.sink()
-        await context.send(context.error(status).with_headers(("Location", base + context.path)))
+        await context.send(context.error(status).with_headers(("Location", base + context.recorded.path)))
         return ConnectionAction.KEEP
 
     target = "the same path of the same origin" if same_origin else "the same path of the sink, another origin"

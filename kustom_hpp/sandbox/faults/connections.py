@@ -2,6 +2,7 @@
 
 from kustom_hpp.sandbox.faults.base import Args, ConnectionAction, FaultContext, FaultType, Stage
 from kustom_hpp.sandbox.http.connection import Connection
+from kustom_hpp.sandbox.http.request_context import discard_body
 
 
 def _accept_rst(connection: Connection, args: Args) -> None:  # noqa: ARG001
@@ -27,7 +28,7 @@ async def reset(context: FaultContext, args: Args) -> ConnectionAction:  # noqa:
 async def send_head(context: FaultContext) -> bytes:
     """Send the head of the response and return the body."""
     whole = context.response_with_body()
-    context.record_status(whole.status)
+    context.recorded.status = whole.status
     await context.send(whole.encode()[: -len(whole.body)])
     return whole.body
 
@@ -57,7 +58,7 @@ async def _keepalive_close(context: FaultContext, args: Args) -> ConnectionActio
 async def _early_413(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
     await context.send(context.error(413).with_headers(("Connection", "close")))
     # Closing with unread bytes would send RST, which may destroy the response on its way.
-    await context.discard()
+    await discard_body(context.request)
     return ConnectionAction.CLOSE
 
 

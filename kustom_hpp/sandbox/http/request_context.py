@@ -147,10 +147,6 @@ class RequestContext:
             return (("Connection", "close"),)
         return () if self.request.version >= HttpVersion11 else (("Connection", "keep-alive"),)
 
-    def record_status(self, status: int) -> None:
-        """Record the status of the response."""
-        self.recorded.status = status
-
     def record_response(self, data: bytes) -> None:
         """Record bytes of the response, as far as the record has space for them."""
         self.recorded.response += data[: MAX_RAW_BYTES - len(self.recorded.response)]

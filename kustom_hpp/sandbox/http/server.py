@@ -6,13 +6,12 @@ processing, and only if the request is valid: a refused one gets its refusal. `e
 """
 
 import asyncio
-import functools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
-from attrs import frozen
+from attrs import define, field, frozen
 from multidict import CIMultiDict
 
 from kustom_hpp.models import CreateSessionRequest
@@ -31,12 +30,13 @@ from kustom_hpp.sandbox.http.request_context import (
 from kustom_hpp.sandbox.limits import Latency, TokenBucket
 from kustom_hpp.sandbox.record import Record, payment_session_url
 from kustom_hpp.sandbox.state import SandboxState
+from kustom_hpp.sandbox.status_callbacks import CallbackSender
 from kustom_hpp.sandbox.stored_session import StoredSession, new_id, new_session
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@frozen(kw_only=True)
+@frozen
 class Endpoint:
     """One operation of the API."""
 
@@ -48,7 +48,7 @@ class Endpoint:
     do: Callable[["Server", RequestContext], RawResponse]
     """Processes the request and returns the healthy response, or raises ApiRefusal. It does not await, so that nothing
     happens between a check and its effect."""
-    show: Callable[[StoredSession, str], dict[str, Any]]
+    show: Callable[[StoredSession, str], dict[str, Any]] = lambda session, _: session.read_json()
     """Returns the body of the response, or what it could be, for a session and the base URL."""
     meets_faults: bool = True
     """False for an endpoint that is not part of the HPP API."""
@@ -58,44 +58,33 @@ _API_PATHS = ("/hpp/", "/checkout/", "/payments/")
 _CONTEXT = web.RequestKey("context", RequestContext)
 
 
+@define(kw_only=True, eq=False)
 class Server:
     """Serves requests, with faults in between, on a state and a record."""
 
-    def __init__(
-        self,
-        *,
-        credentials: Credentials,
-        state: SandboxState,
-        record: Record,
-        rules: FaultRules,
-        rate_limit: TokenBucket | None = None,
-        latency: Latency | None = None,
-        strict: bool = True,
-    ) -> None:
-        self.credentials = credentials
-        self.rate_limit = rate_limit
-        self.latency = latency
-        self.state = state
-        self.record = record
-        self.rules = rules
-        self.strict = strict
-        """False accepts enum values in another case."""
-        self.accepts_private_callbacks = False
-        """True accepts status callbacks over http to private hosts."""
-        self.base_url = ""
-        self.public_url: str | None = None
-        """What the URLs in responses begin with, if that is not the base URL."""
-        self.listens_everywhere = False
-        """True if it listens on every address of the machine."""
-        self.open_sink: Callable[[], Awaitable[str]]
-        self.repeat_callback: Callable[[StoredSession], None]
-        """Sends the newest status callback of a session again."""
-        self.endpoints: list[str] = []
-        """Method and path of everything that the API serves."""
-        self.handlers: set[asyncio.Task[Any]] = set()
-        """The tasks of API requests in flight."""
-        self.page_tasks: set[asyncio.Task[Any]] = set()
-        """The tasks of page requests in flight. Some last as long as their browser window."""
+    credentials: Credentials
+    state: SandboxState
+    record: Record
+    rules: FaultRules
+    callbacks: CallbackSender
+    open_sink: Callable[[], Awaitable[str]]
+    rate_limit: TokenBucket | None
+    latency: Latency | None
+    strict: bool
+    """False accepts enum values in another case."""
+    accepts_private_callbacks: bool
+    """True accepts status callbacks over http to private hosts."""
+    listens_everywhere: bool
+    """True if it listens on every address of the machine."""
+    public_url: str | None
+    """What the URLs in responses begin with, if that is not the base URL."""
+    base_url: str = ""
+    endpoints: list[str] = field(factory=list)
+    """Method and path of everything that the API serves."""
+    handlers: set[asyncio.Task[Any]] = field(factory=set)
+    """The tasks of API requests in flight."""
+    page_tasks: set[asyncio.Task[Any]] = field(factory=set)
+    """The tasks of page requests in flight. Some last as long as their browser window."""
 
     def base_url_for(self, request: web.Request) -> str:
         """Return what the URLs in a response begin with.
@@ -124,8 +113,7 @@ class Server:
                     context.recorded.rule = f"rule {rule.number}: {rule.when}"
                     return await self._respond_with_fault(context, endpoint, fault)
             healthy = await self._process(context, endpoint)
-            if self.latency is not None:
-                await self._apply_latency(context)
+            await self._apply_latency(context)
             return self._response(context, healthy)
 
         return serve
@@ -220,8 +208,7 @@ class Server:
     async def _respond_with_fault(
         self, context: RequestContext, endpoint: Endpoint, fault: Fault
     ) -> web.StreamResponse:
-        recorded, connection = context.recorded, context.connection
-        recorded.fault = fault
+        context.recorded.fault = fault
         if fault.stage is Stage.REQUEST:
             await context.read()
         healthy = await self._process(context, endpoint) if fault.processes_request else None
@@ -230,23 +217,18 @@ class Server:
         if context.session is not None:
             self.state.record_event(context.session, "fault", f"{endpoint.name} got {fault}")
         base_url = self.base_url_for(context.request)
-        call = FaultContext(
-            connection=connection,
-            path=recorded.path,
-            body=recorded.body,
-            headers=recorded.headers,
-            connection_headers=context.connection_headers,
-            correlation_id=context.recorded.correlation_id,
+        fault_context = FaultContext(
+            request=context.request,
+            connection=context.connection,
+            recorded=context.recorded,
+            session=context.session,
             healthy=healthy,
             session_json=self._session_json(endpoint, context, healthy),
             unrelated_session=lambda: endpoint.show(self._unrelated_session(), base_url),
             base_url=base_url,
             sink=self.open_sink,
-            discard=functools.partial(discard_body, context.request),
-            record_status=context.record_status,
-            record_response=context.record_response,
         )
-        action = await fault.type.apply(call, fault.args)
+        action = await fault.type.apply(fault_context, fault.args)
         return AlreadyWritten(keep_alive=action is ConnectionAction.KEEP and bool(context.request.keep_alive))
 
     def _session_json(self, endpoint: Endpoint, context: RequestContext, healthy: RawResponse | None) -> dict[str, Any]:
@@ -269,7 +251,7 @@ class Server:
         return self._response(context, what)
 
     def _response(self, context: RequestContext, what: RawResponse) -> web.Response:
-        context.record_status(what.status)
+        context.recorded.status = what.status
         if self.rate_limit is not None and context.recorded.operation == CREATE:
             what = what.with_headers(*self.rate_limit.headers(what.status))
         return web.Response(
@@ -306,7 +288,5 @@ def current_task() -> asyncio.Task[Any]:
 
 def is_page(request: web.Request) -> bool:
     """Return True if a request is for a page: without credentials, record and faults."""
-    if request.raw_path.startswith(_API_PATHS):  # the usual case; otherwise the route decides
-        return False
     resource = request.match_info.route.resource
     return resource is not None and not resource.canonical.startswith(_API_PATHS)

@@ -17,7 +17,7 @@ from aiohttp import web
 from yarl import URL
 
 from kustom_hpp.sandbox.http.server import Handler, Server, respond_and_drain
-from kustom_hpp.sandbox.limits import MerchantRateLimit, TokenBucket, latency_of
+from kustom_hpp.sandbox.limits import MerchantRateLimit, bucket_of, latency_of
 from kustom_hpp.sandbox.pages.access import CHALLENGE, is_same_origin, is_trusted
 from kustom_hpp.sandbox.pages.console import Console
 from kustom_hpp.sandbox.pages.console_views import Filter
@@ -87,7 +87,7 @@ class ConsoleActions:
         if fields["action"] == "expire":
             self._server.state.expire(session.payment_session_url)
         elif fields["action"] == "repeat_callback":
-            self._server.repeat_callback(session)
+            self._server.callbacks.repeat(session)
         elif fields["action"] in [*Action]:
             self._server.state.act(session, Action(fields["action"]))
         else:
@@ -110,12 +110,8 @@ class ConsoleActions:
 
     def _set_rate_limit(self, fields: Fields) -> None:
         rate, burst = _number(fields, "rate"), _number(fields, "burst")
-        if rate is None:
-            self._server.rate_limit = None
-        else:
-            self._server.rate_limit = TokenBucket(
-                MerchantRateLimit(rate=rate, burst=None if burst is None else int(burst))
-            )
+        limit = None if rate is None else MerchantRateLimit(rate, None if burst is None else int(burst))
+        self._server.rate_limit = bucket_of(limit)
 
     def _set_latency(self, fields: Fields) -> None:
         low, high = _number(fields, "low"), _number(fields, "high")
