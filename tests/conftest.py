@@ -7,6 +7,10 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from tests.support.postgres import cluster, ledger_dsn
+
+__all__ = ["cluster", "ledger_dsn"]
+
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile("same")

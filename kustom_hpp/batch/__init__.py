@@ -6,6 +6,7 @@ from kustom_hpp.batch.journal_row import JournalEntry
 from kustom_hpp.batch.journal_rules import Verdict
 from kustom_hpp.batch.memory import MemoryJournal
 from kustom_hpp.batch.outcomes import BatchItem, Outcome, OutcomeState, RunCounts
+from kustom_hpp.batch.postgres.ledger import PostgresLedger
 from kustom_hpp.batch.run import run
 from kustom_hpp.batch.scope import Scope
 from kustom_hpp.batch.sqlite.journal import SqliteJournal
@@ -22,6 +23,7 @@ __all__ = [
     "MemoryJournal",
     "Outcome",
     "OutcomeState",
+    "PostgresLedger",
     "RunCounts",
     "Scope",
     "SqliteJournal",

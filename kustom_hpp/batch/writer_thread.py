@@ -7,9 +7,10 @@ import asyncio
 import os
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from kustom_hpp.errors import HPPError, JournalError
 
@@ -18,16 +19,24 @@ S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 MAX_GROUP = 512
 """Operations in one transaction at most, so that no caller waits for too many others."""
+LATER: Final = object()
+"""The result of an operation that must wait: the database gets it again after `RETRY_DELAY` seconds."""
+RETRY_DELAY: Final = 0.05
 
 
 class Database(Protocol[S_co]):
     """An open database, used by the thread alone. Every method may block."""
 
+    @property
+    def max_idle(self) -> float | None:
+        """Seconds without operations after which `maintain` is called; None for never."""
+        ...
+
     def execute(self, operations: Sequence[Callable[[S_co], Any]]) -> list[Any]:
         """Run operations in one transaction, in their order.
 
         Returns:
-            The result of each operation, or the HPPError that it raised. All results are durable.
+            The result of each operation, or the HPPError that it raised, or LATER. All results are durable.
 
         Raises:
             Exception: the database has failed. The thread calls `close_without_writing` and uses it no more.
@@ -131,12 +140,13 @@ class WriterThread(Generic[S]):
             database = self._open()
         except Exception as error:  # noqa: BLE001 - every caller that waits gets it
             failure = JournalError(str(error), cause=getattr(error, "cause", None) or self._describe(error))
-        while jobs := self._collect():
+        jobs: list[_Job] = []
+        while self._collect(jobs, None if database is None else database.max_idle):
             if database is not None:
                 try:
-                    results = database.execute([job.operation for job in jobs])
-                    _deliver(jobs, results)
-                    jobs = []
+                    if jobs:
+                        results = database.execute([job.operation for job in jobs])
+                        jobs = _deliver(jobs, results)
                     database.maintain()
                 except Exception as error:  # noqa: BLE001 - the same
                     cause = self._describe(error)
@@ -145,24 +155,29 @@ class WriterThread(Generic[S]):
                     database.close_without_writing()
                     database = None
             if database is None and failure is not None:
-                _deliver(jobs, [JournalError(str(failure), cause=failure.cause) for _ in jobs])
+                jobs = _deliver(jobs, [JournalError(str(failure), cause=failure.cause) for _ in jobs])
         if database is not None:
             database.close()
 
-    def _collect(self) -> list[_Job]:
-        """Wait for the next operation, and return it with all others that wait; an empty list at the end."""
-        jobs: list[_Job] = []
+    def _collect(self, jobs: list[_Job], max_idle: float | None) -> bool:
+        """Add the operations that wait to those that must be repeated; wait if there are none. False at the end."""
+        repeated = bool(jobs)
+        timeout = RETRY_DELAY if repeated else max_idle
         try:
             while len(jobs) < MAX_GROUP:
-                job = self._jobs.get(block=not jobs)
+                job = self._jobs.get(timeout=timeout) if not jobs or repeated else self._jobs.get(block=False)
                 if job is None:
-                    if jobs:
-                        self._jobs.put(None)  # the end comes after the operations before it
+                    if not jobs:
+                        return False
+                    self._jobs.put(None)  # the end comes after the operations before it
+                    if repeated:
+                        time.sleep(RETRY_DELAY)
                     break
                 jobs.append(job)
+                repeated = False
         except queue.Empty:
             pass
-        return jobs
+        return True
 
 
 def run_each(operations: Sequence[Callable[[S], Any]], store: S) -> list[Any]:
@@ -176,16 +191,21 @@ def run_each(operations: Sequence[Callable[[S], Any]], store: S) -> list[Any]:
     return results
 
 
-def _deliver(jobs: list[_Job], results: list[Any]) -> None:
-    """Complete the futures, each in its loop, with one call for each loop."""
+def _deliver(jobs: list[_Job], results: list[Any]) -> list[_Job]:
+    """Complete the futures, each in its loop, with one call for each loop; return the jobs whose result is LATER."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(list)
+    waiting: list[_Job] = []
     for job, result in zip(jobs, results, strict=True):
-        by_loop[job.loop].append((job.future, result))
+        if result is LATER:
+            waiting.append(job)
+        else:
+            by_loop[job.loop].append((job.future, result))
     for loop, ends in by_loop.items():
         try:
             loop.call_soon_threadsafe(_complete, ends)
         except RuntimeError:  # the loop is closed: nobody waits there any more
             continue
+    return waiting
 
 
 def _complete(ends: list[tuple["asyncio.Future[Any]", Any]]) -> None:

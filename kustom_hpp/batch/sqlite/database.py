@@ -171,6 +171,8 @@ class JournalDatabase:
 
     # Transactions
 
+    max_idle: float | None = None
+
     def execute(self, operations: Sequence[Callable[[RowTable], Any]]) -> list[Any]:
         """Run operations in one transaction; see `writer_thread.Database.execute`."""
         db = self._db

@@ -1,0 +1,158 @@
+"""`SharedPace`: a rate limit that many processes share, as one row of the ledger's database."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+
+from kustom_hpp._messages import RateLimit
+from kustom_hpp.batch.postgres.schema import connect, describe_dsn, explain
+from kustom_hpp.batch.writer_thread import WriterThread
+from kustom_hpp.errors import JournalError
+from kustom_hpp.pace import Pace
+
+BURST: Final = 0.25
+"""Seconds' worth of starts that may happen at once after a pause: the processes' own delays are caught up."""
+MAX_STARTS: Final = 4
+"""Starts that one statement reserves at most. More would wait in a process that does not need them."""
+_LOCAL_SECONDS: Final = 2.0
+"""Seconds after a failure in which the database is not asked."""
+_PATIENCE: Final = 1.0
+"""Seconds to wait for the database's response."""
+_STALE: Final = 1.0
+"""Seconds after which a reserved start that nobody took is forgotten."""
+# full_at is the time at which the bucket is full again (the "generic cell rate algorithm"), by the database's clock.
+_TAKE: Final = """INSERT INTO kustom_hpp.turns AS t (merchant, full_at)
+    VALUES (%(merchant)s, extract(epoch FROM clock_timestamp())::float8 + %(seconds)s)
+    ON CONFLICT (merchant) DO UPDATE
+        SET full_at = greatest(t.full_at, extract(epoch FROM clock_timestamp())::float8) + %(seconds)s
+    RETURNING full_at - %(seconds)s - %(burst)s - extract(epoch FROM clock_timestamp())::float8"""
+
+
+class SharedPace(Pace):
+    """A rate limit shared by all processes that use one ledger; made by `PostgresLedger.pace`.
+
+    The start of each attempt is reserved in one row, a few starts with one statement, by the database's clock. A 429 and its
+    Retry-After slow this process down as with every `Pace`. If the database does not respond, the pace of this process
+    alone holds until it does.
+
+    Args:
+        dsn: the ledger's database.
+        rate: requests per second of all processes together.
+        merchant: whose rate limit it is.
+
+    """
+
+    def __init__(self, dsn: str, rate: float, merchant: str = "") -> None:
+        super().__init__(rate)
+        self._shared_rate = rate
+        self._merchant = merchant
+        self._thread: WriterThread[Any] = WriterThread(describe_dsn(dsn), partial(_Reservations, dsn), str)
+        self._starts = deque[float]()
+        """Reserved starts that nobody has taken, on time.monotonic's clock."""
+        self._waiting = 0
+        self._reservations: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
+        self._local_until = -math.inf
+        """Until then the pace of this process alone holds."""
+        self.statements = 0
+        """Statements sent to the database, for measurements."""
+
+    async def acquire(self, deadline: float | None = None) -> float:
+        """Wait until an attempt may start; see `Pace.acquire`."""
+        start = await self._reserved_start()
+        now = time.monotonic()
+        if start is not None and start > now:
+            if deadline is not None and start > deadline:
+                raise self._deadline_error()
+            await asyncio.sleep(start - now)
+        return await super().acquire(deadline)
+
+    def record_response(
+        self, sent: float, *, throttled: bool = False, limit: RateLimit | None = None, retry_after: float | None = None
+    ) -> None:
+        """Record the response to an attempt; see `Pace.record_response`."""
+        # Not what the headers say is left: the other processes take it, and the database gives each its part.
+        del limit
+        super().record_response(sent, throttled=throttled, retry_after=retry_after)
+
+    async def aclose(self) -> None:
+        """Close the connection. Idempotent."""
+        await self._thread.aclose()
+
+    async def _reserved_start(self) -> float | None:
+        """Return the next reserved start; None if the database does not respond."""
+        loop = asyncio.get_running_loop()
+        self._waiting += 1
+        try:
+            while True:
+                now = time.monotonic()
+                with contextlib.suppress(IndexError):
+                    while (start := self._starts.popleft()) < now - _STALE:
+                        continue  # reserved for an attempt that was cancelled
+                    return start
+                if now < self._local_until:
+                    return None
+                reservation = self._reservations.get(loop)
+                if reservation is None:
+                    reservation = self._reservations[loop] = self._reserve(min(MAX_STARTS, self._waiting))
+                try:
+                    async with asyncio.timeout(_PATIENCE):
+                        await asyncio.shield(reservation)
+                except (TimeoutError, JournalError):
+                    self._local_until = time.monotonic() + _LOCAL_SECONDS
+                finally:
+                    if reservation.done() and self._reservations.get(loop) is reservation:
+                        del self._reservations[loop]
+        finally:
+            self._waiting -= 1
+
+    def _reserve(self, count: int) -> "asyncio.Future[None]":
+        def take(connection: "psycopg.Connection[Any]") -> None:
+            values = {"merchant": self._merchant, "seconds": count / self._shared_rate, "burst": BURST}
+            [[wait]] = connection.execute(_TAKE, values).fetchall()
+            first = time.monotonic() + wait
+            self.statements += 1
+            self._starts.extend(first + number / self._shared_rate for number in range(count))
+
+        return self._thread.submit(take)
+
+
+class _Reservations:
+    """The connection on which starts are reserved: a `Database` of `writer_thread`."""
+
+    max_idle: float | None = None
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def execute(self, operations: Sequence[Callable[[Any], Any]]) -> list[Any]:
+        """Run operations; after a failure the next call connects again."""
+        results: list[Any] = []
+        for operation in operations:
+            try:
+                if self._connection is None:
+                    # A start that a crash forgets does no harm.
+                    self._connection = connect(self._dsn, synchronous_commit=False)
+                results.append(operation(self._connection))
+            except psycopg.Error as error:
+                self.close()
+                results.append(JournalError(explain(error, describe_dsn(self._dsn)), cause=type(error).__name__))
+        return results
+
+    def maintain(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    close_without_writing = close

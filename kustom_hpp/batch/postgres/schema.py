@@ -1,0 +1,309 @@
+"""The ledger's tables, and the checks of a server before it is trusted with claims."""
+
+import contextlib
+from typing import Any, Final, NamedTuple
+
+import psycopg
+from psycopg import conninfo
+
+from kustom_hpp.errors import JournalError
+
+VERSION: Final = 1
+"""The version of the tables below, as `kustom_hpp.about` records it."""
+_OLDEST_SERVER: Final = 130000
+_INIT: Final = "kustom-hpp journal init"
+
+TABLES: Final = (
+    "CREATE SCHEMA kustom_hpp",
+    """CREATE TABLE kustom_hpp.about (
+        version integer NOT NULL,
+        identity uuid NOT NULL DEFAULT gen_random_uuid()
+    )""",
+    """CREATE TABLE kustom_hpp.scopes (
+        id smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        scope text NOT NULL UNIQUE,
+        one_per_order boolean NOT NULL
+    )""",
+    """CREATE TABLE kustom_hpp.runs (
+        run text PRIMARY KEY,
+        scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
+        host text NOT NULL,
+        pid integer NOT NULL,
+        started timestamptz NOT NULL DEFAULT clock_timestamp(),
+        lease_until timestamptz NOT NULL,
+        timeline integer NOT NULL,
+        ended timestamptz
+    )""",
+    # bytea: a key may hold a NUL, which a text of PostgreSQL cannot. JSON as text for the same reason.
+    """CREATE TABLE kustom_hpp.rows (
+        id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+        scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
+        key bytea NOT NULL,
+        payment_session text,
+        one_per_order boolean NOT NULL,
+        digest bytea NOT NULL,
+        state text NOT NULL CHECK (state IN ('claimed', 'created', 'failed', 'in_doubt')),
+        delivery text,
+        had_unknown_attempt smallint NOT NULL DEFAULT 0,
+        attempts integer NOT NULL DEFAULT 0,
+        session_id text,
+        session text,
+        info text,
+        error text,
+        note text,
+        run text NOT NULL,
+        at bigint NOT NULL,
+        PRIMARY KEY (scope, key)
+    )""",
+    "CREATE UNIQUE INDEX rows_session ON kustom_hpp.rows (scope, session_id) WHERE session_id IS NOT NULL",
+    """CREATE UNIQUE INDEX rows_order ON kustom_hpp.rows (scope, payment_session)
+        WHERE payment_session IS NOT NULL AND one_per_order AND state <> 'failed'""",
+    "CREATE INDEX rows_open ON kustom_hpp.rows (scope, id) WHERE state IN ('claimed', 'in_doubt')",
+    """CREATE TABLE kustom_hpp.strays (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
+        key bytea NOT NULL,
+        session_id text,
+        session text,
+        error text,
+        run text NOT NULL,
+        at timestamptz NOT NULL DEFAULT clock_timestamp()
+    )""",
+    "CREATE TABLE kustom_hpp.turns (merchant text PRIMARY KEY, full_at float8 NOT NULL) WITH (fillfactor = 50)",
+    """CREATE VIEW kustom_hpp.ledger AS
+        SELECT s.scope, convert_from(r.key, 'UTF8') AS key, r.payment_session, r.state, r.session_id, r.attempts, r.run,
+               to_timestamp(r.at / 1000.0) AS changed_at, r.note
+        FROM kustom_hpp.rows r JOIN kustom_hpp.scopes s ON s.id = r.scope""",
+    f"INSERT INTO kustom_hpp.about (version) VALUES ({VERSION})",  # noqa: S608
+)
+"""The statements that make the schema, in their order."""
+_UNIQUE_INDEXES: Final = {"rows_pkey", "rows_session", "rows_order"}
+"""Without one of these an order could get two sessions."""
+_RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_WRITTEN: Final = ("scopes", "runs", "rows", "strays", "turns")
+SETTINGS: Final = {
+    # A claim is durable on the server's disk before a request leaves, whatever the server's own default is.
+    "synchronous_commit": "on",
+    # A worker that is stopped inside a transaction must not hold its row locks for ever.
+    "idle_in_transaction_session_timeout": "5s",
+    "statement_timeout": "20s",
+    "lock_timeout": "10s",
+    "timezone": "UTC",
+}
+"""Settings of our own session, which win over those of the server, the database and the role."""
+
+
+def describe_dsn(dsn: str) -> str:
+    """Return the server, database and user of a DSN, without its password.
+
+    Raises:
+        JournalError: it is not a DSN.
+
+    """
+    try:
+        parts = conninfo.conninfo_to_dict(dsn)
+    except psycopg.Error:
+        parts = None
+    if parts is None:
+        # psycopg's own text may repeat the password.
+        raise JournalError(
+            "the DSN is invalid: it is not a PostgreSQL URL. Use one such as postgresql://user@host/database"
+        )
+    known = [f"{name} {parts[name]}" for name in ("service", "host", "port", "dbname", "user") if parts.get(name)]
+    return f"PostgreSQL ({', '.join(known) or 'its default database'})"
+
+
+def explain(error: BaseException, where: str) -> str:
+    """Return what is wrong with a database, and the next step, as text without secrets."""
+    if isinstance(error, JournalError):
+        return str(error)
+    state = getattr(error, "sqlstate", None)
+    if isinstance(error, psycopg.OperationalError) and state is None:
+        said = str(error)
+        if "does not exist" in said and "database" in said:
+            step = "Create the database (createdb), or correct its name in the DSN"
+        elif "authentication" in said or "password" in said or "role" in said or "pg_hba" in said:
+            step = "Check the user, and the password in PGPASSWORD or a service file"
+        else:
+            step = "Check that the server runs and that the DSN is right"
+        # Only the server's own last line: what stands before it repeats the connection's parameters.
+        return f"cannot connect to {where} ({_last_line(said)}). {step}"
+    return f"{where} failed ({type(error).__name__} {state}: {_last_line(str(error))})"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "FATAL" in line or "failed" in line or "timeout" in line]
+    line = (telling or lines or [""])[0]
+    return line.rpartition("failed: ")[2].removeprefix("FATAL:").strip() or "no reason given"
+
+
+def connect(dsn: str, *, synchronous_commit: bool = True) -> "psycopg.Connection[Any]":
+    """Connect, with the session settings that the ledger needs. Blocks.
+
+    Args:
+        dsn: where to connect.
+        synchronous_commit: False for what need not survive a crash.
+
+    Raises:
+        psycopg.Error: no connection.
+
+    """
+    given = conninfo.conninfo_to_dict(dsn)
+    options = {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+        "application_name": "kustom_hpp",
+    }
+    if "," in str(given.get("host") or ""):
+        options["target_session_attrs"] = "read-write"  # after a failover the other host is the primary
+    merged: dict[str, Any] = {**options, **{name: value for name, value in given.items() if value is not None}}
+    connection: psycopg.Connection[Any] = psycopg.connect(**merged, autocommit=True, prepare_threshold=1)
+    try:
+        settings = dict(SETTINGS)
+        if not synchronous_commit:
+            settings["synchronous_commit"] = "off"
+        query = """SELECT set_config(s.name, s.value, false) FROM unnest(%s::text[], %s::text[]) AS s(name, value)
+            WHERE NOT (s.value = 'on' AND current_setting(s.name) = 'remote_apply')"""  # which is stronger than ours
+        connection.execute(query, ([*settings], [*settings.values()]))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create_schema(dsn: str, where: str) -> bool:
+    """Create the tables if there are none. Blocks.
+
+    Returns:
+        True if they were created, False if they were there.
+
+    Raises:
+        JournalError: the database cannot be reached, has another schema of that name, or refuses.
+
+    """
+    failure: psycopg.Error
+    try:
+        with contextlib.closing(connect(dsn)) as connection:
+            return _create(connection, where)
+    except psycopg.Error as error:
+        failure = error
+    raise JournalError(explain(failure, where), cause=type(failure).__name__)
+
+
+def _create(connection: "psycopg.Connection[Any]", where: str) -> bool:
+    server = _check_server(connection, where)
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('kustom_hpp schema'))")
+            if _check_server(connection, where).has_schema:
+                check(connection, where)
+                return False
+            for statement in TABLES:
+                connection.execute(statement.encode())
+    except psycopg.errors.InsufficientPrivilege:
+        pass
+    else:
+        return True
+    raise JournalError(
+        f"{where}: the role {server.user!r} may not create a schema. "
+        f'As an administrator run: GRANT CREATE ON DATABASE "{server.database}" TO "{server.user}"'
+    )
+
+
+def check(connection: "psycopg.Connection[Any]", where: str) -> None:
+    """Refuse a server or a schema on which the ledger's promises do not hold.
+
+    Raises:
+        JournalError: what is wrong, and the command that mends it.
+
+    """
+    server = _check_server(connection, where)
+    if not server.has_schema:
+        raise JournalError(f"{where} has no ledger. Create its tables: {_INIT} postgresql://...")
+    version = _version(connection, where, server.user)
+    if version != VERSION:
+        step = "Upgrade kustom_hpp" if version > VERSION else "Use the release that made it, or another database"
+        raise JournalError(
+            f"{where} has a ledger of version {version}, and this release uses version {VERSION}. {step}"
+        )
+    # With several rights in one text, one of them would be enough.
+    query = """SELECT t FROM unnest(%s::text[]) AS t, unnest(%s::text[]) AS r
+        WHERE NOT has_table_privilege('kustom_hpp.' || t, r)"""
+    if missing := connection.execute(query, (list(_WRITTEN), list(_RIGHTS))).fetchall():
+        raise JournalError(
+            f"{where}: the role {server.user!r} may not write kustom_hpp.{missing[0][0]}. As the schema's owner run: "
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kustom_hpp TO "{server.user}"'
+        )
+    query = """SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE i.indrelid = 'kustom_hpp.rows'::regclass AND i.indisunique AND i.indisvalid"""
+    if lost := _UNIQUE_INDEXES - {name for (name,) in connection.execute(query)}:
+        raise JournalError(
+            f"{where}: the ledger has no valid unique index {min(lost)}. Without it an order could get two sessions. "
+            f"Create it again: {_statement_of(min(lost))}"
+        )
+
+
+class _Server(NamedTuple):
+    read_only: str
+    fsync: str
+    encoding: str
+    user: str
+    database: str
+    has_schema: bool
+
+
+def _check_server(connection: "psycopg.Connection[Any]", where: str) -> _Server:
+    if connection.info.server_version < _OLDEST_SERVER:
+        raise JournalError(f"{where} is older than PostgreSQL 13. Use 13 or newer")
+    query = """SELECT current_setting('transaction_read_only'), current_setting('fsync'), current_setting('server_encoding'),
+        current_user::text, current_database()::text, EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'kustom_hpp')"""
+    [found] = connection.execute(query).fetchall()
+    server = _Server(*found)
+    if server.read_only == "on":
+        raise JournalError(
+            f"{where} is a standby or read-only: it cannot store claims. Connect to the primary: name all hosts in the DSN, "
+            "or add target_session_attrs=read-write"
+        )
+    if server.fsync != "on":
+        raise JournalError(
+            f"{where} has fsync off: a crash would lose claims, and orders would be sent twice. "
+            "Run: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()"
+        )
+    if server.encoding != "UTF8":
+        raise JournalError(
+            f"{where} uses the encoding {server.encoding}. Use a database with UTF8: "
+            f"""CREATE DATABASE "{server.database}_utf8" ENCODING 'UTF8' TEMPLATE template0"""
+        )
+    return server
+
+
+def _version(connection: "psycopg.Connection[Any]", where: str, user: str) -> int:
+    try:
+        found = connection.execute("SELECT version FROM kustom_hpp.about").fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        found = None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        found = []
+    if found is None:
+        raise JournalError(
+            f"{where}: the role {user!r} may not use the schema kustom_hpp. As its owner run: "
+            f'GRANT USAGE ON SCHEMA kustom_hpp TO "{user}"; '
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kustom_hpp TO "{user}"'
+        )
+    if len(found) != 1:
+        raise JournalError(
+            f"{where} has a schema kustom_hpp that is not a ledger of this library. Use another database, or rename it: "
+            "ALTER SCHEMA kustom_hpp RENAME TO kustom_hpp_old"
+        )
+    return int(found[0][0])
+
+
+def _statement_of(index: str) -> str:
+    if index == "rows_pkey":
+        return "ALTER TABLE kustom_hpp.rows ADD PRIMARY KEY (scope, key)"
+    [statement] = [each for each in TABLES if f" {index} " in each]
+    return " ".join(statement.split())
