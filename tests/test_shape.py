@@ -27,6 +27,8 @@ OWNERS = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "sqlite3": {"batch"},
+    "psycopg": {"batch"},
+    "procrastinate": {"integrations"},
     "jinja2": {"sandbox"},
     "segno": {"sandbox"},
     "anyio": {"sandbox"},

@@ -79,7 +79,9 @@ class Cluster:
 
     def start(self) -> None:
         options = " ".join(f"-c {name}={value}" for name, value in self.settings.items())
-        self._run("pg_ctl", "-D", self.data, "-l", self.folder / "log", "-w", "-o", f"-p {self.port} {options}", "start")
+        self._run(
+            "pg_ctl", "-D", self.data, "-l", self.folder / "log", "-w", "-o", f"-p {self.port} {options}", "start"
+        )
 
     def stop(self, mode: str = "immediate") -> None:
         with contextlib.suppress(subprocess.CalledProcessError):

@@ -12,6 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -179,7 +180,7 @@ class LedgerDatabase:
                 mine = run.open.get(key) or run.settled[key]
                 if (row := found.get(key)) is not None and is_as_known(row, mine):
                     continue
-                if self._transact(connection, InRun(run, lambda table, key=key: put_back(table, key))):
+                if self._transact(connection, InRun(run, partial(put_back, key=key))):
                     restored += 1
                 else:
                     lost += 1
@@ -327,7 +328,9 @@ class LedgerDatabase:
                 for row in table.written:
                     operation.run.remember(row)
                 return result
-        return JournalError(f"{self._where}: other runs changed the row at the same moment {_MAX_RACES} times. Try again")
+        return JournalError(
+            f"{self._where}: other runs changed the row at the same moment {_MAX_RACES} times. Try again"
+        )
 
 
 def is_temporary(error: psycopg.Error) -> bool:

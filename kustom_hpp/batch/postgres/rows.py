@@ -150,14 +150,19 @@ class RowTable:
 
     def page(self, after: int, count: int) -> list[tuple[int, JournalRow]]:
         """Return some rows, each with its number, in the order of their first claims."""
-        query = f"SELECT id, {', '.join(COLUMNS)} FROM kustom_hpp.rows WHERE scope = %s AND id > %s ORDER BY id LIMIT %s"
+        query = (
+            f"SELECT id, {', '.join(COLUMNS)} FROM kustom_hpp.rows WHERE scope = %s AND id > %s ORDER BY id LIMIT %s"
+        )
         found = self.connection.execute(query.encode(), (self.run.scope_id, after, count))
         return [(number, _row_from(values)) for number, *values in found]
 
     def strays(self) -> list[tuple[str, str | None]]:
         """Return key and session id of each stray, in the order of their recording."""
         query = "SELECT key, session_id FROM kustom_hpp.strays WHERE scope = %s ORDER BY id"
-        return [(bytes(key).decode(), session_id) for key, session_id in self.connection.execute(query, (self.run.scope_id,))]
+        return [
+            (bytes(key).decode(), session_id)
+            for key, session_id in self.connection.execute(query, (self.run.scope_id,))
+        ]
 
     def read_many(self, keys: Sequence[str]) -> dict[str, JournalRow]:
         """Return the rows of these keys, without a lock."""

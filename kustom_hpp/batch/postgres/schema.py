@@ -157,6 +157,7 @@ def connect(dsn: str, *, synchronous_commit: bool = True) -> "psycopg.Connection
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
         "application_name": "kustom_hpp",
+        "client_encoding": "utf8",
     }
     if "," in str(given.get("host") or ""):
         options["target_session_attrs"] = "read-write"  # after a failover the other host is the primary
