@@ -1,0 +1,405 @@
+"""Batches on many machines: a queue in PostgreSQL (procrastinate) next to the ledger. Needs the extra `procrastinate`.
+
+    from kustom_hpp.integrations.procrastinate import Fleet
+
+    def client_of(merchant, pace):                  # in the worker: no credential is in the queue
+        return hpp.HPPClient(vault.read(f"kustom/{merchant}"), environment="live", pace=pace)
+
+    async def request_of(client, order_id):         # in the worker: no URL with a secret is in the queue
+        return hpp.CreateSessionRequest(payment_session_url=client.order_url(order_id), ...)
+
+    fleet = Fleet("postgresql://shop@db/shop", client_of, request_of, rate=40)
+
+    async with fleet:                               # in the shop
+        await fleet.enqueue("acme", order_ids, batch="2026-11-28")
+        async for outcome in fleet.outcomes("acme", batch="2026-11-28"):
+            ...                                     # IN_DOUBT: create a new order for the consumer
+
+    await fleet.work(["acme", "zeta"])              # in each worker process, on each machine
+
+Every id ends CREATED, FAILED or IN_DOUBT, and no order is sent twice, whatever is killed: the ledger decides that, not the
+queue. The ids of a worker that was killed are begun again by another one after `stalled` seconds; at most `concurrency` of
+them for each merchant are in doubt. SIGTERM and SIGINT end `work` without a doubt: requests in flight end, unsent ids go
+back to the queue.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Self
+
+from attrs import define, field
+
+from kustom_hpp import batch as hpp_batch
+from kustom_hpp.batch import BatchItem, BatchRun, Outcome, OutcomeState, PostgresLedger, Scope
+from kustom_hpp.client import HPPClient
+from kustom_hpp.errors import BatchStoppedError, ConfigError, InvalidRequestError, JournalError
+from kustom_hpp.models import CreateSessionRequest
+from kustom_hpp.pace import Pace
+
+try:
+    import procrastinate
+    from procrastinate import BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
+    from procrastinate.exceptions import ConnectorException
+    from procrastinate.jobs import Job
+except ImportError as error:
+    msg = "kustom_hpp.integrations.procrastinate needs procrastinate: pip install 'kustom_hpp[procrastinate]'"
+    raise ImportError(msg, name=error.name) from None
+
+ClientOf = Callable[[str, Pace | None], HPPClient]
+"""Make the client of a merchant; called in the worker, with the pace that all workers of the merchant share."""
+RequestOf = Callable[[HPPClient, str], CreateSessionRequest | Awaitable[CreateSessionRequest]]
+"""Make the request for an order's id; called in the worker."""
+CHUNK: Final = 100
+"""Ids in one job of the queue."""
+_TASK: Final = "kustom_hpp.create_sessions"
+_MAX_PAUSE: Final = 300.0
+_POLL: Final = 1.0
+_log: Final = logging.getLogger("kustom_hpp")
+
+
+class JobReturnedError(Exception):
+    """The job goes back to the queue: the worker is ending, or not all of its ids have an outcome."""
+
+
+class _Retry(BaseRetryStrategy):
+    """Repeat a job until it succeeds: at once if it was returned, else after a pause that grows."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
+        if isinstance(exception, (JobReturnedError, asyncio.CancelledError)):
+            return RetryDecision(retry_in={"seconds": 0})
+        return RetryDecision(retry_in={"seconds": int(_pause_after(job.attempts))})
+
+
+@define(eq=False)
+class _Merchant:
+    """What a worker process has for one merchant while it works."""
+
+    client: HPPClient
+    journal: Any
+    runs: set[BatchRun] = field(factory=set)
+    failures: int = 0
+    """Jobs in a row that stopped before their end."""
+
+
+class Fleet:
+    """Workers on many machines that create the sessions of one or more merchants.
+
+    `app` is procrastinate's App: add tasks of your own to it.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        client_of: ClientOf,
+        request_of: RequestOf,
+        *,
+        rate: float | Mapping[str, float] | None = None,
+        concurrency: int = 16,
+        stalled: float = 30.0,
+        ledger: Mapping[str, float] | None = None,
+    ) -> None:
+        """Create a fleet. Nothing is connected yet.
+
+        Args:
+            dsn: the database with the ledger and the queue. Leave the password to PGPASSWORD or a service file.
+            client_of: makes a merchant's client in the worker; give it the pace that it gets.
+            request_of: makes the request for an id in the worker; it may be a coroutine function. With an
+                InvalidRequestError the id is FAILED; with any other exception its job is repeated later.
+            rate: requests per second for each merchant, by all workers together; a mapping gives each merchant its own.
+                None lets each client learn it.
+            concurrency: requests in flight for each merchant in each process.
+            stalled: seconds without a heartbeat after which the jobs of a worker are given to another one.
+            ledger: arguments of `PostgresLedger`: lease, beat, patience.
+
+        Raises:
+            ConfigError: an argument is invalid.
+
+        """
+        if concurrency < 1 or not stalled > 0:
+            text = f"Fleet needs concurrency from 1 and stalled above 0, got {concurrency!r} and {stalled!r}"
+            raise ConfigError(text)
+        self._dsn = dsn
+        self._client_of, self._request_of = client_of, request_of
+        self._rate, self._concurrency, self._stalled = rate, concurrency, stalled
+        self._ledger_options = dict(ledger or {})
+        self._ledger = PostgresLedger(dsn, **self._ledger_options)
+        self.app = procrastinate.App(connector=PsycopgConnector(conninfo=dsn, min_size=1, max_size=4))
+        self.app.task(name=_TASK, retry=_Retry(), pass_context=True)(self._run_job)
+        self._merchants: dict[str, _Merchant] = {}
+        self._draining = asyncio.Event()
+        self._ledger_failed = asyncio.Event()
+
+    # In the shop
+
+    async def create_schema(self) -> None:
+        """Create the tables of the ledger and of the queue if there are none.
+
+        Raises:
+            JournalError: the database refuses.
+
+        """
+        await self._ledger.create_schema()
+        query = "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS there"
+        async with self.app.open_async():
+            found = await self.app.connector.execute_query_one_async(query)
+            if not found["there"]:
+                await self.app.schema_manager.apply_schema_async()
+
+    async def __aenter__(self) -> Self:
+        """Connect to the queue and the ledger.
+
+        Raises:
+            JournalError: the database has no valid ledger.
+
+        """
+        self._ledger = PostgresLedger(self._dsn, **self._ledger_options)
+        await self._ledger.__aenter__()
+        await self.app.open_async()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.app.close_async()
+        await self._ledger.aclose()
+
+    async def enqueue(self, merchant: str, ids: Iterable[str], *, batch: str = "") -> int:
+        """Put ids into a merchant's queue.
+
+        An id that was enqueued before is not sent again: its outcome is reported again.
+
+        Args:
+            merchant: whose they are, by the name that `client_of` gets.
+            ids: orders' ids, the keys of their rows in the ledger.
+            batch: a name for these ids, for `outcomes`.
+
+        Returns:
+            The number of ids.
+
+        """
+        jobs: list[dict[str, Any]] = []
+        remaining = iter(ids)
+        while chunk := list(itertools.islice(remaining, CHUNK)):
+            jobs.append({"merchant": merchant, "ids": chunk, "batch": batch})
+        if jobs:
+            await self.app.configure_task(_TASK, queue=queue_of(merchant)).batch_defer_async(*jobs)
+        return sum(len(job["ids"]) for job in jobs)
+
+    async def outcomes(self, merchant: str, *, batch: str = "", poll: float = 1.0) -> AsyncIterator[Outcome]:
+        """Iterate over the outcomes of a batch as they come, until every id has one.
+
+        Args:
+            merchant: whose ids they are.
+            batch: as `enqueue` got it.
+            poll: seconds between two queries.
+
+        """
+        query = """SELECT status::text AS status, args->'ids' AS ids FROM procrastinate_jobs
+            WHERE queue_name = %(queue)s AND args->>'batch' = %(batch)s ORDER BY id"""
+        settings = self._client_of(merchant, None).settings
+        async with self._ledger.journal(Scope.of(settings, merchant)) as journal:
+            reported: set[str] = set()
+            while True:
+                waiting = False
+                for job in await self.app.connector.execute_query_all_async(
+                    query, queue=queue_of(merchant), batch=batch
+                ):
+                    is_over = job["status"] not in ("todo", "doing")
+                    ids = [key for key in job["ids"] if key not in reported]
+                    for key, outcome in (await journal.outcomes(ids)).items():
+                        # A row that failed may be sent again until its job has ended.
+                        if outcome is not None and (is_over or outcome.state is not OutcomeState.FAILED):
+                            reported.add(key)
+                            yield outcome
+                    waiting = waiting or any(key not in reported for key in ids)
+                if not waiting:
+                    return
+                await asyncio.sleep(poll)
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Return a mapping for each merchant: its name, and its jobs by status."""
+        found = await self.app.job_manager.list_queues_async(task=_TASK)
+        return [{**line, "merchant": str(line["name"]).removeprefix(queue_of(""))} for line in found]
+
+    # In the worker
+
+    async def work(self, merchants: Sequence[str], *, install_signal_handlers: bool = True) -> None:
+        """Work on the queues of these merchants until SIGTERM or SIGINT, or until `drain`.
+
+        Each merchant has its own queue, client and requests in flight, so that a small one never waits behind a big one.
+        A database that does not respond is waited for.
+
+        Args:
+            merchants: their names.
+            install_signal_handlers: False if the program handles signals itself and calls `drain`.
+
+        """
+        self._draining.clear()
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT) if install_signal_handlers else ()
+        for number in numbers:
+            loop.add_signal_handler(number, self.drain)
+        try:
+            while not self._draining.is_set():
+                try:
+                    await self._work_once(merchants)
+                except (JournalError, ConnectorException, OSError) as error:
+                    _log.warning("the database of the fleet failed; the worker connects again: %s", error)
+                    await self._sleep_unless_draining(1.0)
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def drain(self) -> None:
+        """End `work`: no new rows are sent, requests in flight end, and unsent ids go back to the queue."""
+        self._draining.set()
+        for merchant in self._merchants.values():
+            for run in merchant.runs:
+                run.drain()
+
+    async def _work_once(self, merchants: Sequence[str]) -> None:
+        """Work until `drain`, or until the database has failed."""
+        self._ledger_failed.clear()
+        async with contextlib.AsyncExitStack() as stack:
+            ledger = await stack.enter_async_context(PostgresLedger(self._dsn, **self._ledger_options))
+            stack.callback(self._merchants.clear)
+            for name in merchants:
+                client = self._client_of(name, self._pace_of(ledger, name))
+                await stack.enter_async_context(client)
+                journal = await stack.enter_async_context(ledger.journal(Scope.of(client.settings, name)))
+                self._merchants[name] = _Merchant(client, journal)
+            await stack.enter_async_context(self.app.open_async())
+            works: list[Awaitable[Any]] = [self._run_worker(name) for name in merchants]
+            works += [self._return_stalled_jobs(merchants), self._draining.wait(), self._ledger_failed.wait()]
+            tasks = [asyncio.ensure_future(each) for each in works]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            for task in done:
+                task.result()
+
+    def _pace_of(self, ledger: PostgresLedger, merchant: str) -> Pace | None:
+        rate = self._rate.get(merchant) if isinstance(self._rate, Mapping) else self._rate
+        return None if rate is None else ledger.pace(rate, merchant=merchant)
+
+    async def _run_worker(self, merchant: str) -> None:
+        await self.app.run_worker_async(
+            queues=[queue_of(merchant)],
+            name=queue_of(merchant),
+            concurrency=1,
+            fetch_job_polling_interval=_POLL,
+            listen_notify=False,  # it would need a connection for each merchant
+            install_signal_handlers=False,
+            update_heartbeat_interval=self._stalled / 3,
+            stalled_worker_timeout=self._stalled,
+        )
+
+    async def _return_stalled_jobs(self, merchants: Sequence[str]) -> None:
+        """Put the jobs of workers that were killed back into their queues."""
+        while True:
+            for name in merchants:
+                jobs = await self.app.job_manager.get_stalled_jobs(
+                    queue=queue_of(name), task_name=_TASK, seconds_since_heartbeat=self._stalled
+                )
+                for job in jobs:
+                    # Another worker may be faster. If both do it, the ledger still lets one of them send a row.
+                    with contextlib.suppress(ConnectorException):
+                        await self.app.job_manager.retry_job(job)
+            await asyncio.sleep(min(_POLL, self._stalled / 3))
+
+    async def _run_job(self, context: JobContext, *, merchant: str, ids: list[str], batch: str) -> None:
+        del context, batch
+        place = self._merchants.get(merchant)
+        if place is None or self._draining.is_set():
+            raise JobReturnedError
+        try:
+            await self._create_sessions(place, ids)
+        except JournalError:
+            self._ledger_failed.set()
+            raise JobReturnedError from None
+        except BatchStoppedError as error:
+            place.failures += 1
+            _log.warning("merchant %s: %s", merchant, error)
+            await self._sleep_unless_draining(_pause_after(place.failures))  # the other merchants go on
+            raise JobReturnedError from None
+        place.failures = 0
+
+    async def _create_sessions(self, place: _Merchant, ids: list[str]) -> None:
+        """Create the sessions of one job's ids.
+
+        Raises:
+            JobReturnedError: not all of them have an outcome.
+
+        """
+        chunk = _Chunk(place, self._request_of, ids)
+        run = hpp_batch.run(
+            place.client.create_session, chunk.items(), concurrency=self._concurrency, journal=place.journal
+        )
+        async with run:
+            place.runs.add(run)
+            if self._draining.is_set():
+                run.drain()
+            try:
+                async for outcome in run:
+                    await chunk.add(outcome)
+            finally:
+                place.runs.discard(run)
+        if chunk.troubles:
+            raise chunk.troubles[0]
+        if chunk.ended < len(set(ids)):
+            raise JobReturnedError
+
+    async def _sleep_unless_draining(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._draining.wait()
+
+
+class _Chunk:
+    """The ids of one job, while their sessions are created."""
+
+    def __init__(self, place: _Merchant, request_of: RequestOf, ids: list[str]) -> None:
+        self._place, self._request_of, self._ids = place, request_of, ids
+        self.ended = 0
+        """Ids with an outcome."""
+        self.troubles: list[Exception] = []
+        """What `request_of` raised: these ids are tried again later."""
+
+    async def items(self) -> AsyncIterator[BatchItem]:
+        """Iterate over the rows to send."""
+        for key in dict.fromkeys(self._ids):
+            try:
+                request = self._request_of(self._place.client, key)
+                if inspect.isawaitable(request):
+                    request = await request
+            except InvalidRequestError as error:
+                await self.add(Outcome(key=key, state=OutcomeState.FAILED, error=error))
+            except Exception as error:  # noqa: BLE001 - of the shop's function: the other ids are sent all the same
+                self.troubles.append(error)
+            else:
+                yield BatchItem(key, request)
+
+    async def add(self, outcome: Outcome) -> None:
+        """Count an outcome. An invalid request was never claimed: record it, so that `outcomes` reports it."""
+        self.ended += 1
+        if not isinstance(outcome.error, InvalidRequestError) or outcome.state is not OutcomeState.FAILED:
+            return
+        journal = self._place.journal
+        with contextlib.suppress(InvalidRequestError):  # the key is another row's, or cannot be stored
+            if isinstance(await journal.claim(outcome.key, None, b""), hpp_batch.Claimed):
+                await journal.settle(outcome.key, outcome)
+
+
+def queue_of(merchant: str) -> str:
+    """Return the name of a merchant's queue."""
+    return f"kustom_hpp {merchant}"
+
+
+def _pause_after(failures: int) -> float:
+    return min(_MAX_PAUSE, 2.0 ** min(failures, 16))
