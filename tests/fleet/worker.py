@@ -1,0 +1,57 @@
+"""A worker of a fleet in a process of its own: `python -m tests.fleet.worker ORDER`, where ORDER is JSON."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from attrs import asdict, frozen
+
+import kustom_hpp as hpp
+from kustom_hpp.integrations.procrastinate import Fleet
+from kustom_hpp.pace import Pace
+from tests.support.orders import request
+
+
+@frozen(kw_only=True)
+class WorkerOrder:
+    """What a worker needs to know."""
+
+    dsn: str
+    apis: dict[str, tuple[str, str]]
+    """Base URL and key of each merchant's sandbox."""
+    concurrency: int = 16
+    rate: float | None = None
+    stalled: float = 3.0
+    lease: float = 6.0
+    beat: float = 1.5
+
+    def fleet(self) -> Fleet:
+        def client_of(merchant: str, pace: Pace | None) -> hpp.HPPClient:
+            base_url, api_key = self.apis[merchant]
+            return hpp.HPPClient(api_key, base_url=base_url, pace=pace)
+
+        def request_of(client: hpp.HPPClient, key: str) -> hpp.CreateSessionRequest:
+            return request(str(client.settings.base_url).rstrip("/"), key)
+
+        return Fleet(
+            self.dsn,
+            client_of,
+            request_of,
+            rate=self.rate,
+            concurrency=self.concurrency,
+            stalled=self.stalled,
+            ledger={"lease": self.lease, "beat": self.beat, "patience": 30.0},
+        )
+
+    def start(self, **options: Any) -> "subprocess.Popen[bytes]":
+        """Start a worker for all merchants."""
+        command = [sys.executable, "-m", "tests.fleet.worker", json.dumps(asdict(self))]
+        return subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "error"}, **options)
+
+
+if __name__ == "__main__":
+    order = WorkerOrder(**json.loads(sys.argv[1]))
+    asyncio.run(order.fleet().work([*order.apis]))
