@@ -78,7 +78,7 @@ async def crash(
         broken.append(f"{ended['in_doubt']} rows in doubt after {kills} kills at concurrency {order.concurrency}")
     if failed := ended["failed"]:
         broken.append(f"{failed} rows failed, and the API refused none")
-    broken += [f"a worker ended with {code}" for code in codes if code]
+    broken += [f"a worker ended with {code}" for code in codes if code not in (0, -signal.SIGTERM)]
     return Report(
         rows=rows,
         kills=kills,
@@ -115,11 +115,14 @@ async def _disturb(  # noqa: PLR0917
             await asyncio.sleep(dice.uniform(0.2, 1))
             await asyncio.to_thread(cluster.start)
             continue
-        process = processes.pop(dice.randrange(len(processes)))
-        process.send_signal(signal.SIGKILL if event == "kill" else signal.SIGTERM)
-        if await asyncio.to_thread(process.wait, 60) not in (0, -signal.SIGKILL):
-            raise AssertionError(f"a worker that got {event} ended with {process.returncode}")
-        processes.append(order.start())
+        code = None
+        while code is None or (event == "terminate" and code == -signal.SIGTERM):  # it had not begun to work yet
+            process = processes.pop(dice.randrange(len(processes)))
+            process.send_signal(signal.SIGKILL if event == "kill" else signal.SIGTERM)
+            code = await asyncio.to_thread(process.wait, 60)
+            processes.append(order.start())
+        if code != (-signal.SIGKILL if event == "kill" else 0):
+            raise AssertionError(f"a worker that got {event} ended with {code}")
 
 
 async def _end(processes: "list[subprocess.Popen[bytes]]") -> list[int]:
