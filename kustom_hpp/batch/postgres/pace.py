@@ -57,6 +57,7 @@ class SharedPace(Pace):
         self._starts = deque[float]()
         """Reserved starts that nobody has taken, on time.monotonic's clock."""
         self._waiting = 0
+        """Callers of `acquire`."""
         self._reservations: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
         self._local_until = -math.inf
         """Until then the pace of this process alone holds."""
@@ -65,12 +66,16 @@ class SharedPace(Pace):
 
     async def acquire(self, deadline: float | None = None) -> float:
         """Wait until an attempt may start; see `Pace.acquire`."""
-        start = await self._reserved_start()
-        now = time.monotonic()
-        if start is not None and start > now:
-            if deadline is not None and start > deadline:
-                raise self._deadline_error()
-            await asyncio.sleep(start - now)
+        self._waiting += 1
+        try:
+            start = await self._reserved_start()
+            now = time.monotonic()
+            if start is not None and start > now:
+                if deadline is not None and start > deadline:
+                    raise self._deadline_error()
+                await asyncio.sleep(start - now)
+        finally:
+            self._waiting -= 1
         return await super().acquire(deadline)
 
     def record_response(
@@ -88,29 +93,26 @@ class SharedPace(Pace):
     async def _reserved_start(self) -> float | None:
         """Return the next reserved start; None if the database does not respond."""
         loop = asyncio.get_running_loop()
-        self._waiting += 1
-        try:
-            while True:
-                now = time.monotonic()
-                with contextlib.suppress(IndexError):
-                    while (start := self._starts.popleft()) < now - _STALE:
-                        continue  # reserved for an attempt that was cancelled
-                    return start
-                if now < self._local_until:
-                    return None
-                reservation = self._reservations.get(loop)
-                if reservation is None:
-                    reservation = self._reservations[loop] = self._reserve(min(MAX_STARTS, self._waiting))
-                try:
-                    async with asyncio.timeout(_PATIENCE):
-                        await asyncio.shield(reservation)
-                except (TimeoutError, JournalError):
-                    self._local_until = time.monotonic() + _LOCAL_SECONDS
-                finally:
-                    if reservation.done() and self._reservations.get(loop) is reservation:
-                        del self._reservations[loop]
-        finally:
-            self._waiting -= 1
+        while True:
+            now = time.monotonic()
+            with contextlib.suppress(IndexError):
+                while (start := self._starts.popleft()) < now - _STALE:
+                    continue  # reserved for an attempt that was cancelled
+                return start
+            if now < self._local_until:
+                return None
+            reservation = self._reservations.get(loop)
+            if reservation is None:
+                # Those who wait for their starts come back soon: with many of them, none of these starts is wasted.
+                reservation = self._reservations[loop] = self._reserve(min(MAX_STARTS, self._waiting))
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await asyncio.shield(reservation)
+            except (TimeoutError, JournalError):
+                self._local_until = time.monotonic() + _LOCAL_SECONDS
+            finally:
+                if reservation.done() and self._reservations.get(loop) is reservation:
+                    del self._reservations[loop]
 
     def _reserve(self, count: int) -> "asyncio.Future[None]":
         def take(connection: "psycopg.Connection[Any]") -> None:
