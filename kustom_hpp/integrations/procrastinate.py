@@ -84,6 +84,12 @@ class _Merchant:
     runs: set[BatchRun] = field(factory=set)
     failures: int = 0
     """Jobs in a row that stopped before their end."""
+    worker: int | None = None
+    """The number of this process's worker in the queue's tables; None before its first job."""
+    job: int | None = None
+    """The job that it runs."""
+    orphans: set[int] = field(factory=set)
+    """Jobs that the tables call running here, and that are not."""
 
 
 class Fleet:
@@ -302,22 +308,36 @@ class Fleet:
 
     async def _return_stalled_jobs(self, merchants: Sequence[str]) -> None:
         """Put the jobs of workers that were killed back into their queues."""
+        manager = self.app.job_manager
         while True:
             for name in merchants:
-                jobs = await self.app.job_manager.get_stalled_jobs(
+                stalled = await manager.get_stalled_jobs(
                     queue=queue_of(name), task_name=_TASK, seconds_since_heartbeat=self._stalled
                 )
-                for job in jobs:
+                for job in (*stalled, *await self._orphans(name)):
                     # Another worker may be faster. If both do it, the ledger still lets one of them send a row.
                     with contextlib.suppress(ConnectorException):
-                        await self.app.job_manager.retry_job(job)
+                        await manager.retry_job(job)
             await asyncio.sleep(min(_POLL, self._stalled / 3))
 
+    async def _orphans(self, merchant: str) -> list[Job]:
+        """Return jobs that ended here, and whose end the database has lost or never got: twice seen, for they may just end."""
+        place = self._merchants[merchant]
+        if place.worker is None:
+            return []
+        jobs = await self.app.job_manager.list_jobs_async(
+            queue=queue_of(merchant), task=_TASK, status="doing", worker_id=place.worker
+        )
+        orphans = {job.id: job for job in jobs if job.id is not None and job.id != place.job}
+        seen, place.orphans = place.orphans, set(orphans)
+        return [job for number, job in orphans.items() if number in seen]
+
     async def _run_job(self, context: JobContext, *, merchant: str, ids: list[str], batch: str) -> None:
-        del context, batch
+        del batch
         place = self._merchants.get(merchant)
         if place is None or self._draining.is_set():
             raise JobReturnedError
+        place.worker, place.job = context.job.worker_id, context.job.id
         try:
             await self._create_sessions(place, ids)
         except JournalError:
@@ -328,6 +348,8 @@ class Fleet:
             _log.warning("merchant %s: %s", merchant, error)
             await self._sleep_unless_draining(_pause_after(place.failures))  # the other merchants go on
             raise JobReturnedError from None
+        finally:
+            place.job = None
         place.failures = 0
 
     async def _create_sessions(self, place: _Merchant, ids: list[str]) -> None:

@@ -69,8 +69,8 @@ async def crash(
                     while any(line["todo"] + line["doing"] for line in await fleet.status()):
                         await asyncio.sleep(0.2)
         finally:
-            codes = await _end(processes)
-        outcomes = await _outcomes(dsn, order, keys)
+            codes = await end_workers(processes)
+        outcomes = await read_outcomes(dsn, order, keys)
         await sandbox.wait_until_idle(30)
         broken = list(violations(outcomes, sandbox.record.created, keys))
     ended = states(outcomes)
@@ -125,7 +125,7 @@ async def _disturb(  # noqa: PLR0917
             raise AssertionError(f"a worker that got {event} ended with {code}")
 
 
-async def _end(processes: "list[subprocess.Popen[bytes]]") -> list[int]:
+async def end_workers(processes: "list[subprocess.Popen[bytes]]") -> list[int]:
     for process in processes:
         process.terminate()
     try:
@@ -135,7 +135,7 @@ async def _end(processes: "list[subprocess.Popen[bytes]]") -> list[int]:
             process.kill()
 
 
-async def _outcomes(dsn: str, order: WorkerOrder, keys: list[str]) -> list[Outcome]:
+async def read_outcomes(dsn: str, order: WorkerOrder, keys: list[str]) -> list[Outcome]:
     """The outcomes in the ledger, once no lease of a killed worker holds a row."""
     settings = order.fleet()._client_of(MERCHANT, None).settings
     async with PostgresLedger(dsn) as ledger, ledger.journal(Scope.of(settings, MERCHANT)) as journal:

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 import kustom_hpp as hpp
+from kustom_hpp.batch.postgres.database import LedgerDatabase
 from kustom_hpp.integrations.procrastinate import Fleet
 from kustom_hpp.pace import Pace
 from tests.support.orders import request
@@ -27,6 +28,8 @@ class WorkerOrder:
     stalled: float = 3.0
     lease: float = 6.0
     beat: float = 1.5
+    repairs: bool = True
+    """False for the control of the failover: after a lost connection nothing is put back, and nobody waits for it."""
 
     def fleet(self) -> Fleet:
         def client_of(merchant: str, pace: Pace | None) -> hpp.HPPClient:
@@ -54,4 +57,7 @@ class WorkerOrder:
 
 if __name__ == "__main__":
     order = WorkerOrder(**json.loads(sys.argv[1]))
+    if not order.repairs:
+        LedgerDatabase._reassert = lambda *_: None
+        LedgerDatabase._others_are_behind = lambda *_: False
     asyncio.run(order.fleet().work([*order.apis]))

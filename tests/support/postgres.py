@@ -51,9 +51,16 @@ def free_port() -> int:
 
 
 class Cluster:
-    """One PostgreSQL server and its folder."""
+    """One PostgreSQL server and its folder.
 
-    def __init__(self, **settings: Any) -> None:
+    Args:
+        primary: become its standby; None for a new cluster.
+        settings: of the server.
+
+    """
+
+    def __init__(self, primary: "Cluster | None" = None, **settings: Any) -> None:
+        self._primary = primary
         self.folder = Path(tempfile.mkdtemp(prefix="kustom_hpp-postgres-"))
         self.port = free_port()
         self.settings = {**_SETTINGS, "unix_socket_directories": str(self.folder), **settings}
@@ -72,9 +79,8 @@ class Cluster:
             "initdb", "-D", self.data, "-A", "trust", "-U", "tests", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"
         )
 
-    def copy_of(self, primary: "Cluster", name: str = "standby") -> None:
-        """Become a standby of another cluster."""
-        address = f"host=127.0.0.1 port={primary.port} user=tests application_name={name}"
+    def copy(self, primary: "Cluster") -> None:
+        address = f"host=127.0.0.1 port={primary.port} user=tests application_name=standby"
         self._run("pg_basebackup", "-R", "-c", "fast", "-D", self.data, "-d", address)
 
     def start(self) -> None:
@@ -113,7 +119,10 @@ class Cluster:
         return self.dsn(name)
 
     def __enter__(self) -> Self:
-        self.initialize()
+        if self._primary is None:
+            self.initialize()
+        else:
+            self.copy(self._primary)
         self.start()
         return self
 
