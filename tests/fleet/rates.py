@@ -42,7 +42,7 @@ class Report:
         )
 
 
-async def share(cluster: Cluster, dsn: str, demand: list[int], seconds: float) -> Report:
+async def share(dsn: str, demand: list[int], seconds: float) -> Report:
     """Let processes share the rate limit, and judge by the sandbox's record."""
     await PostgresLedger(dsn).create_schema()
     async with Sandbox(rate_limit=MerchantRateLimit(RATE), latency=(0.1, 0.2)) as sandbox:
@@ -102,7 +102,7 @@ def main() -> int:
         return 0
     demand = [int(tasks) for tasks in options.demand.split(",")] if options.demand else [16] * options.workers
     with Cluster() as cluster:
-        report = asyncio.run(share(cluster, cluster.create_database("rates"), demand, options.seconds))
+        report = asyncio.run(share(cluster.create_database("rates"), demand, options.seconds))
     print(report)
     return int(report.used < (0.97 if options.demand else 0.98) or report.throttled > 0.005)
 
