@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kustom_hpp.batch import JournalEntry, Outcome, OutcomeState, Scope, SqliteJournal, Verdict
+from kustom_hpp.batch import JournalEntry, Outcome, OutcomeState, PostgresLedger, Scope, SqliteJournal, Verdict
 from kustom_hpp.batch.journal_rules import is_refusal
 from kustom_hpp.batch.report import summarize
 from kustom_hpp.batch.sqlite.journal import read_scope
@@ -25,6 +25,24 @@ from kustom_hpp.models.urls import check_url
 _FLAG = Parameter(negative="")
 _MAX_DOUBTS = 200
 """Rows in doubt that `show` lists; `export` has all of them."""
+
+
+def init(ledger: str, /) -> int:
+    """Create the tables of a ledger in PostgreSQL if there are none.
+
+    Args:
+        ledger: The database's URL, such as postgresql://user@host/database, with the password in PGPASSWORD.
+
+    """
+    if not ledger.startswith(("postgresql://", "postgres://")):
+        msg = "journal init needs a URL such as postgresql://user@host/database. A journal in a file needs no init."
+        raise CommandError(msg, Exit.USAGE)
+    try:
+        was_created = asyncio.run(PostgresLedger(ledger).create_schema())
+    except HPPError as error:
+        raise _refused(error) from None
+    print_note("ready", "the ledger was created." if was_created else "the ledger was there already.", "bold green")
+    return Exit.OK
 
 
 def show(journal: str, /) -> int:
