@@ -114,8 +114,8 @@ def _load(app: str) -> Any:
     if not module_name or not name:
         msg = f"--app must be MODULE:NAME, such as shop.fleet:fleet, got {app!r}."
         raise CommandError(msg, Exit.USAGE)
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
     try:
         found = getattr(importlib.import_module(module_name), name, None)
     except ModuleNotFoundError as error:

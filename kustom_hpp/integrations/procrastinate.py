@@ -322,58 +322,58 @@ class Fleet:
 
     async def _orphans(self, merchant: str) -> list[Job]:
         """Return jobs that ended here, and whose end the database has lost or never got: twice seen, for they may just end."""
-        place = self._merchants[merchant]
-        if place.worker is None:
+        state = self._merchants[merchant]
+        if state.worker is None:
             return []
         jobs = await self.app.job_manager.list_jobs_async(
-            queue=queue_of(merchant), task=_TASK, status="doing", worker_id=place.worker
+            queue=queue_of(merchant), task=_TASK, status="doing", worker_id=state.worker
         )
-        orphans = {job.id: job for job in jobs if job.id is not None and job.id != place.job}
-        seen, place.orphans = place.orphans, set(orphans)
+        orphans = {job.id: job for job in jobs if job.id is not None and job.id != state.job}
+        seen, state.orphans = state.orphans, set(orphans)
         return [job for number, job in orphans.items() if number in seen]
 
     async def _run_job(self, context: JobContext, *, merchant: str, ids: list[str], batch: str) -> None:
         del batch
-        place = self._merchants.get(merchant)
-        if place is None or self._draining.is_set():
+        state = self._merchants.get(merchant)
+        if state is None or self._draining.is_set():
             raise JobReturnedError
-        place.worker, place.job = context.job.worker_id, context.job.id
+        state.worker, state.job = context.job.worker_id, context.job.id
         try:
-            await self._create_sessions(place, ids)
+            await self._create_sessions(state, ids)
         except JournalError:
             self._ledger_failed.set()
             raise JobReturnedError from None
         except BatchStoppedError as error:
-            place.failures += 1
+            state.failures += 1
             _log.warning("merchant %s: %s", merchant, error)
-            await self._sleep_unless_draining(_pause_after(place.failures))  # the other merchants go on
+            await self._sleep_unless_draining(_pause_after(state.failures))  # the other merchants go on
             raise JobReturnedError from None
         finally:
-            place.job = None
-        place.failures = 0
+            state.job = None
+        state.failures = 0
 
-    async def _create_sessions(self, place: _Merchant, ids: list[str]) -> None:
+    async def _create_sessions(self, state: _Merchant, ids: list[str]) -> None:
         """Create the sessions of one job's ids.
 
         Raises:
             JobReturnedError: not all of them have an outcome.
 
         """
-        chunk = _Chunk(place, self._request_of, ids)
+        chunk = _Chunk(state, self._request_of, ids)
         run = hpp_batch.run(
-            place.client.create_session, chunk.items(), concurrency=self._concurrency, journal=place.journal
+            state.client.create_session, chunk.items(), concurrency=self._concurrency, journal=state.journal
         )
         async with run:
-            place.runs.add(run)
+            state.runs.add(run)
             if self._draining.is_set():
                 run.drain()
             try:
                 async for outcome in run:
                     await chunk.add(outcome)
             finally:
-                place.runs.discard(run)
-        if chunk.troubles:
-            raise chunk.troubles[0]
+                state.runs.discard(run)
+        if chunk.errors:
+            raise chunk.errors[0]
         if chunk.ended < len(set(ids)):
             raise JobReturnedError
 
@@ -386,24 +386,24 @@ class Fleet:
 class _Chunk:
     """The ids of one job, while their sessions are created."""
 
-    def __init__(self, place: _Merchant, request_of: RequestOf, ids: list[str]) -> None:
-        self._place, self._request_of, self._ids = place, request_of, ids
+    def __init__(self, state: _Merchant, request_of: RequestOf, ids: list[str]) -> None:
+        self._state, self._request_of, self._ids = state, request_of, ids
         self.ended = 0
         """Ids with an outcome."""
-        self.troubles: list[Exception] = []
+        self.errors: list[Exception] = []
         """What `request_of` raised: these ids are tried again later."""
 
     async def items(self) -> AsyncIterator[BatchItem]:
         """Iterate over the rows to send."""
         for key in dict.fromkeys(self._ids):
             try:
-                request = self._request_of(self._place.client, key)
+                request = self._request_of(self._state.client, key)
                 if inspect.isawaitable(request):
                     request = await request
             except InvalidRequestError as error:
                 await self.add(Outcome(key=key, state=OutcomeState.FAILED, error=error))
             except Exception as error:  # noqa: BLE001 - of the shop's function: the other ids are sent all the same
-                self.troubles.append(error)
+                self.errors.append(error)
             else:
                 yield BatchItem(key, request)
 
@@ -412,7 +412,7 @@ class _Chunk:
         self.ended += 1
         if not isinstance(outcome.error, InvalidRequestError) or outcome.state is not OutcomeState.FAILED:
             return
-        journal = self._place.journal
+        journal = self._state.journal
         with contextlib.suppress(InvalidRequestError):  # the key is another row's, or cannot be stored
             if isinstance(await journal.claim(outcome.key, None, b""), hpp_batch.Claimed):
                 await journal.settle(outcome.key, outcome)

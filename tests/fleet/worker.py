@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
 
 from attrs import asdict, frozen
 
@@ -49,10 +48,10 @@ class WorkerOrder:
             ledger={"lease": self.lease, "beat": self.beat, "patience": 30.0},
         )
 
-    def start(self, **options: Any) -> "subprocess.Popen[bytes]":
+    def start(self) -> "subprocess.Popen[bytes]":
         """Start a worker for all merchants."""
         command = [sys.executable, "-m", "tests.fleet.worker", json.dumps(asdict(self))]
-        return subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "error"}, **options)
+        return subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "error"})
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from kustom_hpp.batch.lease import Lease, suspend_aware_clock
 from kustom_hpp.batch.postgres.rows import (
     Connection,
     InRun,
+    LedgerRows,
     RacedError,
-    RowTable,
     Run,
     check_storable,
     claim_many,
@@ -68,7 +68,7 @@ class LedgerDatabase:
     """
 
     def __init__(self, dsn: str, *, lease: float, beat: float, patience: float) -> None:
-        self._dsn, self._where = dsn, describe_dsn(dsn)
+        self._dsn, self._address = dsn, describe_dsn(dsn)
         self._lease, self._beat, self._patience = lease, beat, patience
         self._runs: dict[str, Run] = {}
         self._next_beat = 0.0
@@ -97,13 +97,13 @@ class LedgerDatabase:
                 return [results.get(number, LATER) for number in range(len(operations))]
             except psycopg.Error as error:
                 if not is_temporary(error):
-                    raise JournalError(explain(error, self._where), cause=type(error).__name__) from None
+                    raise JournalError(explain(error, self._address), cause=type(error).__name__) from None
                 failure = error
                 self._forget_broken_connection(error)
             except JournalError as error:  # of a check: the server is a standby that has not been promoted yet
                 failure = error
             if time.monotonic() > give_up:
-                text = f"{self._where} did not respond for {self._patience:g} s: {explain(failure, self._where)}"
+                text = f"{self._address} did not respond for {self._patience:g} s: {explain(failure, self._address)}"
                 raise JournalError(text, cause=type(failure).__name__)
             pause = min(_MAX_PAUSE, pause * 2 + 0.02)
             time.sleep(pause)
@@ -146,14 +146,14 @@ class LedgerDatabase:
         try:
             connection = connect(self._dsn)
         except psycopg.Error as error:
-            failure = explain(error, self._where)
+            failure = explain(error, self._address)
         else:
             try:
                 self._take_up(connection)
             except BaseException as error:
                 connection.close()
                 if isinstance(error, psycopg.Error) and not self._runs:
-                    raise JournalError(explain(error, self._where), cause=type(error).__name__) from None
+                    raise JournalError(explain(error, self._address), cause=type(error).__name__) from None
                 raise
             self._connection = connection
             return connection
@@ -161,7 +161,7 @@ class LedgerDatabase:
 
     def _take_up(self, connection: Connection) -> None:
         """Check a new connection, and put back what a failover may have lost before anybody claims anything."""
-        check(connection, self._where)
+        check(connection, self._address)
         query = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int"
         [[self._timeline]] = connection.execute(query).fetchall()
         for run in self._runs.values():
@@ -175,7 +175,7 @@ class LedgerDatabase:
         restored = lost = 0
         for first in range(0, len(keys), _CHUNK):
             chunk = keys[first : first + _CHUNK]
-            found = RowTable(connection, run).read_many(chunk)
+            found = LedgerRows(connection, run).read_many(chunk)
             for key in chunk:
                 mine = run.open.get(key) or run.settled[key]
                 if (row := found.get(key)) is not None and is_as_known(row, mine):
@@ -187,7 +187,7 @@ class LedgerDatabase:
         if lost:
             run.lease.end()  # unsent rows are claimed again: some of them belong to other runs
         if restored or lost:
-            _log.warning("%s: put back %d rows; %d belong to other runs now", self._where, restored, lost)
+            _log.warning("%s: put back %d rows; %d belong to other runs now", self._address, restored, lost)
 
     def _others_are_behind(self, connection: Connection) -> bool:
         """Return whether a live run has not taken up this timeline yet: it may still put back claims."""
@@ -238,8 +238,8 @@ class LedgerDatabase:
         [[scope_id, unique_order]] = connection.execute(query, (run.scope,)).fetchall()
         if unique_order != run.unique_order:
             raise JournalError(
-                f"{self._where}: the scope {run.scope!r} was made with allow_same_order={not unique_order}, and this run has "
-                f"{not run.unique_order}. Use the same value, or another scope"
+                f"{self._address}: the scope {run.scope!r} was made with allow_same_order={not unique_order}, and this run "
+                f"has {not run.unique_order}. Use the same value, or another scope"
             )
         run.scope_id = scope_id
         self._take_lease(connection, run)
@@ -311,13 +311,13 @@ class LedgerDatabase:
         except psycopg.Error as error:
             if is_temporary(error):
                 raise
-            return JournalError(explain(error, self._where), cause=type(error).__name__)
+            return JournalError(explain(error, self._address), cause=type(error).__name__)
 
     def _transact(self, connection: Connection, operation: InRun) -> Any:
         """Return the result of an operation, or its HPPError; what it wrote is durable in both cases."""
         for _ in range(_MAX_RACES):
             result: Any
-            table = RowTable(connection, operation.run)
+            table = LedgerRows(connection, operation.run)
             with contextlib.suppress(RacedError):
                 with connection.transaction():
                     self.round_trips += 4
@@ -329,7 +329,7 @@ class LedgerDatabase:
                     operation.run.remember(row)
                 return result
         return JournalError(
-            f"{self._where}: other runs changed the row at the same moment {_MAX_RACES} times. Try again"
+            f"{self._address}: other runs changed the row at the same moment {_MAX_RACES} times. Try again"
         )
 
 

@@ -21,7 +21,7 @@ from kustom_hpp.models import Session
 
 if TYPE_CHECKING:
     from kustom_hpp.batch.postgres.pace import SharedPace
-    from kustom_hpp.batch.postgres.rows import RowTable
+    from kustom_hpp.batch.postgres.rows import LedgerRows
 
 _PAGE = 500
 
@@ -78,9 +78,9 @@ class PostgresLedger:
             msg = "PostgresLedger needs psycopg 3: pip install 'kustom_hpp[postgres]'"
             raise ImportError(msg, name=error.name) from None
         self._dsn = dsn
-        self._where = describe_dsn(dsn)
+        self._address = describe_dsn(dsn)
         open_database = partial(LedgerDatabase, dsn, lease=lease, beat=beat, patience=patience)
-        self._thread: WriterThread[Any] = WriterThread(self._where, open_database, str)
+        self._thread: WriterThread[Any] = WriterThread(self._address, open_database, str)
         self._paces: list[SharedPace] = []
 
     def journal(self, scope: Scope | str, *, allow_same_order: bool = False) -> "PostgresJournal":
@@ -120,7 +120,7 @@ class PostgresLedger:
             JournalError: the database cannot be reached, has another schema of that name, or refuses.
 
         """
-        return await asyncio.to_thread(_create_schema, self._dsn, self._where)
+        return await asyncio.to_thread(_create_schema, self._dsn, self._address)
 
     async def aclose(self) -> None:
         """Close the connections, after all waiting calls, and end the runs. Idempotent."""
@@ -153,7 +153,7 @@ class PostgresLedger:
         thread = vars(self).get("_thread")
         if thread is not None and thread.is_open:
             thread.request_stop()
-            warnings.warn(f"unclosed ledger {self._where}", ResourceWarning, stacklevel=1, source=self)
+            warnings.warn(f"unclosed ledger {self._address}", ResourceWarning, stacklevel=1, source=self)
 
 
 class PostgresJournal:
@@ -186,7 +186,7 @@ class PostgresJournal:
     def settle(self, key: str, outcome: Outcome) -> asyncio.Future[ClaimedElsewhere | None]:
         """Record the outcome of a row; see `Journal.settle`.
 
-        If another run has taken the row over, a session of this outcome is recorded in `kustom_hpp.strays`.
+        If another run has taken the row over, a session of this outcome is recorded in `kustom_hpp.surplus`.
         """
         return self._submit(SettleRow(self._run.run, key, outcome, shared=True))
 
@@ -220,12 +220,12 @@ class PostgresJournal:
         found: dict[str, Outcome | None] = await self._submit(partial(_outcomes, list(keys)))
         return found
 
-    async def strays(self) -> Sequence[tuple[str, str | None]]:
+    async def surplus(self) -> Sequence[tuple[str, str | None]]:
         """Return key and session id of each surplus session, and of requests that may have made one (None).
 
         A run left it behind that had lost its row to another one. Disable the session.
         """
-        found: list[tuple[str, str | None]] = await self._submit(_strays)
+        found: list[tuple[str, str | None]] = await self._submit(_surplus)
         return found
 
     async def aclose(self) -> None:
@@ -252,7 +252,7 @@ class PostgresJournal:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _submit(self, work: Callable[["RowTable"], Any]) -> "asyncio.Future[Any]":
+    def _submit(self, work: Callable[["LedgerRows"], Any]) -> "asyncio.Future[Any]":
         if self._closed:
             raise JournalError("the journal is closed")
         return self._thread.submit(self._in_run(work))
@@ -262,12 +262,12 @@ def _nothing(_: object) -> None:
     """Do nothing: the thread connects before it."""
 
 
-def _resolve(rows: "RowTable", **arguments: Any) -> Outcome:
+def _resolve(rows: "LedgerRows", **arguments: Any) -> Outcome:
     rows.lock_leases = True
     return resolve_row(rows, **arguments)
 
 
-def _page(after: int, rows: "RowTable") -> list[tuple[int, JournalEntry]]:
+def _page(after: int, rows: "LedgerRows") -> list[tuple[int, JournalEntry]]:
     entries: list[tuple[int, JournalEntry]] = []
     for number, row in rows.page(after, _PAGE):
         is_elsewhere = row.state == CLAIMED and row.run != rows.run.run
@@ -275,7 +275,7 @@ def _page(after: int, rows: "RowTable") -> list[tuple[int, JournalEntry]]:
     return entries
 
 
-def _outcomes(keys: list[str], rows: "RowTable") -> dict[str, Outcome | None]:
+def _outcomes(keys: list[str], rows: "LedgerRows") -> dict[str, Outcome | None]:
     found: dict[str, Outcome | None] = {}
     holders: dict[str, bool] = {}
     for key, row in rows.read_many(keys).items():
@@ -285,11 +285,11 @@ def _outcomes(keys: list[str], rows: "RowTable") -> dict[str, Outcome | None]:
     return found
 
 
-def _strays(rows: "RowTable") -> list[tuple[str, str | None]]:
-    return rows.strays()
+def _surplus(rows: "LedgerRows") -> list[tuple[str, str | None]]:
+    return rows.surplus()
 
 
-def _create_schema(dsn: str, where: str) -> bool:
+def _create_schema(dsn: str, address: str) -> bool:
     from kustom_hpp.batch.postgres.schema import create_schema
 
-    return create_schema(dsn, where)
+    return create_schema(dsn, address)

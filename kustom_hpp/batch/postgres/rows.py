@@ -76,7 +76,7 @@ class Run:
         return Claimed(may_send=self.lease.may_send)
 
 
-class RowTable:
+class LedgerRows:
     """The rows of one scope, within one transaction: a `RowStore` of `journal_rules`."""
 
     def __init__(self, connection: Connection, run: Run) -> None:
@@ -156,9 +156,9 @@ class RowTable:
         found = self.connection.execute(query.encode(), (self.run.scope_id, after, count))
         return [(number, _row_from(values)) for number, *values in found]
 
-    def strays(self) -> list[tuple[str, str | None]]:
-        """Return key and session id of each stray, in the order of their recording."""
-        query = "SELECT key, session_id FROM kustom_hpp.strays WHERE scope = %s ORDER BY id"
+    def surplus(self) -> list[tuple[str, str | None]]:
+        """Return key and session id of each surplus session, in the order of their recording."""
+        query = "SELECT key, session_id FROM kustom_hpp.surplus WHERE scope = %s ORDER BY id"
         return [
             (bytes(key).decode(), session_id)
             for key, session_id in self.connection.execute(query, (self.run.scope_id,))
@@ -188,9 +188,9 @@ class InRun:
     """An operation of one run: a claim, a settlement, or any function of the rows."""
 
     run: Run
-    work: Callable[[RowTable], Any]
+    work: Callable[[LedgerRows], Any]
 
-    def __call__(self, table: RowTable) -> Any:
+    def __call__(self, table: LedgerRows) -> Any:
         """Do it within a transaction."""
         if isinstance(self.work, ClaimRow):
             return _claim(table, self.work)
@@ -199,7 +199,7 @@ class InRun:
         return self.work(table)
 
 
-def _claim(table: RowTable, claim: ClaimRow) -> Claim:
+def _claim(table: LedgerRows, claim: ClaimRow) -> Claim:
     row = table.get(claim.key)
     if row is not None and row.state == CLAIMED and row.run == claim.run and claim.key not in table.run.open:
         # This very claim was committed, and the response to it was lost with the connection.
@@ -209,28 +209,28 @@ def _claim(table: RowTable, claim: ClaimRow) -> Claim:
     return table.run.claimed() if isinstance(result, Claimed) else result
 
 
-def _settle(table: RowTable, settle: SettleRow) -> ClaimedElsewhere | None:
+def _settle(table: LedgerRows, settle: SettleRow) -> ClaimedElsewhere | None:
     result = settle(table)
     if result is not None:
         table.run.open.pop(settle.key, None)
         if settle.outcome.state is not OutcomeState.FAILED:
-            add_stray(table, settle)
+            record_surplus(table, settle)
     return result
 
 
-def add_stray(table: RowTable, settle: SettleRow) -> None:
+def record_surplus(table: LedgerRows, settle: SettleRow) -> None:
     """Record a request that has, or may have, a session besides the one of the run that took over its row."""
     row = JournalRow(key=settle.key, payment_session=None, digest=b"", state=CLAIMED, run=settle.run, at=0)
     ended = apply_outcome(row, settle.outcome, 0)
     # Repeated after a lost response, it is recorded once.
-    statement = """INSERT INTO kustom_hpp.strays (scope, key, session_id, session, error, run)
+    statement = """INSERT INTO kustom_hpp.surplus (scope, key, session_id, session, error, run)
         SELECT %s::smallint, %s::bytea, %s::text, %s::text, %s::text, %s::text
-        WHERE NOT EXISTS (SELECT 1 FROM kustom_hpp.strays
+        WHERE NOT EXISTS (SELECT 1 FROM kustom_hpp.surplus
             WHERE scope = %s AND key = %s AND run = %s AND session_id IS NOT DISTINCT FROM %s)"""
-    place = (table.run.scope_id, settle.key.encode())
+    scope_and_key = (table.run.scope_id, settle.key.encode())
     session_id = _stored(ended.session_id)
     values = (session_id, ended.session, ended.error, settle.run)
-    table.connection.execute(statement, (*place, *values, *place, settle.run, session_id))
+    table.connection.execute(statement, (*scope_and_key, *values, *scope_and_key, settle.run, session_id))
 
 
 # Many rows in one statement
@@ -275,7 +275,7 @@ def _keys(found: Iterable[tuple[Any, ...]]) -> set[tuple[int, str]]:
 # What a failover lost
 
 
-def put_back(table: RowTable, key: str) -> bool:
+def put_back(table: LedgerRows, key: str) -> bool:
     """Restore a row that this run knows to have been durable.
 
     Returns:

@@ -59,7 +59,7 @@ TABLES: Final = (
     """CREATE UNIQUE INDEX rows_order ON kustom_hpp.rows (scope, payment_session)
         WHERE payment_session IS NOT NULL AND one_per_order AND state <> 'failed'""",
     "CREATE INDEX rows_open ON kustom_hpp.rows (scope, id) WHERE state IN ('claimed', 'in_doubt')",
-    """CREATE TABLE kustom_hpp.strays (
+    """CREATE TABLE kustom_hpp.surplus (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
         key bytea NOT NULL,
@@ -80,7 +80,7 @@ TABLES: Final = (
 _UNIQUE_INDEXES: Final = {"rows_pkey", "rows_session", "rows_order"}
 """Without one of these an order could get two sessions."""
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
-_WRITTEN: Final = ("scopes", "runs", "rows", "strays", "turns")
+_WRITTEN: Final = ("scopes", "runs", "rows", "surplus", "turns")
 SETTINGS: Final = {
     # A claim is durable on the server's disk before a request leaves, whatever the server's own default is.
     "synchronous_commit": "on",
@@ -113,7 +113,7 @@ def describe_dsn(dsn: str) -> str:
     return f"PostgreSQL ({', '.join(known) or 'its default database'})"
 
 
-def explain(error: BaseException, where: str) -> str:
+def explain(error: BaseException, address: str) -> str:
     """Return what is wrong with a database, and the next step, as text without secrets."""
     if isinstance(error, JournalError):
         return str(error)
@@ -127,14 +127,14 @@ def explain(error: BaseException, where: str) -> str:
         else:
             step = "Check that the server runs and that the DSN is right"
         # Only the server's own last line: what stands before it repeats the connection's parameters.
-        return f"cannot connect to {where} ({_last_line(said)}). {step}"
-    return f"{where} failed ({type(error).__name__} {state}: {_last_line(str(error))})"
+        return f"cannot connect to {address} ({_last_line(said)}). {step}"
+    return f"{address} failed ({type(error).__name__} {state}: {_last_line(str(error))})"
 
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL" in line or "failed" in line or "timeout" in line]
-    line = (telling or lines or [""])[0]
+    reasons = [line for line in lines if "FATAL" in line or "failed" in line or "timeout" in line]
+    line = (reasons or lines or [""])[0]
     return line.rpartition("failed: ")[2].removeprefix("FATAL:").strip() or "no reason given"
 
 
@@ -149,7 +149,7 @@ def connect(dsn: str, *, synchronous_commit: bool = True) -> "psycopg.Connection
         psycopg.Error: no connection.
 
     """
-    given = conninfo.conninfo_to_dict(dsn)
+    configured = conninfo.conninfo_to_dict(dsn)
     options = {
         "connect_timeout": 5,
         "keepalives_idle": 10,
@@ -159,9 +159,9 @@ def connect(dsn: str, *, synchronous_commit: bool = True) -> "psycopg.Connection
         "application_name": "kustom_hpp",
         "client_encoding": "utf8",
     }
-    if "," in str(given.get("host") or ""):
+    if "," in str(configured.get("host") or ""):
         options["target_session_attrs"] = "read-write"  # after a failover the other host is the primary
-    merged: dict[str, Any] = {**options, **{name: value for name, value in given.items() if value is not None}}
+    merged: dict[str, Any] = {**options, **{name: value for name, value in configured.items() if value is not None}}
     connection: psycopg.Connection[Any] = psycopg.connect(**merged, autocommit=True, prepare_threshold=1)
     try:
         settings = dict(SETTINGS)
@@ -176,7 +176,7 @@ def connect(dsn: str, *, synchronous_commit: bool = True) -> "psycopg.Connection
     return connection
 
 
-def create_schema(dsn: str, where: str) -> bool:
+def create_schema(dsn: str, address: str) -> bool:
     """Create the tables if there are none. Blocks.
 
     Returns:
@@ -189,19 +189,19 @@ def create_schema(dsn: str, where: str) -> bool:
     failure: psycopg.Error
     try:
         with contextlib.closing(connect(dsn)) as connection:
-            return _create(connection, where)
+            return _create(connection, address)
     except psycopg.Error as error:
         failure = error
-    raise JournalError(explain(failure, where), cause=type(failure).__name__)
+    raise JournalError(explain(failure, address), cause=type(failure).__name__)
 
 
-def _create(connection: "psycopg.Connection[Any]", where: str) -> bool:
-    server = _check_server(connection, where)
+def _create(connection: "psycopg.Connection[Any]", address: str) -> bool:
+    server = _check_server(connection, address)
     try:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('kustom_hpp schema'))")
-            if _check_server(connection, where).has_schema:
-                check(connection, where)
+            if _check_server(connection, address).has_schema:
+                check(connection, address)
                 return False
             for statement in TABLES:
                 connection.execute(statement.encode())
@@ -210,40 +210,40 @@ def _create(connection: "psycopg.Connection[Any]", where: str) -> bool:
     else:
         return True
     raise JournalError(
-        f"{where}: the role {server.user!r} may not create a schema. "
+        f"{address}: the role {server.user!r} may not create a schema. "
         f'As an administrator run: GRANT CREATE ON DATABASE "{server.database}" TO "{server.user}"'
     )
 
 
-def check(connection: "psycopg.Connection[Any]", where: str) -> None:
+def check(connection: "psycopg.Connection[Any]", address: str) -> None:
     """Refuse a server or a schema on which the ledger's promises do not hold.
 
     Raises:
         JournalError: what is wrong, and the command that mends it.
 
     """
-    server = _check_server(connection, where)
+    server = _check_server(connection, address)
     if not server.has_schema:
-        raise JournalError(f"{where} has no ledger. Create its tables: {_INIT} postgresql://...")
-    version = _version(connection, where, server.user)
+        raise JournalError(f"{address} has no ledger. Create its tables: {_INIT} postgresql://...")
+    version = _version(connection, address, server.user)
     if version != VERSION:
         step = "Upgrade kustom_hpp" if version > VERSION else "Use the release that made it, or another database"
         raise JournalError(
-            f"{where} has a ledger of version {version}, and this release uses version {VERSION}. {step}"
+            f"{address} has a ledger of version {version}, and this release uses version {VERSION}. {step}"
         )
     # With several rights in one text, one of them would be enough.
     query = """SELECT t FROM unnest(%s::text[]) AS t, unnest(%s::text[]) AS r
         WHERE NOT has_table_privilege('kustom_hpp.' || t, r)"""
     if missing := connection.execute(query, (list(_WRITTEN), list(_RIGHTS))).fetchall():
         raise JournalError(
-            f"{where}: the role {server.user!r} may not write kustom_hpp.{missing[0][0]}. As the schema's owner run: "
+            f"{address}: the role {server.user!r} may not write kustom_hpp.{missing[0][0]}. As the schema's owner run: "
             f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kustom_hpp TO "{server.user}"'
         )
     query = """SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
         WHERE i.indrelid = 'kustom_hpp.rows'::regclass AND i.indisunique AND i.indisvalid"""
     if lost := _UNIQUE_INDEXES - {name for (name,) in connection.execute(query)}:
         raise JournalError(
-            f"{where}: the ledger has no valid unique index {min(lost)}. Without it an order could get two sessions. "
+            f"{address}: the ledger has no valid unique index {min(lost)}. Without it an order could get two sessions. "
             f"Create it again: {_statement_of(min(lost))}"
         )
 
@@ -257,32 +257,32 @@ class _Server(NamedTuple):
     has_schema: bool
 
 
-def _check_server(connection: "psycopg.Connection[Any]", where: str) -> _Server:
+def _check_server(connection: "psycopg.Connection[Any]", address: str) -> _Server:
     if connection.info.server_version < _OLDEST_SERVER:
-        raise JournalError(f"{where} is older than PostgreSQL 13. Use 13 or newer")
+        raise JournalError(f"{address} is older than PostgreSQL 13. Use 13 or newer")
     query = """SELECT current_setting('transaction_read_only'), current_setting('fsync'), current_setting('server_encoding'),
         current_user::text, current_database()::text, EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'kustom_hpp')"""
     [found] = connection.execute(query).fetchall()
     server = _Server(*found)
     if server.read_only == "on":
         raise JournalError(
-            f"{where} is a standby or read-only: it cannot store claims. Connect to the primary: name all hosts in the DSN, "
+            f"{address} is a standby or read-only: it cannot store claims. Connect to the primary: name all hosts in the DSN, "
             "or add target_session_attrs=read-write"
         )
     if server.fsync != "on":
         raise JournalError(
-            f"{where} has fsync off: a crash would lose claims, and orders would be sent twice. "
+            f"{address} has fsync off: a crash would lose claims, and orders would be sent twice. "
             "Run: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()"
         )
     if server.encoding != "UTF8":
         raise JournalError(
-            f"{where} uses the encoding {server.encoding}. Use a database with UTF8: "
+            f"{address} uses the encoding {server.encoding}. Use a database with UTF8: "
             f"""CREATE DATABASE "{server.database}_utf8" ENCODING 'UTF8' TEMPLATE template0"""
         )
     return server
 
 
-def _version(connection: "psycopg.Connection[Any]", where: str, user: str) -> int:
+def _version(connection: "psycopg.Connection[Any]", address: str, user: str) -> int:
     try:
         found = connection.execute("SELECT version FROM kustom_hpp.about").fetchall()
     except psycopg.errors.InsufficientPrivilege:
@@ -291,13 +291,13 @@ def _version(connection: "psycopg.Connection[Any]", where: str, user: str) -> in
         found = []
     if found is None:
         raise JournalError(
-            f"{where}: the role {user!r} may not use the schema kustom_hpp. As its owner run: "
+            f"{address}: the role {user!r} may not use the schema kustom_hpp. As its owner run: "
             f'GRANT USAGE ON SCHEMA kustom_hpp TO "{user}"; '
             f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kustom_hpp TO "{user}"'
         )
     if len(found) != 1:
         raise JournalError(
-            f"{where} has a schema kustom_hpp that is not a ledger of this library. Use another database, or rename it: "
+            f"{address} has a schema kustom_hpp that is not a ledger of this library. Use another database, or rename it: "
             "ALTER SCHEMA kustom_hpp RENAME TO kustom_hpp_old"
         )
     return int(found[0][0])

@@ -65,7 +65,7 @@ class SharedRuns:
         self._proxies[journal].cut()
 
     async def surplus(self) -> list[str]:
-        return [session_id for _, session_id in await self._journals[0].strays() if session_id is not None]
+        return [session_id for _, session_id in await self._journals[0].surplus() if session_id is not None]
 
 
 @pytest.fixture
