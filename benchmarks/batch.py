@@ -49,10 +49,11 @@ class Batch:
             CheckFailedError: a row was not created.
 
         """
+        self._prebuild(rows)
         if not self._durable:
             return await self._run(rows, None)
         path = Path(self._folder) / f"{self.name}-{next(self._rounds)}.db"
-        async with SqliteJournal(path, scope="benchmark", allow_same_order=True) as journal:
+        async with SqliteJournal(path, scope="benchmark") as journal:
             return await self._run(rows, journal)
 
     async def _run(self, rows: int, journal: SqliteJournal | None) -> float:
@@ -70,7 +71,11 @@ class Batch:
         return spent / rows
 
     def _items(self, rows: int) -> Iterator[BatchItem]:
-        return (BatchItem(f"row-{index}", self._requests[index % payloads.DISTINCT]) for index in range(rows))
+        return (BatchItem(f"row-{index}", request) for index, request in enumerate(self._requests[:rows]))
+
+    def _prebuild(self, rows: int) -> None:
+        """Build a request for each row: a batch creates one session for an order."""
+        self._requests += map(payloads.request, range(len(self._requests), rows))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -133,8 +138,7 @@ async def peak_task(rows: int) -> float:
         await asyncio.sleep(0)
         return Session(session_id=f"{next(numbers):036d}", redirect_url="https://pay.kustom.co/eu/hpp/payments/x")
 
-    request = payloads.request(0)
-    items = (BatchItem(f"row-{index}", request) for index in range(rows))
+    items = (BatchItem(f"row-{index}", payloads.request(index)) for index in range(rows))
     created = 0
     async with run(create, items, concurrency=CONCURRENCY) as outcomes:
         async for outcome in outcomes:

@@ -115,18 +115,23 @@ class RecentKeys:
 class RowSource:
     """The items of a run, read one by one when a worker asks for a row.
 
+    Args:
+        items: the items.
+        unique_order: find a repeated KCO order too; with a journal, the journal finds it.
+
     Raises:
         ConfigError: items is not iterable.
 
     """
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items, *, unique_order: bool) -> None:
         if not isinstance(items, (AsyncIterable, Iterable)):
             msg = f"items must be an iterable or async iterable of requests or BatchItems, got a {type(items).__name__}"
             raise ConfigError(msg)
         self._async_items: AsyncIterator[Any] | None = aiter(items) if isinstance(items, AsyncIterable) else None
         self._items: Iterator[Any] = iter(()) if isinstance(items, AsyncIterable) else iter(items)
         self._keys = RecentKeys()
+        self._orders = RecentKeys() if unique_order else None
         self.is_async = self._async_items is not None
         self.exhausted = False
         self.pulled = 0
@@ -154,8 +159,14 @@ class RowSource:
             return None
         self.pulled += 1
         row = _read_item(item, self.pulled)
-        if row.problem is None and (first := self._keys.add(row.key, str(self.pulled))) is not None:
-            row.problem = InvalidRequestError(
-                problems=(("key", f"is repeated: row {first} of this run has it already"),)
-            )
+        if row.problem is None and (problem := self._repetition(row)) is not None:
+            row.problem = InvalidRequestError(problems=(problem,))
         return row
+
+    def _repetition(self, row: Row) -> tuple[str, str] | None:
+        if (first := self._keys.add(row.key, str(row.number))) is not None:
+            return "key", f"is repeated: row {first} of this run has it already"
+        order = None if self._orders is None else order_of(row.request)
+        if self._orders is not None and order and (first := self._orders.add(order, str(row.number))) is not None:
+            return "payment_session_url", f"is repeated: row {first} of this run is for the same KCO order"
+        return None

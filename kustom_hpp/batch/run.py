@@ -38,9 +38,9 @@ def run(
                 ...
 
     Only the rows in flight are in memory, so the items may be endless. A caller that takes the outcomes slowly slows the
-    sending down. An item that cannot be sent (not a request, an invalid request, a repeated key) is a FAILED row with an
-    InvalidRequestError, and the rest goes on. The run finds a repeated key among the newest 10,000 keys; with a journal a
-    repeated key never leads to a second session, however far apart the two rows are.
+    sending down. An item that cannot be sent (not a request, an invalid request, a repeated key or KCO order) is a FAILED row
+    with an InvalidRequestError, and the rest goes on. The run finds a repetition among the newest 10,000 rows; with a journal
+    a repetition never leads to a second session, however far apart the two rows are.
 
     Args:
         create: creates one session; normally `client.create_session`. With a shared journal it is called with
@@ -91,7 +91,7 @@ def run(
     processor = RowProcessor(create, journal, policy, breaker, signal)
     return BatchRun(
         processor,
-        RowSource(items),
+        RowSource(items, unique_order=journal is None),
         breaker,
         signal,
         concurrency=concurrency,

@@ -1,11 +1,21 @@
 """Rows for batches on real sockets, and the judge of what became of them: the sandbox's record alone."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import kustom_hpp as hpp
 from kustom_hpp.batch import BatchItem, Outcome, OutcomeState
 from kustom_hpp.sandbox import CreatedSession
+
+ORDER_ID = "0000abcd-0000-4000-8000-00000000000a"
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "host in capitals": lambda url: url.replace("localhost", "LOCALHOST"),
+    "id in capitals": lambda url: url.replace(ORDER_ID, ORDER_ID.upper()),
+    "slash at the end": lambda url: f"{url}/",
+    "query": lambda url: f"{url}?utm_source=mail",
+    "all": lambda url: f"{url.replace('localhost', 'LocalHost').replace(ORDER_ID, ORDER_ID.upper())}//?a=/b/",
+}
+"""Other spellings of the URL of the order ORDER_ID at localhost."""
 
 
 def rows(base_url: str, count: int, prefix: str = "row") -> Iterator[BatchItem]:
