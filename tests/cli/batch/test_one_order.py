@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
-from tests.cli.batches import read
 from tests.cli.conftest import Cli
+from tests.support.batch_files import read
 from tests.support.orders import ORDER_ID, SPELLINGS, url_of
 
 
