@@ -100,15 +100,16 @@ class CircuitBreaker:
         return generation == self.generation and self._close()
 
     def failed(self, generation: int, error: HPPError) -> BatchStoppedError | None:
-        """Record that the API refused a row, or that the row is invalid."""
-        if self.half_open and not self.open and generation == self.generation and isinstance(error, ApiError):
-            self._close()  # the API responds and has capacity
-        if not self.open:
+        """Record that the API refused a row, or that the row is invalid, which says nothing about the API."""
+        refused = isinstance(error, ApiError)
+        if refused and not self.open:
+            if self.half_open and generation == self.generation:
+                self._close()  # the API responds and has capacity
             self._doubts = 0
         self._failures += 1
         if self._max_failures is not None and self._failures >= self._max_failures:
             return _stop(f"{self._failures} rows failed, which is max_failures", error)
-        if self._forbidden is not None:
+        if refused and self._forbidden is not None:
             self._forbidden = self._forbidden + 1 if isinstance(error, PermissionDeniedError) else None
             if self._forbidden == MAX_FORBIDDEN:
                 return _stop(f"the API refused the first {MAX_FORBIDDEN} rows with 403; check the credentials", error)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from kustom_hpp.errors import HPPError
+from kustom_hpp.errors import HPPError, InvalidRequestError
 from kustom_hpp.models import CreateSessionRequest, Session
 
 
@@ -29,7 +29,8 @@ class BatchItem:
     """
 
     key: str
-    request: CreateSessionRequest
+    request: CreateSessionRequest | InvalidRequestError
+    """An error is a row that the caller could not read: the run reports it as FAILED, and the key may be empty."""
 
 
 @frozen(kw_only=True, slots=True)

@@ -50,6 +50,9 @@ class Row:
 
 def _read_item(item: object, number: int) -> Row:
     """Return the row of an item, whatever the item is."""
+    if isinstance(item, BatchItem) and isinstance(item.request, InvalidRequestError):
+        return Row(number, item.key or f"#{number}", None, item.request)
+    request: object
     if type(item) is CreateSessionRequest:
         key, request = item.payment_session_url, item
     elif type(item) is BatchItem:

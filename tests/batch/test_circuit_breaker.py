@@ -189,6 +189,16 @@ async def test_an_answer_in_between_ends_the_row_of_doubts(between: Result) -> N
     assert list(state_by_key(outcomes).values()).count("in_doubt") == 66
 
 
+async def test_an_invalid_row_in_between_does_not_end_the_row_of_doubts() -> None:
+    invalid = batch.BatchItem("invalid", errors.InvalidRequestError("not a row"))
+    rows = [*items(2), invalid, *items(9)[2:]]
+    plan: dict[str, list[Result]] = {str(number): [lost] for number in range(9)}
+    with virtual_time():
+        outcomes, error = await take_until_it_stops(batch.run(Api(**plan).create, rows, concurrency=1, max_doubts=3))
+    assert "3 rows in a row ended with an unknown outcome, and so did the next one" in str(error)
+    assert list(state_by_key(outcomes).values()) == ["in_doubt", "in_doubt", "failed", "in_doubt", "in_doubt"]
+
+
 async def test_a_refusal_is_not_the_success_that_ends_a_trip() -> None:
     plan: dict[str, list[Result]] = {"0": [lost], "1": [lost], "2": [rejected], "3": [lost]}
     with virtual_time():

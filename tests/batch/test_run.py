@@ -330,3 +330,12 @@ async def test_a_run_has_one_taker() -> None:
             await anext(outcomes)
         api.gate.set()
         assert (await first).key == "0"
+
+
+async def test_a_row_that_the_caller_could_not_read_is_failed_with_its_error() -> None:
+    error = errors.InvalidRequestError("line 2 is not JSON")
+    rows = [batch.BatchItem("", error), batch.BatchItem("b", error), item("c")]
+    outcomes = await take(batch.run(Api().create, rows, ordered=True))
+    assert [(outcome.key, outcome.state, outcome.error, outcome.attempts) for outcome in outcomes] == [
+        ("#1", "failed", error, 0), ("b", "failed", error, 0), ("c", "created", None, 1),
+    ]  # fmt: skip

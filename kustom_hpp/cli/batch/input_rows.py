@@ -11,6 +11,7 @@ from attrs import frozen
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp._redaction import describe_shape
+from kustom_hpp.batch import BatchItem
 from kustom_hpp.cli.batch.csv_columns import KEY, fill_template, merge, read_header
 from kustom_hpp.cli.batch.input_file import MAX_LINE, InputFile
 from kustom_hpp.cli.batch.seen_keys import SeenKeys
@@ -32,6 +33,14 @@ _SEPARATORS = ",;\t"
 """No column's name has one of these. Where the comma is the decimal sign, spreadsheets write semicolons."""
 
 
+class InvalidRowError(InvalidRequestError):
+    """A row of the input that cannot be sent."""
+
+    line = 0
+    key: str | None = None
+    """None if the row has no valid key."""
+
+
 @frozen
 class InputRow:
     """One row of the input."""
@@ -44,6 +53,15 @@ class InputRow:
     """None if there are problems."""
     problems: tuple[tuple[str, str], ...] = ()
     """Its problems as (path, sentence). A row with problems is not sent."""
+
+    def item(self) -> BatchItem:
+        """Return the row for the run."""
+        if self.request is not None:
+            return BatchItem(self.key or "", self.request)
+        text = "; ".join(f"{clean_text(path, MAX_PATH)}: {sentence}" for path, sentence in self.problems)
+        error = InvalidRowError(text, problems=self.problems)
+        error.line, error.key = self.line, self.key
+        return BatchItem(self.key or "", error)
 
 
 def read_template(file: str | None) -> dict[str, Any]:
@@ -80,11 +98,6 @@ def open_rows(file: InputFile, form: Format, template: Mapping[str, Any]) -> Ite
     """
     rows = _json_rows(file, template) if form == "jsonl" else CsvTable(file, template).rows()
     return _without_repeats(rows)
-
-
-def problems_text(row: InputRow) -> str:
-    """Return a row's problems in one sentence."""
-    return "; ".join(f"{clean_text(path, MAX_PATH)}: {sentence}" for path, sentence in row.problems)
 
 
 def _without_repeats(rows: Iterator[InputRow]) -> Iterator[InputRow]:

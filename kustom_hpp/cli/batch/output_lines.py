@@ -6,51 +6,38 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.batch import Outcome, OutcomeState
-from kustom_hpp.cli.batch.input_rows import InputRow, problems_text
+from kustom_hpp.batch import Outcome
+from kustom_hpp.cli.batch.input_rows import InvalidRowError
 from kustom_hpp.cli.console import CommandError, Exit, redirect_to_devnull, require_stream
-from kustom_hpp.errors import HPPError
+from kustom_hpp.errors import HPPError, InvalidRequestError
 
 STDOUT = "-"
 
 
 def outcome_line(outcome: Outcome) -> bytes:
-    """Return an outcome as JSON: the session as the API sent it, nothing of the request."""
+    """Return an outcome as JSON: the session as the API sent it, nothing of the request.
+
+    The key of a row without a valid key is null.
+    """
     session, error = outcome.session, outcome.error
     correlation_id = error.correlation_id if error is not None else session.info.correlation_id if session else None
-    return _line(
-        key=outcome.key,
-        state=outcome.state,
-        session=None if session is None else codec().unstructure(session),
-        error=None if error is None else _error(error),
-        attempts=outcome.attempts,
-        correlation_id=correlation_id,
-        earlier_run=outcome.earlier_run,
-    )
-
-
-def invalid_row_line(row: InputRow) -> bytes:
-    """Return the line of a row that cannot be sent; its key is null if the row has no valid key."""
-    error = {"type": "InvalidRequestError", "message": problems_text(row), "delivery": None, "line": row.line}
-    return _line(
-        key=row.key,
-        state=OutcomeState.FAILED,
-        session=None,
-        error=error,
-        attempts=0,
-        correlation_id=None,
-        earlier_run=False,
-    )
-
-
-def _line(**fields: Any) -> bytes:
+    fields = {
+        "key": error.key if isinstance(error, InvalidRowError) else outcome.key,
+        "state": outcome.state,
+        "session": None if session is None else codec().unstructure(session),
+        "error": None if error is None else _error(error),
+        "attempts": outcome.attempts,
+        "correlation_id": correlation_id,
+        "earlier_run": outcome.earlier_run,
+    }
     return codec().encode_model(fields)
 
 
 def _error(error: HPPError) -> dict[str, Any]:
     """Return an error's class, its text, and the facts by which a script distinguishes cases."""
-    fields: dict[str, Any] = {"type": type(error).__name__, "message": str(error), "delivery": error.delivery}
-    for name in ("status", "code", "session_id"):
+    kind = InvalidRequestError if isinstance(error, InvalidRowError) else type(error)
+    fields: dict[str, Any] = {"type": kind.__name__, "message": str(error), "delivery": error.delivery}
+    for name in ("status", "code", "session_id", "line"):
         if (value := getattr(error, name, None)) is not None:
             fields[name] = value
     return fields

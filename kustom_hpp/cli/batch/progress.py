@@ -16,6 +16,7 @@ from rich.text import Text
 
 from kustom_hpp.batch import Outcome, OutcomeState
 from kustom_hpp.batch.journal_rules import is_refusal
+from kustom_hpp.cli.batch.input_rows import InvalidRowError
 from kustom_hpp.errors import RateLimitError
 from kustom_hpp.events import Event, Finished, Retrying
 
@@ -54,7 +55,7 @@ class BatchCounts:
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""
-        self.sent += not outcome.earlier_run and outcome.state is not OutcomeState.CLAIMED_ELSEWHERE
+        self.sent += outcome.attempts > 0
         self.unrecorded += not outcome.recorded
         if outcome.state is OutcomeState.CREATED:
             self.created += 1
@@ -62,6 +63,7 @@ class BatchCounts:
             self.conflicts += outcome.error is not None
         elif outcome.state is OutcomeState.FAILED:
             self.failed += 1
+            self.invalid += isinstance(outcome.error, InvalidRowError)
             self.refused += is_refusal(outcome.error)
         elif outcome.state is OutcomeState.IN_DOUBT:
             self.in_doubt += 1

@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 import signal
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
 
 from kustom_hpp import config
-from kustom_hpp.batch import BatchItem, BatchRun, Journal, Outcome, Scope
+from kustom_hpp.batch import BatchItem, BatchRun, Journal, Scope
 from kustom_hpp.batch import run as run_batch
 from kustom_hpp.cli.batch.input_file import InputFile, count_rows
-from kustom_hpp.cli.batch.input_rows import Format, InputRow, open_rows
-from kustom_hpp.cli.batch.output_lines import STDOUT, OutputFile, invalid_row_line, outcome_line
+from kustom_hpp.cli.batch.input_rows import Format, open_rows
+from kustom_hpp.cli.batch.output_lines import STDOUT, OutputFile, outcome_line
 from kustom_hpp.cli.batch.progress import BatchCounts, BatchProgress, LastFailure
 from kustom_hpp.cli.batch.row_thread import RowThread
 from kustom_hpp.cli.batch.summary import print_summary
@@ -30,8 +29,6 @@ from kustom_hpp.pace import Pace
 
 DEFAULT_RATES = {Environment.LIVE: 40.0, Environment.PLAYGROUND: 5.0}
 """Requests per second by environment, without --rate."""
-_MAX_HELD_BACK = 1_000
-"""Lines of invalid rows that may wait for their position in ordered mode."""
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +98,7 @@ class BatchCommand:
         self._job, self._rows, self._last_failure = job, rows, last_failure
         self._counts = BatchCounts()
         self._console = stderr()
-        self._lines = LineWriter(output, self._counts, ordered=job.ordered)
+        self._output = output
         self._input_error: CommandError | None = None
         self._interrupted = False
 
@@ -127,37 +124,25 @@ class BatchCommand:
             async with progress, outcomes:
                 with self._signals(outcomes):
                     async for outcome in outcomes:
-                        self._lines.write_outcome(outcome)
+                        self._counts.add(outcome)
+                        self._output.write(outcome_line(outcome))
         except (HPPError, CommandError) as caught:
             error = caught
         finally:
             self._rows.stop()
-        error = await self._drain(outcomes, error) or self._input_error
+        async for outcome in outcomes:  # none, unless the output failed
+            self._counts.add(outcome)
+        error = error or self._input_error
         is_empty = error is None and not self._interrupted and not self._counts.done
         if not job.quiet and not is_empty:
             print_summary(self._console, self._counts, journal=job.journal, interrupted=self._interrupted)
         return self._exit_code(error)
 
-    async def _drain(self, outcomes: BatchRun, error: HPPError | CommandError | None) -> HPPError | CommandError | None:
-        """Count the remaining outcomes, write the lines held back, and return the first error."""
-        async for outcome in outcomes:  # none, unless the output failed
-            self._counts.add(outcome)
-        try:
-            self._lines.flush()
-        except CommandError as failed:
-            error = error or failed
-            self._lines.discard()
-        return error
-
     async def _items(self) -> AsyncIterator[BatchItem]:
-        """Yield the valid rows, and write the lines of the others."""
+        """Yield the rows until the input ends or cannot be read."""
         try:
             async for row in self._rows:
-                if row.request is None:
-                    await self._lines.write_invalid(row)
-                else:
-                    self._lines.yielded += 1
-                    yield BatchItem(row.key or "", row.request)
+                yield row.item()
         except CommandError as error:  # the rows before it are sent
             self._input_error = error
 
@@ -217,50 +202,3 @@ def _stop_signals() -> Iterator[signal.Signals]:
     # Windows has no SIGHUP; under nohup a closed terminal must not end the run.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         yield signal.SIGHUP
-
-
-class LineWriter:
-    """Writes and counts the output's lines. In ordered mode the lines of invalid rows wait for the rows before them."""
-
-    def __init__(self, output: OutputFile, counts: BatchCounts, *, ordered: bool) -> None:
-        self._output, self._counts, self._ordered = output, counts, ordered
-        self.yielded = 0
-        """Rows that went into the run; `_ended` of them have an outcome."""
-        self._ended = 0
-        self._held_back: deque[tuple[int, bytes]] = deque()
-        self._has_space = asyncio.Event()
-
-    async def write_invalid(self, row: InputRow) -> None:
-        """Write the line of a row that cannot be sent."""
-        line = invalid_row_line(row)
-        if self._ordered and self.yielded > self._ended:
-            self._held_back.append((self.yielded, line))
-            while len(self._held_back) >= _MAX_HELD_BACK:
-                self._has_space.clear()
-                await self._has_space.wait()
-        else:
-            self._write_invalid_line(line)
-
-    def write_outcome(self, outcome: Outcome) -> None:
-        """Write the line of a row that has ended."""
-        self._counts.add(outcome)
-        self._output.write(outcome_line(outcome))
-        self._ended += 1
-        self.flush(self._ended)
-
-    def flush(self, position: float = float("inf")) -> None:
-        """Write the lines held back up to a position."""
-        while self._held_back and self._held_back[0][0] <= position:
-            self._write_invalid_line(self._held_back.popleft()[1])
-        self._has_space.set()
-
-    def discard(self) -> None:
-        """Count the lines held back that the output does not accept."""
-        self._counts.failed += len(self._held_back)
-        self._counts.invalid += len(self._held_back)
-        self._held_back.clear()
-
-    def _write_invalid_line(self, line: bytes) -> None:
-        self._counts.failed += 1
-        self._counts.invalid += 1
-        self._output.write(line)

@@ -112,10 +112,9 @@ def test_bad_rows_end_failed_and_the_rest_goes_on(
     assert "4 of them could not be sent" in done.err
 
 
-def test_many_bad_rows_in_ordered_mode_wait_for_their_turn_in_bounded_memory(
-    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str], environment: pytest.MonkeyPatch
+def test_many_bad_rows_in_ordered_mode_stay_in_order(
+    cli: Cli, at_sandbox: ThreadedSandbox, tmp_path: Path, paths: list[str]
 ) -> None:
-    environment.setattr(batch_run, "_MAX_HELD_BACK", 3)
     texts = [line(number) if number % 50 == 0 else "{" for number in range(400)]
     (tmp_path / "in").write_text("\n".join(texts))
     assert cli("batch", str(tmp_path / "in"), *paths, "--ordered").code == 1
