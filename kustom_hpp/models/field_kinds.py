@@ -20,10 +20,11 @@ JsonObject = dict[str, Any]
 _MAX_PIXELS = (1 << 63) - 1
 _MIN_CONTACT = 4
 
-# The JSON of a URL that is surely valid, as bytes: everything that a URL may contain in ASCII; braces in placeholders only. No
-# quantifier gives back what it took, so no input is slow.
-_BYTES = r'[^{}"<>\\^`\x00-\x20\x7f-\xff'
-_SURE_REST = rf"{_BYTES}/?#]++(?:[/?#](?:{_BYTES}]++|\{{\{{[a-z_]++\}}\}})*+)?+"
+# The JSON of a URL that is surely valid, as bytes: all of ASCII that a URL may contain; braces in placeholders only. Python
+# matches a set that lists its members faster than one with "^". No quantifier gives back what it took, so no input is slow.
+_AUTHORITY = r"!$-.0-;=@-[\]_a-z|~"
+_PATH = rf"{_AUTHORITY}/?#"
+_SURE_REST = rf"[{_AUTHORITY}]++(?:[/?#][{_PATH}]*+(?:\{{\{{[a-z_]++\}}\}}[{_PATH}]*+)*+)?+"
 
 
 @frozen(slots=True)
@@ -108,7 +109,7 @@ class TextKind(FieldKind):
 
     def sure_json(self, *, required: bool) -> str:  # noqa: ARG002 - the same for both
         """Return the pattern of a text without escapes."""
-        return r'"[^"\\\x00-\x1f]*+"'
+        return r'"[ !#-[\]-\xff]*+"'
 
     def schema(self, *, required: bool) -> JsonObject:
         """Return the schema of any text."""
