@@ -162,11 +162,21 @@ async def _check_online(settings: config.Settings) -> int:
     try:
         read_response(settings, call, response)
     except NotFoundError:
-        pass
+        _warn_of_path(settings.base_url)
     except ApiError as error:
         raise _failure(error, settings, is_api=is_api) from None
     _show("Online", [(str(settings.base_url), f"accepts the key ({elapsed:.0f} ms); nothing was created")])
     return Exit.OK
+
+
+def _warn_of_path(base_url: URL) -> None:
+    """Warn if the 404 may be about the base URL's path instead of the session."""
+    if base_url.path.strip("/"):
+        text = (
+            f"the base URL has the path {base_url.path}, and the response does not show whether the API is below it. Remove "
+            "the path, unless your gateway serves the API there."
+        )
+        print_note("warning", text, "yellow")
 
 
 _KEY_REJECTED = (401, 403)

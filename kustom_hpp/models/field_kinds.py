@@ -74,7 +74,7 @@ class UrlKind(FieldKind):
 
     def warn(self, warnings: Problems, path: str, value: Any, *, is_kco: bool) -> None:
         """Append what is suspicious about a URL."""
-        warn_url(warnings, path, value, has_token=self.has_token and not is_kco)
+        warn_url(warnings, path, value, app_link=self.app_link, has_token=self.has_token and not is_kco)
 
     def secrets(self, value: Any) -> Iterator[str]:
         """Yield the query and its values."""

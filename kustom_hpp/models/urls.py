@@ -185,20 +185,21 @@ def is_app_link(text: str) -> bool:
     return re.fullmatch(_APP_LINK, text) is not None and not has_surrogate(text)
 
 
-def warn_url(warnings: Problems, path: str, url: str, *, has_token: bool) -> None:
+def warn_url(warnings: Problems, path: str, url: str, *, app_link: bool, has_token: bool) -> None:
     """Warn about a URL that the page or the API calls: legal but suspicious.
 
     Args:
         warnings: the list to append to.
         path: the URL's JSON path.
         url: the URL.
+        app_link: whether a link with a custom scheme is valid; where it is not, it is a problem.
         has_token: whether the API fills in `{{authorization_token}}` here.
 
     """
     if (parts := split_url(url)) is not None and parts.is_plain_http:
         private = "is http to a private host: only a sandbox in the same network can call it"
         warnings.append((path, private if parts.is_private else "is http: consumers and browsers expect https"))
-    if is_app_link(url):
+    if app_link and is_app_link(url):
         warnings.append(
             (path, "is an app link, and the API does not document whether it accepts one: try the playground")
         )

@@ -291,6 +291,16 @@ def test_a_path_in_the_base_url_is_the_likely_cause(cli: Cli, fixed: FixedServer
     assert f"Likely cause: the base URL has the path {path.rstrip('/')}. Remove it" in done.err
 
 
+@pytest.mark.parametrize("path", ["", "/", "/checkout", "/eu/hpp/"])
+def test_a_path_in_the_base_url_is_a_warning_if_the_api_responds(
+    cli: Cli, at_sandbox: ThreadedSandbox, path: str
+) -> None:
+    done = cli("check", "--online", "--base-url", f"{at_sandbox.base_url}{path}")
+    assert done.code == 0
+    shown = path.rstrip("/")
+    assert (f"the base URL has the path {shown}, and the response does not show" in done.err) == bool(shown)
+
+
 @pytest.mark.parametrize("path", ["/hpp/v1", "/hpp/v1/", "/hpp/v1/sessions", "/HPP/v1"])
 def test_the_api_s_own_path_is_refused_with_the_right_url(cli: Cli, environment: pytest.MonkeyPatch, path: str) -> None:
     environment.setenv("KUSTOM_HPP_API_KEY", KEY)
