@@ -34,25 +34,33 @@ Create = Callable[..., Awaitable[Session]]
 """Creates one session: `HPPClient.create_session`, or a function with its arguments."""
 
 
-@attrs.frozen(kw_only=True)
-class ResumePolicy:
-    """Which rows of earlier runs are sent again."""
-
-    resend: bool
-    """Rows in doubt."""
-    retry_failed: bool
-    """Rows that the API refused."""
-
-
 class RowProcessor:
-    """What the workers do with a row; counts the outcomes."""
+    """What the workers do with a row; counts the outcomes.
+
+    Args:
+        create: creates one session.
+        journal: the memory over runs; None for no memory.
+        breaker: the run's circuit breaker.
+        signal: the run's stop signal.
+        resend: send rows again that an earlier run left in doubt.
+        retry_failed: send rows again that the API refused in an earlier run.
+
+    """
 
     def __init__(
-        self, create: Create, journal: Journal | None, policy: ResumePolicy, breaker: CircuitBreaker, signal: StopSignal
+        self,
+        create: Create,
+        journal: Journal | None,
+        breaker: CircuitBreaker,
+        signal: StopSignal,
+        *,
+        resend: bool,
+        retry_failed: bool,
     ) -> None:
         self._create = create
         self._journal = journal
-        self._policy = policy
+        self._resend = resend
+        self._retry_failed = retry_failed
         self._breaker = breaker
         self._signal = signal
         self._session_ids = RecentKeys()
@@ -193,10 +201,10 @@ class RowProcessor:
     def _should_resend(self, claim: AlreadyRecorded) -> bool:
         outcome, error = claim.outcome, claim.outcome.error
         if outcome.state is OutcomeState.FAILED:
-            return self._policy.retry_failed
+            return self._retry_failed
         # Not an accepted request, not a duplicate session, and not a changed payload.
         unknown = error is not None and error.delivery is Delivery.UNKNOWN
-        return outcome.state is OutcomeState.IN_DOUBT and self._policy.resend and unknown and not claim.changed
+        return outcome.state is OutcomeState.IN_DOUBT and self._resend and unknown and not claim.changed
 
     def _replay_outcome(self, claim: AlreadyRecorded) -> Outcome:
         outcome = attrs.evolve(claim.outcome, attempts=0, earlier_run=True)

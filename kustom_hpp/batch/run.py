@@ -1,14 +1,12 @@
 """`batch.run`: the options of a run, checked, and its parts, put together."""
 
 import inspect
-from typing import Literal
-
-from attrs import frozen
+from typing import Literal, get_args
 
 from kustom_hpp.batch.batch_run import BatchRun
 from kustom_hpp.batch.circuit_breaker import CircuitBreaker
 from kustom_hpp.batch.journal import Journal
-from kustom_hpp.batch.row_processor import Create, ResumePolicy, RowProcessor
+from kustom_hpp.batch.row_processor import Create, RowProcessor
 from kustom_hpp.batch.rows import Items, RowSource
 from kustom_hpp.batch.stop_signal import StopSignal
 from kustom_hpp.config.options import check_positive, check_positive_int
@@ -74,65 +72,30 @@ def run(
         ConfigError: an argument is invalid.
 
     """
-    options = BatchOptions(
-        concurrency=concurrency,
-        rate=rate,
-        on_doubt=on_doubt,
-        ordered=ordered,
-        max_failures=max_failures,
-        max_doubts=max_doubts,
-        patience=patience,
-    )
+    if on_doubt not in get_args(OnDoubt):
+        msg = f'on_doubt must be "report" or "resend", got {on_doubt!r}'
+        raise ConfigError(msg)
+    check_positive_int("concurrency", concurrency)
+    check_positive_int("max_doubts", max_doubts)
+    if max_failures is not None:
+        check_positive_int("max_failures", max_failures)
+    check_positive("patience", patience)
+    if rate is not None:
+        check_positive("rate", rate, "rows per second")
     if journal is not None and journal.shared:
         _check_shared(create, on_doubt)
     breaker = CircuitBreaker(patience=patience, max_doubts=max_doubts, max_failures=max_failures)
     signal = StopSignal()
-    policy = ResumePolicy(resend=on_doubt == "resend", retry_failed=retry_failed)
-    processor = RowProcessor(create, journal, policy, breaker, signal)
+    processor = RowProcessor(create, journal, breaker, signal, resend=on_doubt == "resend", retry_failed=retry_failed)
     return BatchRun(
         processor,
         RowSource(items, unique_order=journal is None),
         breaker,
         signal,
         concurrency=concurrency,
-        interval=options.interval,
+        interval=1 / rate if rate else 0.0,
         ordered=ordered,
     )
-
-
-@frozen(kw_only=True)
-class BatchOptions:
-    """The checked options of a run.
-
-    Raises:
-        ConfigError: a value is invalid.
-
-    """
-
-    concurrency: int
-    rate: float | None
-    on_doubt: OnDoubt
-    ordered: bool
-    max_failures: int | None
-    max_doubts: int
-    patience: float
-
-    def __attrs_post_init__(self) -> None:
-        if self.on_doubt not in ("report", "resend"):
-            msg = f'on_doubt must be "report" or "resend", got {self.on_doubt!r}'
-            raise ConfigError(msg)
-        for name in ("concurrency", "max_doubts", "max_failures"):
-            value = getattr(self, name)
-            if (name, value) != ("max_failures", None):
-                check_positive_int(name, value)
-        check_positive("patience", self.patience)
-        if self.rate is not None:
-            check_positive("rate", self.rate, "rows per second")
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two rows; 0 if the run has no rate of its own."""
-        return 1 / self.rate if self.rate else 0.0
 
 
 def _check_shared(create: Create, on_doubt: OnDoubt) -> None:

@@ -77,13 +77,13 @@ def load_json_file(file: str) -> Any:
     try:
         body = _read_stdin() if file == STDIN else Path(file).read_bytes()
     except OSError as error:
-        msg = f"{file} cannot be read: {error.strerror}. Give a file with a request as JSON, or - for stdin."
+        msg = f"{file} cannot be read: {error.strerror}. Give a file with a JSON object, or - for stdin."
         raise CommandError(msg, Exit.USAGE) from None
     try:
         return codec().load_json(body)
     except ValueError as error:
         reason = _json_error_position(body) or error
-        msg = f"{file} is {reason}. Nothing was sent; give one request as a JSON object in UTF-8."
+        msg = f"{file} is {reason}. Nothing was sent; give one JSON object in UTF-8."
         raise CommandError(msg, Exit.USAGE) from None
 
 

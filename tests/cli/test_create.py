@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read(cli: Cli, at_sandbox: ThreadedSandbox, tmp_p
     path = str(tmp_path / name)
     done = cli("create", path)
     assert done == type(done)(
-        2, "", f"error: {path} cannot be read: {why}. Give a file with a request as JSON, or - for stdin.\n"
+        2, "", f"error: {path} cannot be read: {why}. Give a file with a JSON object, or - for stdin.\n"
     )
 
 

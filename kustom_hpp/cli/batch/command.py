@@ -1,6 +1,7 @@
 """`kustom-hpp batch`: a file of requests in, a line for each row out, a journal to resume from."""
 
 import asyncio
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -79,7 +80,7 @@ def batch(
     shared = read_template(template)
     form = format or _format_of(input)
     if dry_run:
-        with InputFile(input) as file:
+        with contextlib.closing(InputFile(input)) as file:
             return check_rows(input, open_rows(file, form, shared))
     if output is None or journal is None:
         msg = "batch needs --output and --journal, or --dry-run. Run 'kustom-hpp batch --help' for usage."

@@ -1,15 +1,17 @@
 """CSV columns as paths into a request: `merchant_urls.success`, `options.background_images[0].url`."""
 
+import copy
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import attrs
 
 from kustom_hpp.cli.console import CommandError, Exit
 from kustom_hpp.models import CreateSessionRequest
+from kustom_hpp.models.field_kinds import FieldKind, PixelsKind
+from kustom_hpp.models.fields import ItemsKind, ModelKind, declared
 
 KEY = "key"
 """The column of the row's key, which is not a field."""
@@ -62,40 +64,26 @@ def _column(name: str) -> Column | None:
     if not re.fullmatch(r"\w+(\[\d{1,3}\])?(\.\w+(\[\d{1,3}\])?)*", name, re.ASCII):
         return None
     path: FieldPath = tuple(int(step) if step.isdigit() else step for step in re.findall(r"\w+", name))
-    kind: Any = CreateSessionRequest
+    kind: FieldKind | None = ModelKind(CreateSessionRequest)
     for step in path:
-        kind = _item_of(kind) if isinstance(step, int) else _fields(kind).get(step)
+        if isinstance(step, int):
+            kind = kind.kind if isinstance(kind, ItemsKind) else None
+        else:
+            fields = declared(kind.model) if isinstance(kind, ModelKind) else ()
+            kind = next((field.kind for field in fields if field.name == step), None)
     # A field with fields or items of its own does not fit into a cell.
-    is_cell = kind is not None and not attrs.has(kind) and _item_of(kind) is None
-    return Column(name, path, kind is int) if is_cell else None
+    if kind is None or isinstance(kind, (ModelKind, ItemsKind)):
+        return None
+    return Column(name, path, isinstance(kind, PixelsKind))
 
 
-def _fields(kind: Any) -> Mapping[str, Any]:
-    """Return the fields of a model with their types, without "or None"."""
-    if not attrs.has(kind):
-        return {}
-    fields = attrs.fields(attrs.resolve_types(kind))
-    return {field.name: _inner(field.type) for field in fields if field.name != "extra"}
-
-
-def _item_of(kind: Any) -> Any:
-    """Return the type of a list's items; None for another type."""
-    return get_args(kind)[0] if get_origin(kind) is tuple else None
-
-
-def _inner(kind: Any) -> Any:
-    if get_origin(kind) is tuple or NoneType not in get_args(kind):
-        return kind
-    return next(argument for argument in get_args(kind) if argument is not NoneType)
-
-
-def _all_names(kind: Any = CreateSessionRequest, at: str = "") -> Iterator[str]:
+def _all_names(model: type = CreateSessionRequest, at: str = "") -> Iterator[str]:
     """Yield the name of every column; of a list, the first item."""
-    for name, inner in _fields(kind).items():
-        path, item = at + name, _item_of(inner)
-        if item is not None:
-            path, inner = f"{path}[0]", item  # noqa: PLW2901 - a list's item represents the list
-        yield from _all_names(inner, f"{path}.") if attrs.has(inner) else (path,)
+    for field in declared(model):
+        path, kind = at + field.name, field.kind
+        if isinstance(kind, ItemsKind):
+            path, kind = f"{path}[0]", kind.kind
+        yield from _all_names(kind.model, f"{path}.") if isinstance(kind, ModelKind) else (path,)
 
 
 def _unknown(number: int, name: str) -> str:
@@ -109,13 +97,6 @@ def _unknown(number: int, name: str) -> str:
 
 
 # A row's request
-
-
-def deep_copy(value: Any) -> Any:
-    """Return a copy of plain JSON values that can be changed."""
-    if isinstance(value, dict):
-        return {name: deep_copy(item) for name, item in value.items()}
-    return [deep_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def merge(below: Any, above: Any) -> Any:
@@ -133,7 +114,7 @@ def fill_template(template: Mapping[str, Any], cells: Iterable[tuple[Column, str
         cells: The cells with their columns, in the order of the columns' paths.
 
     """
-    request: dict[str, Any] = deep_copy(template)
+    request: dict[str, Any] = copy.deepcopy(dict(template))
     for column, cell in cells:
         node: Any = request
         *steps, last = column.path

@@ -1,14 +1,14 @@
 """The lines of a batch's input: a file or stdin, gzip or not, UTF-8 or UTF-16."""
 
 import codecs
+import contextlib
 import gzip
 import io
 import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, require_stream
 
@@ -119,14 +119,6 @@ class InputFile:
         if self.name != STDIN and Path(self.name).is_file():
             self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _open(name: str) -> io.BufferedReader:
     if name != STDIN:
@@ -146,6 +138,6 @@ def count_rows(name: str, *, has_header: bool) -> int | None:
     """Return the number of rows of a regular file; None for anything else, which can be read only once."""
     if name == STDIN or not Path(name).is_file():
         return None
-    with InputFile(name) as file:
+    with contextlib.closing(InputFile(name)) as file:
         rows = sum(line is None or bool(line.strip(b' \t\r;,"')) for line in file)
     return max(0, rows - has_header)

@@ -1,9 +1,9 @@
 """The rows of a batch's input, JSONL or CSV: each with its line and its problems."""
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -14,8 +14,8 @@ from kustom_hpp._redaction import describe_shape
 from kustom_hpp.batch import BatchItem
 from kustom_hpp.cli.batch.csv_columns import KEY, fill_template, merge, read_header
 from kustom_hpp.cli.batch.input_file import MAX_LINE, InputFile
-from kustom_hpp.cli.batch.seen_keys import SeenKeys
 from kustom_hpp.cli.console import CommandError, Exit
+from kustom_hpp.cli.requests import load_json_file
 from kustom_hpp.errors import InvalidRequestError, clean_text
 from kustom_hpp.models import CreateSessionRequest
 from kustom_hpp.models.urls import canonical_order_url
@@ -73,14 +73,7 @@ def read_template(file: str | None) -> dict[str, Any]:
     """
     if file is None:
         return {}
-    try:
-        value = codec().load_json(Path(file).read_bytes())
-    except OSError as error:
-        msg = f"The template {file} cannot be read: {error.strerror}."
-        raise CommandError(msg, Exit.USAGE) from None
-    except ValueError as error:
-        msg = f"The template {file} is {error}. Nothing was sent; give a JSON object in UTF-8."
-        raise CommandError(msg, Exit.USAGE) from None
+    value = load_json_file(file)
     if not isinstance(value, dict):
         msg = f"The template {file} must hold a JSON object with fields of a request, not {describe_shape(value)}."
         raise CommandError(msg, Exit.USAGE)
@@ -111,6 +104,22 @@ def _without_repeats(rows: Iterator[InputRow]) -> Iterator[InputRow]:
         elif order is not None and (first := seen.first_line(f"order {order}", row.line)) != row.line:
             problem = ("payment_session_url", f"is that of line {first} too, and an order has one session")
         yield row if problem is None else attrs.evolve(row, request=None, problems=(*row.problems, problem))
+
+
+class SeenKeys:
+    """Texts, each with the line where it appeared first.
+
+    It stores digests, about 120 bytes a text however long the text is.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, int] = {}
+
+    def first_line(self, text: str, line: int) -> int:
+        """Return the line where a text appeared first: `line` itself for a new one."""
+        # 15 bytes: two texts of a billion rows share a digest with a probability of 1e-18.
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=15).digest()
+        return self._lines.setdefault(digest, line)
 
 
 def _invalid(line: int, sentence: str) -> InputRow:

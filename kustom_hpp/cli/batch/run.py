@@ -59,7 +59,7 @@ async def run_job(job: BatchJob) -> int:
     """
     last_failure = LastFailure()
     client = open_client(job, [] if job.quiet else [last_failure])
-    with InputFile(job.input) as file:
+    with contextlib.closing(InputFile(job.input)) as file:
         rows = RowThread(open_rows(file, job.form, job.template), file)
         total = None if job.quiet else count_rows(job.input, has_header=job.form == "csv")
         async with client, open_journal(job.journal, _scope_of(client, job.connection)) as journal:

@@ -1,6 +1,7 @@
 """CSV: each row is one line, and what spreadsheets write is accepted."""
 
 import codecs
+import contextlib
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ HEAD = "key,payment_session_url,options.page_title"
 def csv_rows(tmp_path: Path, text: str | bytes) -> list[InputRow]:
     path = tmp_path / "in.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogateescape"))
-    with InputFile(str(path)) as opened:
+    with contextlib.closing(InputFile(str(path))) as opened:
         return list(open_rows(opened, "csv", {}))
 
 
@@ -38,7 +39,7 @@ def test_a_cell_that_does_not_end_on_its_line_ends_the_rows(cli: Cli, tmp_path: 
     table[9] = f"k10,{order(10)},{cell}"
     path = tmp_path / "in.csv"
     path.write_text("\n".join([HEAD, *table]) + "\n")
-    with InputFile(str(path)) as opened:
+    with contextlib.closing(InputFile(str(path))) as opened:
         rows = open_rows(opened, "csv", {})
         valid = [next(rows) for _ in range(9)]
         invalid = next(rows)
@@ -74,7 +75,7 @@ def test_a_line_without_end_is_not_stored(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("kustom_hpp.cli.batch.input_file.MAX_LINE", 1000)
     path = tmp_path / "in.csv"
     path.write_text(f"{HEAD}\nk1,{order(1)},{'x' * 1000}\nk2,{order(2)},\n")
-    with InputFile(str(path)) as opened:
+    with contextlib.closing(InputFile(str(path))) as opened:
         rows = open_rows(opened, "csv", {})
         assert next(rows).problems[0][1].startswith("is not a row of a CSV table: is longer than")
         with pytest.raises(CommandError, match="does not end on line 2"):
@@ -118,7 +119,7 @@ def test_a_byte_order_mark_chooses_the_encoding(tmp_path: Path, encoding: str, f
     text = f"{HEAD}\r\na,{order(1)},{title}\r\n" if form == "csv" else line(1, options={"page_title": title}) + "\r\n"
     path = tmp_path / "in"
     path.write_bytes(f"\ufeff{text}".encode(encoding))
-    with InputFile(str(path)) as opened:
+    with contextlib.closing(InputFile(str(path))) as opened:
         [row] = open_rows(opened, form, {})  # type: ignore[arg-type]
     assert row.request is not None
     assert row.request.options is not None

@@ -1,5 +1,6 @@
 """What `kustom-hpp batch` reads: formats, templates, and everything that is wrong, listed by `--dry-run`."""
 
+import contextlib
 import gzip
 import json
 import subprocess
@@ -19,7 +20,7 @@ from tests.support.batch_files import line, order, write
 
 
 def rows_of(path: Path, form: str = "jsonl", template: dict[str, object] | None = None) -> list[InputRow]:
-    with InputFile(str(path)) as opened:
+    with contextlib.closing(InputFile(str(path))) as opened:
         return list(open_rows(opened, form, template or {}))
 
 
