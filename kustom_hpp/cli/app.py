@@ -37,6 +37,7 @@ COMMANDS = (
     ("journal report", "journal:report", "Summarize a journal, as tables or as an HTML file."),
     ("journal export", "journal:export", "Write every row to stdout, as the batch writes it."),
     ("journal resolve", "journal:resolve", "Record how an in-doubt row ended."),
+    ("journal prune", "journal:prune", "Shorten old rows of a ledger in PostgreSQL."),
     ("fleet", "", "Create sessions with workers on many machines."),
     ("fleet init", "fleet:init", "Create the tables of the ledger and of the queue if there are none."),
     ("fleet enqueue", "fleet:enqueue", "Put ids into a merchant's queue."),

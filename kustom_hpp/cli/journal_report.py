@@ -18,7 +18,7 @@ _MAX_DOUBTS = 50
 _HTML_START = b"<!doctype html>"
 
 
-def write_html(target: str, report: JournalReport, *, journal: str, scope: str) -> None:
+def write_html(target: str, report: JournalReport, *, title: str, scope: str) -> None:
     """Write the report to a file.
 
     Raises:
@@ -26,7 +26,7 @@ def write_html(target: str, report: JournalReport, *, journal: str, scope: str) 
 
     """
     path = Path(target)
-    page = render_html(report, title=Path(journal).name, scope=scope, now=dt.datetime.now(dt.UTC))
+    page = render_html(report, title=title, scope=scope, now=dt.datetime.now(dt.UTC))
     try:
         if path.exists():
             with path.open("rb") as file:

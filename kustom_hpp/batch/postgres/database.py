@@ -83,6 +83,11 @@ class LedgerDatabase:
     max_idle: float | None = 1.0
     """Seconds without operations after which the connection is looked at."""
 
+    @property
+    def connection(self) -> Connection:
+        """The open connection, for operations of no run."""
+        return self._connection or self._open()
+
     def execute(self, operations: Sequence[Any]) -> list[Any]:
         """Run operations, and repeat them while the database does not respond; see `writer_thread.Database.execute`."""
         results: dict[int, Any] = {}
@@ -91,7 +96,7 @@ class LedgerDatabase:
         while True:
             failure: Exception
             try:
-                connection = self._connection or self._open()
+                connection = self.connection
                 self._renew_leases(connection)
                 self._run(connection, operations, results)
                 return [results.get(number, LATER) for number in range(len(operations))]
@@ -114,8 +119,7 @@ class LedgerDatabase:
         try:
             if connection is not None and select.select([connection.fileno()], [], [], 0)[0]:
                 connection.execute("SELECT 1")  # the server has said something: a notice, or that it ends
-            connection = self._connection or self._open()
-            self._renew_leases(connection)
+            self._renew_leases(self.connection)
         except (psycopg.Error, JournalError, OSError, ValueError) as error:
             # The next operation meets the same, and has the patience to wait.
             self._forget_broken_connection(error)

@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import math
 import secrets
 import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from kustom_hpp.batch.journal import Claim, ClaimedElsewhere
 from kustom_hpp.batch.journal_row import CLAIMED, JournalEntry, entry_of, outcome_of
-from kustom_hpp.batch.journal_rules import ClaimRow, SettleRow, Verdict, resolve_row
+from kustom_hpp.batch.journal_rules import ClaimRow, SettleRow, Verdict, resolve_row, wall_clock_ms
 from kustom_hpp.batch.lease import Lease
 from kustom_hpp.batch.outcomes import Outcome
 from kustom_hpp.batch.scope import Scope
@@ -20,10 +21,13 @@ from kustom_hpp.errors import ConfigError, JournalError
 from kustom_hpp.models import Session
 
 if TYPE_CHECKING:
+    from kustom_hpp.batch.postgres.overview import ScopeStatus
     from kustom_hpp.batch.postgres.pace import SharedPace
     from kustom_hpp.batch.postgres.rows import LedgerRows
 
-_PAGE = 500
+_PAGE: Final = 500
+MIN_AGE: Final = dt.timedelta(days=3)
+"""The age of the youngest rows that `PostgresJournal.prune` may shorten."""
 
 
 class PostgresLedger:
@@ -36,7 +40,7 @@ class PostgresLedger:
 
     Any number of processes on any number of machines may use one ledger, and one scope of it, at the same time: the
     database lets one of them claim a row. Open one ledger in each process, after a fork. It has one thread with one
-    connection for all its journals (and one for `pace`), and groups what its callers do at the same moment.
+    connection for all its journals (and one for all its paces), and groups what its callers do at the same moment.
 
     A journal opened from the ledger is a run: it holds a lease on its claims and renews it. A run that is killed, or that is
     stopped for longer than its lease, sends nothing more; its claims are in doubt then. Lost connections are repaired for
@@ -81,7 +85,7 @@ class PostgresLedger:
         self._address = describe_dsn(dsn)
         open_database = partial(LedgerDatabase, dsn, lease=lease, beat=beat, patience=patience)
         self._thread: WriterThread[Any] = WriterThread(self._address, open_database, str)
-        self._paces: list[SharedPace] = []
+        self._reservations = WriterThread(self._address, partial(_open_reservations, dsn), str)
 
     def journal(self, scope: Scope | str, *, allow_same_order: bool = False) -> "PostgresJournal":
         """Return a new journal of a scope: one run, for one `batch.run` after another.
@@ -106,9 +110,7 @@ class PostgresLedger:
         """
         from kustom_hpp.batch.postgres.pace import SharedPace
 
-        pace = SharedPace(self._dsn, rate, merchant)
-        self._paces.append(pace)
-        return pace
+        return SharedPace(self._reservations, rate, merchant)
 
     async def create_schema(self) -> bool:
         """Create the ledger's tables if there are none.
@@ -122,11 +124,22 @@ class PostgresLedger:
         """
         return await asyncio.to_thread(_create_schema, self._dsn, self._address)
 
+    async def scopes(self) -> dict[str, bool]:
+        """Return the scopes in the ledger, each with its `allow_same_order`."""
+        from kustom_hpp.batch.postgres.overview import read_scopes
+
+        return await self._thread.submit(lambda database: read_scopes(database.connection))
+
+    async def status(self) -> "list[ScopeStatus]":
+        """Return the counts of every scope: rows by state, live runs, surplus sessions."""
+        from kustom_hpp.batch.postgres.overview import read_status
+
+        return await self._thread.submit(lambda database: read_status(database.connection))
+
     async def aclose(self) -> None:
         """Close the connections, after all waiting calls, and end the runs. Idempotent."""
         await self._thread.aclose()
-        for pace in self._paces:
-            await pace.aclose()
+        await self._reservations.aclose()
 
     async def __aenter__(self) -> Self:
         """Connect and check the database now.
@@ -150,9 +163,10 @@ class PostgresLedger:
 
     def __del__(self) -> None:
         # Also called if __init__ failed.
-        thread = vars(self).get("_thread")
-        if thread is not None and thread.is_open:
-            thread.request_stop()
+        threads = [vars(self).get(name) for name in ("_thread", "_reservations")]
+        if open_threads := [thread for thread in threads if thread is not None and thread.is_open]:
+            for thread in open_threads:
+                thread.request_stop()
             warnings.warn(f"unclosed ledger {self._address}", ResourceWarning, stacklevel=1, source=self)
 
 
@@ -228,6 +242,26 @@ class PostgresJournal:
         found: list[tuple[str, str | None]] = await self._submit(_surplus)
         return found
 
+    async def prune(self, older_than: dt.timedelta) -> int:
+        """Shorten CREATED rows that were last changed so long ago, and forget runs that ended before; return their number.
+
+        A row keeps its key, its order and its session's id, so that it is never sent again. Its outcome then has a session
+        with an id and nothing else.
+
+        Raises:
+            ConfigError: `older_than` is less than three days; a session lives for two.
+
+        """
+        if older_than < MIN_AGE:
+            raise ConfigError(f"older_than must be at least {MIN_AGE.days} days: a session lives for two")
+        from kustom_hpp.batch.postgres.overview import prune
+
+        before = wall_clock_ms() - int(older_than.total_seconds() * 1000)
+        total = 0
+        while count := await self._submit(partial(prune, before)):
+            total += count
+        return total
+
     async def aclose(self) -> None:
         """End the run, after all waiting calls. Idempotent."""
         if self._closed:
@@ -287,6 +321,12 @@ def _outcomes(keys: list[str], rows: "LedgerRows") -> dict[str, Outcome | None]:
 
 def _surplus(rows: "LedgerRows") -> list[tuple[str, str | None]]:
     return rows.surplus()
+
+
+def _open_reservations(dsn: str) -> Any:
+    from kustom_hpp.batch.postgres.pace import Reservations
+
+    return Reservations(dsn)
 
 
 def _create_schema(dsn: str, address: str) -> bool:

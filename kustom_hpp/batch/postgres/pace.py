@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -43,17 +42,17 @@ class SharedPace(Pace):
     alone holds until it does.
 
     Args:
-        dsn: the ledger's database.
+        reservations: the thread with the connection on which starts are reserved.
         rate: requests per second of all processes together.
         merchant: whose rate limit it is.
 
     """
 
-    def __init__(self, dsn: str, rate: float, merchant: str = "") -> None:
+    def __init__(self, reservations: WriterThread[Any], rate: float, merchant: str = "") -> None:
         super().__init__(rate)
         self._shared_rate = rate
         self._merchant = merchant
-        self._thread: WriterThread[Any] = WriterThread(describe_dsn(dsn), partial(_Reservations, dsn), str)
+        self._thread = reservations
         self._starts = deque[float]()
         """Reserved starts that nobody has taken, on time.monotonic's clock."""
         self._waiting = 0
@@ -86,10 +85,6 @@ class SharedPace(Pace):
         del limit
         super().record_response(sent, throttled=throttled, retry_after=retry_after)
 
-    async def aclose(self) -> None:
-        """Close the connection. Idempotent."""
-        await self._thread.aclose()
-
     async def _reserved_start(self) -> float | None:
         """Return the next reserved start; None if the database does not respond."""
         loop = asyncio.get_running_loop()
@@ -102,16 +97,16 @@ class SharedPace(Pace):
             if now < self._local_until:
                 return None
             reservation = self._reservations.get(loop)
-            if reservation is None:
-                # Those who wait for their starts come back soon: with many of them, none of these starts is wasted.
-                reservation = self._reservations[loop] = self._reserve(min(MAX_STARTS, self._waiting))
             try:
+                if reservation is None:
+                    # Those who wait for their starts come back soon: with many of them, none of these starts is wasted.
+                    reservation = self._reservations[loop] = self._reserve(min(MAX_STARTS, self._waiting))
                 async with asyncio.timeout(_PATIENCE):
                     await asyncio.shield(reservation)
             except (TimeoutError, JournalError):
                 self._local_until = time.monotonic() + _LOCAL_SECONDS
             finally:
-                if reservation.done() and self._reservations.get(loop) is reservation:
+                if reservation is not None and reservation.done() and self._reservations.get(loop) is reservation:
                     del self._reservations[loop]
 
     def _reserve(self, count: int) -> "asyncio.Future[None]":
@@ -125,7 +120,7 @@ class SharedPace(Pace):
         return self._thread.submit(take)
 
 
-class _Reservations:
+class Reservations:
     """The connection on which starts are reserved: a `Database` of `writer_thread`."""
 
     max_idle: float | None = None

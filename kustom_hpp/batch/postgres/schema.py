@@ -113,6 +113,12 @@ def describe_dsn(dsn: str) -> str:
     return f"PostgreSQL ({', '.join(known) or 'its default database'})"
 
 
+def has_password(dsn: str) -> bool:
+    """Return whether a DSN contains a password."""
+    parts = conninfo.conninfo_to_dict(dsn)
+    return bool(parts.get("password") or parts.get("sslpassword"))
+
+
 def explain(error: BaseException, address: str) -> str:
     """Return what is wrong with a database, and the next step, as text without secrets."""
     if isinstance(error, JournalError):

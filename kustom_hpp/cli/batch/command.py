@@ -17,6 +17,7 @@ from kustom_hpp.cli.batch.output_lines import STDOUT
 from kustom_hpp.cli.batch.run import BatchJob, run_job
 from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.cli.console import STDIN, CommandError, Exit
+from kustom_hpp.cli.open_journal import is_ledger
 from kustom_hpp.cli.requests import number
 from kustom_hpp.config.options import check_positive
 
@@ -57,6 +58,9 @@ def batch(
 
     Another live run on the same journal may have claimed a row. This run leaves the row to it (claimed_elsewhere).
 
+    With a ledger several machines may run the same command at once, each with its own output; they share --rate. A row that
+    another one is sending has the state claimed_elsewhere, which does not change the exit code.
+
     The first Ctrl-C, SIGTERM or SIGHUP stops reading rows and waits for requests in flight; the second aborts them.
 
     Exits with 0 if every row has a session or is left to another run, with 1 if a row failed, with 4 if a row is in doubt.
@@ -64,7 +68,7 @@ def batch(
     Args:
         input: The rows' file, or - for stdin.
         output: The file for the outcomes, or - for stdout.
-        journal: The journal's file; the first run creates it.
+        journal: The journal's file, which the first run creates; or the postgresql:// URL of a ledger ('journal init').
         format: jsonl or csv; default: by the input's name, and jsonl for stdin.
         template: A JSON file with the fields that all rows share; a row's own fields win.
         dry_run: Check every row and list the problems; send nothing and create no file.
@@ -84,6 +88,12 @@ def batch(
             return check_rows(input, open_rows(file, form, shared))
     if output is None or journal is None:
         msg = "batch needs --output and --journal, or --dry-run. Run 'kustom-hpp batch --help' for usage."
+        raise CommandError(msg, Exit.USAGE)
+    if is_ledger(journal) and on_doubt == "resend":
+        msg = (
+            "--on-doubt resend does not go with a ledger, because every machine would send the rows. Free them one by one: "
+            f"kustom-hpp journal resolve {journal} KEY --send-again"
+        )
         raise CommandError(msg, Exit.USAGE)
     _check_files(INPUT=input, **{"--output": output, "--journal": journal, "--template": template})
     job = BatchJob(
@@ -112,7 +122,7 @@ def _check_files(**files: str | None) -> None:
     """Check that no file is used twice: the output would overwrite the other."""
     names: dict[Path, str] = {}
     for name, file in files.items():
-        if file is None or file == STDIN:
+        if file is None or file == STDIN or is_ledger(file):
             continue
         other = names.setdefault(Path(file).resolve(), name)
         if other != name:

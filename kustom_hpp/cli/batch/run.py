@@ -9,7 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from kustom_hpp import config
-from kustom_hpp.batch import BatchItem, BatchRun, Journal, Scope
+from kustom_hpp.batch import BatchItem, BatchRun, Journal, PostgresLedger, Scope
 from kustom_hpp.batch import run as run_batch
 from kustom_hpp.cli.batch.input_file import InputFile, count_rows
 from kustom_hpp.cli.batch.input_rows import Format, open_rows
@@ -19,10 +19,10 @@ from kustom_hpp.cli.batch.row_thread import RowThread
 from kustom_hpp.cli.batch.summary import print_summary
 from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.cli.console import CommandError, Exit, exit_code, print_note, stderr, stdout
-from kustom_hpp.cli.journal import open_journal
 from kustom_hpp.cli.next_steps import RUN_CHECK
+from kustom_hpp.cli.open_journal import is_ledger, ledger_at, open_journal
 from kustom_hpp.client import HPPClient
-from kustom_hpp.config import Environment, Pool
+from kustom_hpp.config import Environment, Pool, Settings
 from kustom_hpp.errors import HPPError, PermissionDeniedError
 from kustom_hpp.events import Hook
 from kustom_hpp.pace import Pace
@@ -58,37 +58,44 @@ async def run_job(job: BatchJob) -> int:
 
     """
     last_failure = LastFailure()
-    client = open_client(job, [] if job.quiet else [last_failure])
+    ledger = ledger_at(job.journal) if is_ledger(job.journal) else None
+    client = open_client(job, [] if job.quiet else [last_failure], ledger)
     with contextlib.closing(InputFile(job.input)) as file:
         rows = RowThread(open_rows(file, job.form, job.template), file)
         total = None if job.quiet else count_rows(job.input, has_header=job.form == "csv")
-        async with client, open_journal(job.journal, _scope_of(client, job.connection)) as journal:
+        async with client, open_journal(ledger or job.journal, _scope_of(client.settings, job.connection)) as journal:
             with OutputFile(job.output) as output:
                 return await BatchCommand(job, rows, output, last_failure).run(client, journal, total)
 
 
-def open_client(job: BatchJob, hooks: Iterable[Hook] = ()) -> HPPClient:
+def open_client(job: BatchJob, hooks: Iterable[Hook] = (), ledger: PostgresLedger | None = None) -> HPPClient:
     """Return the client, with the pace of its environment.
 
     Args:
         job: The job.
         hooks: The client's hooks.
+        ledger: The ledger whose processes share the rate.
 
     Raises:
         ConfigError: The settings are invalid.
 
     """
     # A client that is thrown away knows the environment; a client opens nothing before its first call.
-    environment = job.connection.client().settings.environment
+    settings = job.connection.client().settings
+    environment = settings.environment
     rate = job.rate if job.rate is not None else DEFAULT_RATES.get(environment) if environment is not None else None
     pool = Pool(connections=max(Pool().connections, job.concurrency))
-    return job.connection.client(hooks, pace=Pace(rate), pool=pool)
+    if ledger is None or rate is None:
+        pace = Pace(rate)
+    else:
+        pace = ledger.pace(rate, merchant=str(_scope_of(settings, job.connection)))
+    return job.connection.client(hooks, pace=pace, pool=pool)
 
 
-def _scope_of(client: HPPClient, connection: ConnectionOptions) -> Scope:
+def _scope_of(settings: Settings, connection: ConnectionOptions) -> Scope:
     """Return the journal's scope. A username's part before its suffix names the merchant."""
     username = connection.username or config.from_environment().get("username", "")
-    return Scope.of(client.settings, str(username).partition("_")[0])
+    return Scope.of(settings, str(username).partition("_")[0])
 
 
 class BatchCommand:
