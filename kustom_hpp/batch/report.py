@@ -109,12 +109,7 @@ class JournalReport:
 
 
 async def summarize(entries: AsyncIterable[JournalEntry]) -> JournalReport:
-    """Return the summary of a journal.
-
-    Args:
-        entries: the journal's rows: `journal.rows()`.
-
-    """
+    """Return the summary of a journal from its `rows()`."""
     summary = _Summary()
     async for entry in entries:
         summary.add(entry)

@@ -57,15 +57,7 @@ _LABELS: Final = {
 
 
 def render_html(report: JournalReport, *, title: str, scope: str, now: dt.datetime) -> str:
-    """Return the report as one HTML document.
-
-    Args:
-        report: the summary.
-        title: the journal's name.
-        scope: the journal's scope.
-        now: when the report is made (aware).
-
-    """
+    """Return the report as one HTML document."""
     body = [
         _header(report, title, scope, now),
         _totals(report),

@@ -35,17 +35,7 @@ Create = Callable[..., Awaitable[Session]]
 
 
 class RowProcessor:
-    """What the workers do with a row; counts the outcomes.
-
-    Args:
-        create: creates one session.
-        journal: the memory over runs; None for no memory.
-        breaker: the run's circuit breaker.
-        signal: the run's stop signal.
-        resend: send rows again that an earlier run left in doubt.
-        retry_failed: send rows again that the API refused in an earlier run.
-
-    """
+    """What the workers do with a row; counts the outcomes."""
 
     def __init__(
         self,

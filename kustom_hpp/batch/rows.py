@@ -118,9 +118,7 @@ class RecentKeys:
 class RowSource:
     """The items of a run, read one by one when a worker asks for a row.
 
-    Args:
-        items: the items.
-        unique_order: find a repeated KCO order too; with a journal, the journal finds it.
+    With `unique_order` it finds a repeated KCO order too; with a journal, the journal finds it.
 
     Raises:
         ConfigError: items is not iterable.

@@ -38,10 +38,6 @@ class ConnectionOptions:
     def client(self, hooks: "Iterable[Hook]" = (), **more: Any) -> "HPPClient":
         """Return a client with the settings of the environment and these options.
 
-        Args:
-            hooks: The client's hooks.
-            more: Arguments of the client that are not options.
-
         Raises:
             ConfigError: The settings are invalid.
 

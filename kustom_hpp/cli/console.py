@@ -127,28 +127,14 @@ def redirect_to_devnull(stream: IO[str] | None) -> None:
 
 
 def print_note(label: str, text: str, style: str, console: Console | None = None) -> None:
-    """Print one paragraph to stderr: `label: text`.
-
-    Args:
-        label: The kind of note.
-        text: The paragraph.
-        style: The label's style.
-        console: The console that shows a progress bar at the moment; None makes a new one.
-
-    """
+    """Print one paragraph to stderr: `label: text`. While a console shows a progress bar, print to that console."""
     console = console or stderr()
     # A terminal wraps at words; in a log file a paragraph stays one line.
     console.print(Text.assemble((f"{label}:", style), " ", text), soft_wrap=not console.is_terminal)
 
 
 def report_error(error: HPPError, messages: CallMessages | None = None) -> Exit:
-    """Print an error and its next step to stderr, and return its exit code.
-
-    Args:
-        error: The error.
-        messages: The messages of the call that failed; None for an error outside a call.
-
-    """
+    """Print an error and its next step to stderr, and return its exit code."""
     text = str(error).rstrip(".\n")
     if not isinstance(error, InvalidRequestError):  # its text is a list, one problem a line
         text += "."

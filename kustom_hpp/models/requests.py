@@ -196,12 +196,7 @@ class CreateSessionRequest:
 
 
 def private_http_problems(request: CreateSessionRequest) -> tuple[tuple[str, str], ...]:
-    """Return a problem if callbacks go unencrypted to a private host, which is valid in a test network only.
-
-    Args:
-        request: a request without problems.
-
-    """
+    """Return a problem of an otherwise valid request: http callbacks to a private host, for test networks only."""
     urls = request.merchant_urls
     parts = split_url(urls.status_update) if urls is not None and urls.status_update else None
     if parts is None or not parts.is_plain_http:

@@ -143,17 +143,7 @@ def check_url(
     private_http: bool = False,
     app_link: bool = False,
 ) -> None:
-    """Check an absolute http(s) URL as text.
-
-    Args:
-        problems: the list to append to.
-        path: the URL's JSON path.
-        value: the URL.
-        https: the reason if it must be https.
-        private_http: whether http is valid for private hosts nevertheless.
-        app_link: whether a link with a custom scheme is valid too.
-
-    """
+    """Check an absolute http(s) URL as text; the options are those of `UrlKind`."""
     if not isinstance(value, str):
         remedy = ": build it as text, so that placeholders stay as they are" if isinstance(value, URL) else ""
         problems.append((path, f"must be text, got {describe_shape(value)}{remedy}"))
@@ -186,16 +176,7 @@ def is_app_link(text: str) -> bool:
 
 
 def warn_url(warnings: Problems, path: str, url: str, *, app_link: bool, has_token: bool) -> None:
-    """Warn about a URL that the page or the API calls: legal but suspicious.
-
-    Args:
-        warnings: the list to append to.
-        path: the URL's JSON path.
-        url: the URL.
-        app_link: whether a link with a custom scheme is valid; where it is not, it is a problem.
-        has_token: whether the API fills in `{{authorization_token}}` here.
-
-    """
+    """Warn about a URL that the page or the API calls; the options are those of `UrlKind`."""
     if (parts := split_url(url)) is not None and parts.is_plain_http:
         private = "is http to a private host: only a sandbox in the same network can call it"
         warnings.append((path, private if parts.is_private else "is http: consumers and browsers expect https"))

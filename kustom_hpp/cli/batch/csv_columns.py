@@ -39,10 +39,6 @@ class Column:
 def read_header(position: str, names: list[str]) -> list[Column]:
     """Return the columns of a header.
 
-    Args:
-        position: The file and the line, for the error.
-        names: The cells of the header.
-
     Raises:
         CommandError: A column is unknown or appears twice; the message names all of them.
 
@@ -107,13 +103,7 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def fill_template(template: Mapping[str, Any], cells: Iterable[tuple[Column, str]]) -> dict[str, Any]:
-    """Return the request of a CSV row: a copy of the template with the cells laid over it.
-
-    Args:
-        template: The fields that all rows share.
-        cells: The cells with their columns, in the order of the columns' paths.
-
-    """
+    """Return a copy of the template with a row's cells, in the order of their paths, laid over it."""
     request: dict[str, Any] = copy.deepcopy(dict(template))
     for column, cell in cells:
         node: Any = request

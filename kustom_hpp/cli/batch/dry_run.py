@@ -13,10 +13,6 @@ from kustom_hpp.errors import clean_text
 def dry_run(name: str, rows: Iterable[InputRow]) -> int:
     """List the problems and warnings of all rows on stdout, as `file:line: error|warning: field: sentence`.
 
-    Args:
-        name: The input's name.
-        rows: The input's rows.
-
     Returns:
         The exit code: 2 if a row has a problem or there is no row.
 

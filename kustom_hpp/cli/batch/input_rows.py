@@ -181,10 +181,6 @@ class CsvTable:
 
     Spreadsheets' habits are accepted: a first line `sep=;`, empty lines, empty rows (`;;;`), empty columns at the end.
 
-    Args:
-        file: The input.
-        template: The fields that all rows share.
-
     Raises:
         CommandError: There is no header, or one with unknown columns.
 

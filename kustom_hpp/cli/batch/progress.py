@@ -139,14 +139,7 @@ class _Bar(progress.Progress):
 class BatchProgress:
     """Shows a run while it lasts: `async with BatchProgress(console, counts, total): ...`.
 
-    Args:
-        console: The console to show it on.
-        counts: The counts to show.
-        total: The rows of the input; None if unknown.
-        plain: Print lines even on a terminal, because something else writes to it.
-        quiet: Show nothing.
-        last_failure: Why rows wait; None if no client reports it.
-
+    If it is `plain`, it prints lines even on a terminal, because something else writes to it.
     """
 
     def __init__(

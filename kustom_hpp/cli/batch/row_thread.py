@@ -18,11 +18,6 @@ class RowThread:
 
     Implementation note: a daemon thread, because a thread that waits for stdin cannot be woken; an executor's would keep
     the command from ending.
-
-    Args:
-        rows: The rows.
-        file: The file that they are read from.
-
     """
 
     def __init__(self, rows: Iterable[InputRow], file: InputFile) -> None:

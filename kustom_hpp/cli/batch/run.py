@@ -69,12 +69,7 @@ async def run_job(job: BatchJob) -> int:
 
 
 def open_client(job: BatchJob, hooks: Iterable[Hook] = (), ledger: PostgresLedger | None = None) -> HPPClient:
-    """Return the client, with the pace of its environment.
-
-    Args:
-        job: The job.
-        hooks: The client's hooks.
-        ledger: The ledger whose processes share the rate.
+    """Return the client, with the pace of its environment, or with the rate that all processes of a ledger share.
 
     Raises:
         ConfigError: The settings are invalid.

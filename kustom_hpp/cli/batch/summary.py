@@ -9,15 +9,7 @@ from kustom_hpp.cli.console import print_note
 
 
 def print_summary(console: Console, counts: BatchCounts, *, journal: str, interrupted: bool) -> None:
-    """Print a small table, and a paragraph for each kind of outcome that needs a person.
-
-    Args:
-        console: The console to print to.
-        counts: The counts of the run.
-        journal: The journal's name, for the command that resolves a doubt.
-        interrupted: The user stopped the run before its end.
-
-    """
+    """Print a small table, and a paragraph for each kind of outcome that needs a person."""
     console.print(_table(counts))
     if counts.in_doubt:
         text = (
