@@ -8,11 +8,11 @@ import copy
 import datetime as dt
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import define, field, fields_dict, frozen
+from attrs import define, field, frozen
 
 from kustom_hpp._redaction import mask_url
 
@@ -90,8 +90,6 @@ class RecordedRequest:
     @property
     def is_create(self) -> bool:
         """True for POST /hpp/v1/sessions."""
-        if self.target == CREATE_PATH:
-            return self.method == "POST"
         return self.method == "POST" and self.path == CREATE_PATH
 
     @property
@@ -177,71 +175,63 @@ class Counts:
     sink: int = 0
 
 
-_COUNTED = tuple(fields_dict(Counts))
-
-
 class Record:
     """Everything that one sandbox received and sent.
 
     Args:
-        remember: how many connections, requests and sessions are recorded, the newest of each; None: all. The counts
-            include all of them.
+        remember: how many entries of each kind are recorded, the newest; None: all. The counts include all of them.
 
     """
 
     def __init__(self, *, remember: int | None = None) -> None:
-        self._connections: deque[RecordedConnection] = deque(maxlen=remember)
-        self._requests: deque[RecordedRequest] = deque(maxlen=remember)
-        self._created: deque[CreatedSession] = deque(maxlen=remember)
-        self._distributions: deque[SentMessage] = deque(maxlen=remember)
-        self._callbacks: deque[RecordedCallback] = deque(maxlen=remember)
-        self._sink: deque[RecordedRequest] = deque(maxlen=remember)
-        self._numbers: dict[str, int] = dict.fromkeys(_COUNTED, 0)
+        kinds = ("connections", "requests", "created", "distributions", "callbacks", "sink")
+        self._entries: dict[str, deque[Any]] = {kind: deque(maxlen=remember) for kind in kinds}
+        self._totals: Counter[str] = Counter()
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     @property
     def connections(self) -> tuple[RecordedConnection, ...]:
         """Every accepted connection, oldest first."""
-        return tuple(self._connections)
+        return tuple(self._entries["connections"])
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
         """Every request whose head arrived completely, oldest first; not those at the sink."""
-        return tuple(self._requests)
+        return tuple(self._entries["requests"])
 
     @property
     def posts(self) -> tuple[RecordedRequest, ...]:
         """The creates among the requests: POST /hpp/v1/sessions."""
-        return tuple(request for request in self._requests if request.is_create)
+        return tuple(request for request in self._entries["requests"] if request.is_create)
 
     @property
     def created(self) -> tuple[CreatedSession, ...]:
         """Every created session, oldest first."""
-        return tuple(self._created)
+        return tuple(self._entries["created"])
 
     @property
     def distributions(self) -> tuple[SentMessage, ...]:
         """Every message that would have been sent, oldest first."""
-        return tuple(self._distributions)
+        return tuple(self._entries["distributions"])
 
     @property
     def callbacks(self) -> tuple[RecordedCallback, ...]:
         """Every call to a `status_update` URL, oldest first."""
-        return tuple(self._callbacks)
+        return tuple(self._entries["callbacks"])
 
     @property
     def sink(self) -> tuple[RecordedRequest, ...]:
         """Every request that arrived at the sink, the target of the redirect faults."""
-        return tuple(self._sink)
+        return tuple(self._entries["sink"])
 
     @property
     def counts(self) -> Counts:
         """The totals."""
-        return Counts(**self._numbers)
+        return Counts(**self._totals)
 
     def created_for(self, payment_session_url: str) -> tuple[CreatedSession, ...]:
         """Return the sessions that were created for a payment session."""
-        return tuple(created for created in self._created if created.payment_session_url == payment_session_url)
+        return tuple(created for created in self.created if created.payment_session_url == payment_session_url)
 
     def posts_for(self, payment_session_url: str) -> tuple[RecordedRequest, ...]:
         """Return the creates for a payment session whose bodies were read."""
@@ -249,23 +239,17 @@ class Record:
 
     def clear(self) -> None:
         """Remove everything and set the counts to 0."""
-        self._connections.clear()
-        self._requests.clear()
-        self._created.clear()
-        self._distributions.clear()
-        self._callbacks.clear()
-        self._sink.clear()
-        self._numbers = dict.fromkeys(_COUNTED, 0)
+        for entries in self._entries.values():
+            entries.clear()
+        self._totals.clear()
 
     def copy(self) -> "Record":
         """Return a copy that the server does not write to."""
         twin = Record()
-        for name, value in vars(self).items():
-            if isinstance(value, deque):
-                setattr(twin, name, deque(map(copy.copy, value), value.maxlen))
-        for connection in twin._connections:
+        twin._entries = {kind: deque(map(copy.copy, entries)) for kind, entries in self._entries.items()}
+        for connection in twin.connections:
             connection.received = bytearray(connection.received)
-        twin._numbers = dict(self._numbers)
+        twin._totals = self._totals.copy()
         return twin
 
     async def wait_for(self, predicate: "Callable[[Record], object]", timeout: float = 5.0) -> None:  # noqa: ASYNC109
@@ -301,73 +285,34 @@ class Record:
 
     def add_connection(self, port: str) -> RecordedConnection:
         """Record an accepted connection."""
-        recorded = RecordedConnection(number=self._count("connections"), port=port)
-        self._connections.append(recorded)
-        self.notify()
-        return recorded
+        connection = RecordedConnection(number=self._totals["connections"] + 1, port=port)
+        self._add("connections", connection)
+        return connection
 
     def add_request(
         self, connection: RecordedConnection, method: str, target: str, headers: Iterable[tuple[bytes, bytes]]
     ) -> RecordedRequest:
         """Record the head of a request."""
-        at_sink = connection.port == "sink"
-        recorded = RecordedRequest(
-            number=self._count("sink" if at_sink else "requests"),
+        kind = "sink" if connection.port == "sink" else "requests"
+        request = RecordedRequest(
+            number=self._totals[kind] + 1,
             connection=connection.number,
             method=method,
             target=target,
             headers=tuple(headers),
         )
         connection.requests += 1
-        (self._sink if at_sink else self._requests).append(recorded)
-        if recorded.is_create and not at_sink:
-            self._count("posts")
-        self.notify()
-        return recorded
+        if request.is_create and kind == "requests":
+            self._totals["posts"] += 1
+        self._add(kind, request)
+        return request
 
-    def add_session(
-        self, request: RecordedRequest, session_id: str, payment_session_url: str, redirect_url: str
-    ) -> None:
-        """Record a created session."""
-        request.created = session_id
-        self._count("created")
-        self._created.append(
-            CreatedSession(
-                session_id=session_id,
-                payment_session_url=payment_session_url,
-                redirect_url=redirect_url,
-                request=request.number,
-            )
-        )
-        self.notify()
+    def add(self, entry: CreatedSession | SentMessage | RecordedCallback) -> None:
+        """Record a created session, a message or a call to a `status_update` URL."""
+        kinds = {CreatedSession: "created", SentMessage: "distributions", RecordedCallback: "callbacks"}
+        self._add(kinds[type(entry)], entry)
 
-    def add_distribution(self, request: RecordedRequest, session_id: str, method: str, contact: str) -> None:
-        """Record a message. `contact` must be masked."""
-        self._count("distributions")
-        self._distributions.append(
-            SentMessage(session_id=session_id, method=method, contact=contact, request=request.number)
-        )
+    def _add(self, kind: str, entry: object) -> None:
+        self._totals[kind] += 1
+        self._entries[kind].append(entry)
         self.notify()
-
-    def add_callback(
-        self,
-        session_id: str,
-        event_id: str,
-        attempt: int,
-        url: str,
-        body: bytes,
-        *,
-        status: int | None,
-        error: str | None,
-    ) -> None:
-        """Record a call to a `status_update` URL."""
-        self._count("callbacks")
-        callback = RecordedCallback(
-            session_id=session_id, event_id=event_id, attempt=attempt, url=url, body=body, status=status, error=error
-        )
-        self._callbacks.append(callback)
-        self.notify()
-
-    def _count(self, what: str) -> int:
-        self._numbers[what] += 1
-        return self._numbers[what]

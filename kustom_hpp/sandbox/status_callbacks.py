@@ -23,7 +23,7 @@ from yarl import URL
 
 from kustom_hpp._redaction import masked_url
 from kustom_hpp.sandbox.http.raw_response import dumps
-from kustom_hpp.sandbox.record import Record
+from kustom_hpp.sandbox.record import Record, RecordedCallback
 from kustom_hpp.sandbox.state import SandboxState
 from kustom_hpp.sandbox.stored_session import StoredSession, TimelineEntry
 
@@ -157,8 +157,16 @@ class CallbackSender:
             error = f"no response within {self._timeout:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as failure:
             error = type(failure).__name__
-        self._record.add_callback(
-            event.session.session_id, event.event_id, attempt, event.url, event.body, status=status, error=error or None
+        self._record.add(
+            RecordedCallback(
+                session_id=event.session.session_id,
+                event_id=event.event_id,
+                attempt=attempt,
+                url=event.url,
+                body=event.body,
+                status=status,
+                error=error or None,
+            )
         )
         accepted = status is not None and 200 <= status < 300  # noqa: PLR2004
         # The outcome comes first: a row shows the beginning of a long text.

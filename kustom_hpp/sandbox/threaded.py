@@ -12,18 +12,19 @@ requests of the same event loop, a coroutine uses `await asyncio.to_thread(sandb
 import asyncio
 import concurrent.futures
 import contextlib
-import datetime as dt
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from kustom_hpp.models import Session
 from kustom_hpp.sandbox import Action, Fault, Order, OrderLine, Record, Rule, Sandbox, StoredSession
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
+
+    from kustom_hpp.sandbox import FaultRules, MovableClock
 
 T = TypeVar("T")
 
@@ -48,9 +49,9 @@ class ThreadedSandbox:
         )
         self._portal: BlockingPortal | None = None
         self._stack = contextlib.ExitStack()
-        self.clock = ThreadedClock(self)
+        self.clock = cast("MovableClock", _InSandboxThread(self, self._sandbox.clock))
         """The clock by which sessions expire: `clock.advance(hours=48)`."""
-        self.faults = ThreadedRules(self)
+        self.faults = cast("FaultRules", _InSandboxThread(self, self._sandbox.faults))
         """The rules that say which requests get a fault: `rules`, `add`, `add_random`, `remove`, `clear`."""
 
     @property
@@ -79,12 +80,7 @@ class ThreadedSandbox:
         return self.call(lambda sandbox: sandbox.record.copy())
 
     def fault(self, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
-        """Add a fault, or a sequence of faults; see `Sandbox.fault`.
-
-        Raises:
-            ValueError: an unknown fault or parameter.
-
-        """
+        """Add a fault, or a sequence of faults; see `Sandbox.fault`."""
         return self.call(lambda sandbox: sandbox.fault(what, **conditions))
 
     def expire(self, payment_session_url: str) -> None:
@@ -92,39 +88,17 @@ class ThreadedSandbox:
         self.call(lambda sandbox: sandbox.expire(payment_session_url))
 
     def act(self, session: Session | StoredSession | str, action: Action | str) -> str | None:
-        """Act as the consumer on the payment page: `sandbox.act(session, "pay")`; see `Sandbox.act`.
-
-        Returns:
-            The merchant URL to which the browser goes, with its placeholders replaced; None if it stays on the page.
-
-        Raises:
-            LookupError: the sandbox has no such session.
-            ValueError: an unknown action, or the session is closed.
-
-        """
+        """Act as the consumer on the payment page: `sandbox.act(session, "pay")`; see `Sandbox.act`."""
         return self.call(lambda sandbox: sandbox.act(session, action))
 
     def order(
         self, payment_session_url: str, *lines: OrderLine, currency: str = "SEK", shop: str | None = None
     ) -> Order:
-        """Set the order that the payment page shows; see `Sandbox.order`.
-
-        Raises:
-            ValueError: no lines, or an invalid currency.
-
-        """
+        """Set the order that the payment page shows; see `Sandbox.order`."""
         return self.call(lambda sandbox: sandbox.order(payment_session_url, *lines, currency=currency, shop=shop))
 
     def wait_until_idle(self, timeout: float = 5.0) -> None:
-        """Wait until everything that was sent so far has been read, processed and recorded.
-
-        Args:
-            timeout: in seconds.
-
-        Raises:
-            TimeoutError: requests are still being served.
-
-        """
+        """Wait until everything that was sent so far has been processed and recorded; see `Sandbox.wait_until_idle`."""
         self._open_portal().call(self._sandbox.wait_until_idle, timeout)
 
     def wait_for(self, predicate: Callable[[Record], object], timeout: float = 5.0) -> Record:
@@ -210,44 +184,15 @@ class ThreadedSandbox:
         return f"<{type(self).__name__} at {self.base_url or 'no port yet'}>"
 
 
-class ThreadedClock:
-    """The sandbox's clock, for other threads."""
+class _InSandboxThread:
+    """Another object of a sandbox, with its attributes read and its methods called in the sandbox's thread."""
 
-    def __init__(self, sandbox: ThreadedSandbox) -> None:
+    def __init__(self, sandbox: ThreadedSandbox, inner: object) -> None:
         self._sandbox = sandbox
+        self._inner = inner
 
-    def now(self) -> dt.datetime:
-        """Return the time by this clock, in UTC."""
-        return self._sandbox.call(lambda sandbox: sandbox.clock.now())
-
-    def advance(self, seconds: float = 0.0, *, hours: float = 0.0) -> None:
-        """Move the clock; negative values move it back."""
-        self._sandbox.call(lambda sandbox: sandbox.clock.advance(seconds, hours=hours))
-
-
-class ThreadedRules:
-    """The sandbox's rules, for other threads; see `FaultRules`."""
-
-    def __init__(self, sandbox: ThreadedSandbox) -> None:
-        self._sandbox = sandbox
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        """All rules, in order."""
-        return self._sandbox.call(lambda sandbox: tuple(sandbox.faults.rules))
-
-    def add(self, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
-        """Add a rule; `ThreadedSandbox.fault` does the same."""
-        return self._sandbox.fault(what, **conditions)
-
-    def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **conditions: Any) -> Rule:
-        """Add a rule that draws a fault for each request; see `FaultRules.add_random`."""
-        return self._sandbox.call(lambda sandbox: sandbox.faults.add_random(faults, probability, seed, **conditions))
-
-    def remove(self, rule: Rule) -> None:
-        """Remove a rule."""
-        self._sandbox.call(lambda sandbox: sandbox.faults.remove(rule))
-
-    def clear(self) -> None:
-        """Remove all rules."""
-        self._sandbox.call(lambda sandbox: sandbox.faults.clear())
+    def __getattr__(self, name: str) -> Any:
+        value = self._sandbox.call(lambda _: getattr(self._inner, name))
+        if not callable(value):
+            return value
+        return lambda *args, **options: self._sandbox.call(lambda _: value(*args, **options))

@@ -271,7 +271,7 @@ async def test_a_form_of_another_site_changes_nothing(sandbox: Sandbox, shop: Sh
             f"{sandbox.base_url}/_sandbox/console/{path}",
         )
         assert "Another site sent this form." in await browser.text()
-    assert (made.status, sandbox.faults.rules, sandbox.rate_limit) == ("WAITING", [], None)
+    assert (made.status, sandbox.faults.rules, sandbox.rate_limit) == ("WAITING", (), None)
     assert all("403" in complaint for complaint in await browser.complaints())
 
 

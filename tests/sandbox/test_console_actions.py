@@ -81,11 +81,11 @@ async def test_faults_can_be_added_and_removed_and_cleared(sandbox: Sandbox) -> 
     assert (str(first.faults[0]), first.when) == ("hang~seconds=2", "read_session, from number 3 on, once")
     assert second.when == "any operation, twice, with probability 0.5"
     assert (await send(sandbox, "/faults/1/remove")).status == 303
-    assert sandbox.faults.rules == [second]
+    assert sandbox.faults.rules == (second,)
     got = await send(sandbox, "/faults/1/remove")
     assert (got.status, notice(got)) == (404, "Rule 1 has been removed already.")
     assert (await send(sandbox, "/faults/clear")).status == 303
-    assert sandbox.faults.rules == []
+    assert sandbox.faults.rules == ()
 
 
 async def test_limits_can_be_set_and_removed(sandbox: Sandbox) -> None:
@@ -123,7 +123,7 @@ async def test_a_wrong_value_is_a_notice_and_changes_nothing(
     got = await send(sandbox, path, **form)
     assert got.status == status
     assert says in notice(got)
-    assert (sandbox.faults.rules, sandbox.rate_limit, sandbox.latency) == ([], None, None)
+    assert (sandbox.faults.rules, sandbox.rate_limit, sandbox.latency) == ((), None, None)
 
 
 async def test_a_closed_session_and_an_unknown_action_are_notices(sandbox: Sandbox) -> None:

@@ -98,7 +98,7 @@ def test_a_sequence_without_a_fault_is_refused(what: list[None]) -> None:
     sandbox = Sandbox()
     with pytest.raises(ValueError, match="at least one fault; None stands for"):
         sandbox.fault(what)
-    assert sandbox.faults.rules == []
+    assert sandbox.faults.rules == ()
 
 
 @pytest.mark.parametrize("where", [{"skpi": 1}, {"often": 2}])
@@ -117,7 +117,7 @@ def test_a_connection_fault_cannot_tell_requests_apart() -> None:
         script.add_random(["hang", "accept_close"], 0.5, 1)
     with pytest.raises(ValueError, match="at least one"):
         script.add_random([], 0.5, 1)
-    assert script.rules == []
+    assert script.rules == ()
 
 
 # Where it bites.

@@ -176,7 +176,12 @@ def test_a_closed_one_says_so(sandbox: ThreadedSandbox) -> None:
     assert repr(sandbox) == f"<ThreadedSandbox at {sandbox.base_url}>"
     assert sandbox.api_key not in repr(sandbox)
     sandbox.close()
-    for ask in (lambda: sandbox.record, sandbox.wait_until_idle, lambda: sandbox.fault("hang"), sandbox.faults.clear):
+    for ask in (
+        lambda: sandbox.record,
+        sandbox.wait_until_idle,
+        lambda: sandbox.fault("hang"),
+        lambda: sandbox.faults.rules,
+    ):
         with pytest.raises(RuntimeError, match="the sandbox is not open"):
             ask()
 

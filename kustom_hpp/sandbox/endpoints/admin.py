@@ -21,6 +21,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import attrs
@@ -30,7 +31,6 @@ from attrs import field, frozen
 from kustom_hpp._redaction import describe_shape, masked_url
 from kustom_hpp.sandbox.faults.rules import Rule
 from kustom_hpp.sandbox.http import raw_response
-from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal
 from kustom_hpp.sandbox.http.server import Handler, Server, respond_and_drain
 from kustom_hpp.sandbox.limits import Latency, MerchantRateLimit, TokenBucket
@@ -50,211 +50,193 @@ _WHOLE = ((int,), "a whole number")
 _TEXT = ((str,), "text")
 _FAULTS = ((str, list), "a fault as text, or a list of faults and nulls")
 
+# -------------------------------------------------------------------------------------------------------- what they do
 
-@frozen(kw_only=True)
+
+def _faults(server: Server) -> JsonObject:
+    return {"faults": [_rule(rule) for rule in server.rules.rules]}
+
+
+def _add_fault(server: Server, fault: Any, **conditions: Any) -> JsonObject:
+    if isinstance(fault, list) and not all(one is None or isinstance(one, str) for one in fault):
+        raise ValueError("fault: a list must contain faults as text, and nulls for normal responses")
+    return _rule(server.rules.add(fault, **conditions))
+
+
+def _clear_faults(server: Server) -> None:
+    server.rules.clear()
+
+
+def _remove_fault(server: Server, number: str) -> None:
+    try:
+        server.rules.remove(server.rules.find(number))
+    except LookupError:
+        raise ApiRefusal(404, "NOT_FOUND", "no rule has this number. GET /_sandbox/faults lists them") from None
+
+
+def _rate_limit(server: Server) -> JsonObject:
+    bucket = server.rate_limit
+    return {"rate_limit": None if bucket is None else attrs.asdict(bucket.limit) | {"burst": bucket.limit.size}}
+
+
+def _set_rate_limit(server: Server, **settings: Any) -> JsonObject:
+    server.rate_limit = TokenBucket(MerchantRateLimit(**settings))
+    return _rate_limit(server)
+
+
+def _remove_rate_limit(server: Server) -> None:
+    server.rate_limit = None
+
+
+def _latency(server: Server) -> JsonObject:
+    return {"latency": None if server.latency is None else attrs.asdict(server.latency)}
+
+
+def _set_latency(server: Server, **settings: Any) -> JsonObject:
+    server.latency = Latency(**settings)
+    return _latency(server)
+
+
+def _remove_latency(server: Server) -> None:
+    server.latency = None
+
+
+def _clock(server: Server) -> JsonObject:
+    return {"now": date_text(server.state.clock.now())}
+
+
+def _advance(server: Server, **by: float) -> JsonObject:
+    server.state.clock.advance(**by)
+    return _clock(server)
+
+
+def _record(server: Server) -> JsonObject:
+    record, sessions = server.record, server.state.sessions
+    return {
+        "counts": attrs.asdict(record.counts),
+        "requests": _newest(map(_request, reversed(record.requests))),
+        "sessions": _newest(map(_session, reversed(sessions.values()))),
+        "callbacks": _newest(map(_callback, reversed(record.callbacks))),
+    }
+
+
+def _clear_record(server: Server) -> None:
+    server.record.clear()
+
+
+def _act(server: Server, session_id: str, action: str) -> JsonObject:
+    if action not in [*Action]:
+        raise ApiRefusal(404, "NOT_FOUND", f"there is no such action. Use one of {', '.join(Action)}")
+    session = server.state.find(session_id)
+    if session is None:
+        raise ApiRefusal(404, "NOT_FOUND", "the session has expired or does not exist")
+    try:
+        location = server.state.act(session, Action(action))
+    except SessionClosedError as closed:
+        raise ApiRefusal(400, "SESSION_CLOSED", str(closed)) from None
+    return {"location": location, "session": _session(session)}
+
+
+# ---------------------------------------------------------------------------------------------------------- the routes
+
+
+@frozen
 class AdminRoute:
-    """One row of the table: a method, a path, and the function that serves it."""
+    """A method, a path, and the function that serves it."""
 
     method: str
     path: str
     do: Callable[..., JsonObject]
-    """Gets the path's placeholders and the body's fields as keywords. A ValueError becomes a 400."""
+    """Gets the server, and the path's placeholders and the body's fields as keywords. A ValueError becomes a 400."""
     fields: Mapping[str, tuple[tuple[type, ...], str]] = field(factory=dict)
     """The fields of the body; empty: no body."""
-    required: tuple[str, ...] = ()
-    """The required fields."""
+    required: str = ""
+    """The required field, if there is one."""
     status: int = 200
 
 
-class Admin:
-    """The functions behind the routes."""
+_FAULT_FIELDS = MappingProxyType(
+    {
+        "fault": _FAULTS, "nth": _WHOLE, "times": _WHOLE, "skip": _WHOLE, "probability": _NUMBER, "seed": _WHOLE,
+        "operation": _TEXT, "payment_session_url": _TEXT,
+    }
+)  # fmt: skip
+_RATE_LIMIT_FIELDS = MappingProxyType({"rate": _NUMBER, "burst": _WHOLE, "announce": _TEXT})
+_LATENCY_FIELDS = MappingProxyType({"low": _NUMBER, "high": _NUMBER, "seed": _WHOLE})
+_CLOCK_FIELDS = MappingProxyType({"seconds": _NUMBER, "hours": _NUMBER})
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def faults(self) -> JsonObject:
-        """Return all rules."""
-        return {"faults": [_rule(rule) for rule in self._server.rules.rules]}
-
-    def add_fault(self, fault: Any, **conditions: Any) -> JsonObject:
-        """Add a rule."""
-        if isinstance(fault, list) and not all(one is None or isinstance(one, str) for one in fault):
-            raise ValueError("fault: a list must contain faults as text, and nulls for normal responses")
-        return _rule(self._server.rules.add(fault, **conditions))
-
-    def clear_faults(self) -> JsonObject:
-        """Remove all rules."""
-        self._server.rules.clear()
-        return None
-
-    def remove_fault(self, number: str) -> JsonObject:
-        """Remove a rule."""
-        rules = self._server.rules
-        found = next((rule for rule in rules.rules if str(rule.number) == number), None)
-        if found is None:
-            raise ApiRefusal(404, "NOT_FOUND", "no rule has this number. GET /_sandbox/faults lists them")
-        rules.remove(found)
-        return None
-
-    def rate_limit(self) -> JsonObject:
-        """Return the rate limit in use."""
-        bucket = self._server.rate_limit
-        return {"rate_limit": None if bucket is None else attrs.asdict(bucket.limit) | {"burst": bucket.limit.size}}
-
-    def set_rate_limit(self, **settings: Any) -> JsonObject:
-        """Set the rate limit, with a full bucket."""
-        self._server.rate_limit = TokenBucket(MerchantRateLimit(**settings))
-        return self.rate_limit()
-
-    def drop_rate_limit(self) -> JsonObject:
-        """Remove the rate limit."""
-        self._server.rate_limit = None
-        return None
-
-    def latency(self) -> JsonObject:
-        """Return the latency in use."""
-        latency = self._server.latency
-        return {"latency": None if latency is None else attrs.asdict(latency)}
-
-    def set_latency(self, **latency: Any) -> JsonObject:
-        """Set the latency."""
-        self._server.latency = Latency(**latency)
-        return self.latency()
-
-    def drop_latency(self) -> JsonObject:
-        """Remove the latency."""
-        self._server.latency = None
-        return None
-
-    def clock(self) -> JsonObject:
-        """Return the time."""
-        return {"now": date_text(self._server.state.clock.now())}
-
-    def advance(self, **by: float) -> JsonObject:
-        """Move the clock."""
-        self._server.state.clock.advance(**by)
-        return self.clock()
-
-    def record(self) -> JsonObject:
-        """Return the counts, and the newest entries of the record."""
-        record, sessions = self._server.record, self._server.state.sessions
-        return {
-            "counts": attrs.asdict(record.counts),
-            "requests": _newest(map(_request, reversed(record.requests))),
-            "sessions": _newest(map(_session, reversed(sessions.values()))),
-            "callbacks": _newest(map(_callback, reversed(record.callbacks))),
-        }
-
-    def clear_record(self) -> JsonObject:
-        """Clear the record."""
-        self._server.record.clear()
-        return None
-
-    def act(self, session_id: str, action: str) -> JsonObject:
-        """Act as the consumer."""
-        if action not in [*Action]:
-            raise ApiRefusal(404, "NOT_FOUND", f"there is no such action. Use one of {', '.join(Action)}")
-        session = self._server.state.find(session_id)
-        if session is None:
-            raise ApiRefusal(404, "NOT_FOUND", "the session has expired or does not exist")
-        try:
-            location = self._server.state.act(session, Action(action))
-        except SessionClosedError as closed:
-            raise ApiRefusal(400, "SESSION_CLOSED", str(closed)) from None
-        return {"location": location, "session": _session(session)}
+ROUTES = (
+    AdminRoute("GET", "/faults", _faults),
+    AdminRoute("POST", "/faults", _add_fault, _FAULT_FIELDS, "fault", status=201),
+    AdminRoute("DELETE", "/faults", _clear_faults),
+    AdminRoute("DELETE", "/faults/{number}", _remove_fault),
+    AdminRoute("GET", "/rate_limit", _rate_limit),
+    AdminRoute("POST", "/rate_limit", _set_rate_limit, _RATE_LIMIT_FIELDS, "rate"),
+    AdminRoute("DELETE", "/rate_limit", _remove_rate_limit),
+    AdminRoute("GET", "/latency", _latency),
+    AdminRoute("POST", "/latency", _set_latency, _LATENCY_FIELDS, "low"),
+    AdminRoute("DELETE", "/latency", _remove_latency),
+    AdminRoute("GET", "/clock", _clock),
+    AdminRoute("POST", "/clock", _advance, _CLOCK_FIELDS),
+    AdminRoute("GET", "/record", _record),
+    AdminRoute("DELETE", "/record", _clear_record),
+    AdminRoute("POST", "/sessions/{session_id}/{action}", _act),
+)
+"""Every admin endpoint."""
 
 
-def routes(admin: Admin) -> tuple[AdminRoute, ...]:
-    """Return all routes."""
-    conditions = {
-        "nth": _WHOLE, "times": _WHOLE, "skip": _WHOLE, "probability": _NUMBER, "seed": _WHOLE, "operation": _TEXT,
-        "payment_session_url": _TEXT,
-    }  # fmt: skip
-    rate_limit = {"rate": _NUMBER, "burst": _WHOLE, "announce": _TEXT}
-    latency = {"low": _NUMBER, "high": _NUMBER, "seed": _WHOLE}
-    return (
-        AdminRoute(method="GET", path="/faults", do=admin.faults),
-        AdminRoute(
-            method="POST",
-            path="/faults",
-            do=admin.add_fault,
-            fields={"fault": _FAULTS, **conditions},
-            required=("fault",),
-            status=201,
-        ),
-        AdminRoute(method="DELETE", path="/faults", do=admin.clear_faults),
-        AdminRoute(method="DELETE", path="/faults/{number}", do=admin.remove_fault),
-        AdminRoute(method="GET", path="/rate_limit", do=admin.rate_limit),
-        AdminRoute(method="POST", path="/rate_limit", do=admin.set_rate_limit, fields=rate_limit, required=("rate",)),
-        AdminRoute(method="DELETE", path="/rate_limit", do=admin.drop_rate_limit),
-        AdminRoute(method="GET", path="/latency", do=admin.latency),
-        AdminRoute(method="POST", path="/latency", do=admin.set_latency, fields=latency, required=("low",)),
-        AdminRoute(method="DELETE", path="/latency", do=admin.drop_latency),
-        AdminRoute(method="GET", path="/clock", do=admin.clock),
-        AdminRoute(method="POST", path="/clock", do=admin.advance, fields={"seconds": _NUMBER, "hours": _NUMBER}),
-        AdminRoute(method="GET", path="/record", do=admin.record),
-        AdminRoute(method="DELETE", path="/record", do=admin.clear_record),
-        AdminRoute(method="POST", path="/sessions/{session_id}/{action}", do=admin.act),
-    )
+def _not_found(server: Server, rest: str) -> JsonObject:  # noqa: ARG001 - a route's shape
+    served = ", ".join(f"{route.method} {ROOT}{route.path}" for route in ROUTES)
+    raise ApiRefusal(404, "NOT_FOUND", f"the sandbox does not serve this path. It serves {served}")
 
 
 def add_routes(app: web.Application, server: Server) -> None:
     """Add all routes; any other path below /_sandbox/ gets a 404 that lists them."""
-    table = routes(Admin(server))
-    for route in table:
+    for route in (*ROUTES, AdminRoute("*", "/{rest:.*}", _not_found)):
         app.router.add_route(route.method, ROOT + route.path, _handler(server, route))
-    there_is = ", ".join(f"{route.method} {ROOT}{route.path}" for route in table)
-
-    def nothing(**path: str) -> JsonObject:  # noqa: ARG001 - a route's shape
-        raise ApiRefusal(404, "NOT_FOUND", f"the sandbox does not serve this path. It serves {there_is}")
-
-    unknown = AdminRoute(method="*", path="/{rest:.*}", do=nothing)
-    app.router.add_route(unknown.method, ROOT + unknown.path, _handler(server, unknown))
 
 
 def _handler(server: Server, route: AdminRoute) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         correlation_id = str(uuid.uuid4())
         try:
-            what = await _dispatch(server, route, request, correlation_id)
+            value = await _dispatch(server, route, request)
         except ApiRefusal as refused:
-            what = raw_response.error(refused.status, refused.code, refused.messages, correlation_id)
-        response = web.Response(status=what.status, headers=dict(what.headers), body=what.body or None)
+            raw = raw_response.error(refused.status, refused.code, refused.messages, correlation_id)
+        else:
+            raw = raw_response.of_value(route.status, value, correlation_id)
+        response = web.Response(status=raw.status, headers=dict(raw.headers), body=raw.body or None)
         return await respond_and_drain(request, response)
 
     return handle
 
 
-async def _dispatch(server: Server, route: AdminRoute, request: web.Request, correlation_id: str) -> RawResponse:
+async def _dispatch(server: Server, route: AdminRoute, request: web.Request) -> JsonObject:
     server.credentials.check(request.headers.get("Authorization"))
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise ApiRefusal(413, "REQUEST_TOO_LARGE", "the body is too large") from None
-    fields = _fields(route, body) if route.fields else {}
+    fields = _read_fields(route, body) if route.fields else {}
     try:
-        value = route.do(**request.match_info, **fields)
+        return route.do(server, **request.match_info, **fields)
     except (ValueError, OverflowError) as error:
         raise ApiRefusal(400, "BAD_VALUE", str(error.args[0])) from None
-    return (
-        raw_response.no_content(correlation_id)
-        if value is None
-        else raw_response.json_response(route.status, value, correlation_id)
-    )
 
 
-def _fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
+def _read_fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
     """Return the fields of a body, checked; null counts as missing."""
     try:
-        fields = json.loads(body or b"{}")
+        value = json.loads(body or b"{}")
     except (ValueError, RecursionError):
         raise ApiRefusal(400, "BAD_VALUE", "the body must be JSON") from None
-    if not isinstance(fields, dict):
-        raise ApiRefusal(400, "BAD_VALUE", f"the body must be a JSON object, got {describe_shape(fields)}")
-    fields = {name: value for name, value in fields.items() if value is not None}
+    if not isinstance(value, dict):
+        raise ApiRefusal(400, "BAD_VALUE", f"the body must be a JSON object, got {describe_shape(value)}")
+    fields = {name: item for name, item in value.items() if item is not None}
     known = ", ".join(route.fields)
     problems = [f"{name}: unknown field, use {known}" for name in fields if name not in route.fields]
-    problems += [f"{name}: is required" for name in route.required if name not in fields]
+    if route.required and route.required not in fields:
+        problems.append(f"{route.required}: is required")
     for name, (types, type_name) in route.fields.items():
         if name in fields and (not isinstance(fields[name], types) or isinstance(fields[name], bool)):
             problems.append(f"{name}: must be {type_name}, got {describe_shape(fields[name])}")
@@ -263,7 +245,10 @@ def _fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
     return fields
 
 
-# --------------------------------------------------------------------------------------------------------- as JSON values
+# ------------------------------------------------------------------------------------------------------ as JSON values
+
+_REQUEST_FIELDS = ("number", "method", "path", "operation", "status", "fault", "created", "correlation_id")
+_CALLBACK_FIELDS = ("session_id", "event_id", "attempt", "url", "status", "error")
 
 
 def _newest(newest_first: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -281,16 +266,8 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 
 def _request(recorded: RecordedRequest) -> dict[str, Any]:
-    return {
-        "number": recorded.number,
-        "method": recorded.method,
-        "path": recorded.path,
-        "operation": recorded.operation,
-        "status": recorded.status,
-        "fault": None if recorded.fault is None else str(recorded.fault),
-        "created": recorded.created,
-        "correlation_id": recorded.correlation_id,
-    }
+    fault = None if recorded.fault is None else str(recorded.fault)
+    return {name: getattr(recorded, name) for name in _REQUEST_FIELDS} | {"fault": fault}
 
 
 def _session(session: StoredSession) -> dict[str, Any]:
@@ -300,15 +277,8 @@ def _session(session: StoredSession) -> dict[str, Any]:
         {"at": date_text(entry.at), "what": entry.what, "detail": entry.detail, "status": entry.status}
         for entry in session.timeline
     ]
-    return {**details, "payment_session_url": masked_url(session.request.payment_session_url), "timeline": timeline}
+    return {**details, "payment_session_url": masked_url(session.payment_session_url), "timeline": timeline}
 
 
 def _callback(callback: RecordedCallback) -> dict[str, Any]:
-    return {
-        "session_id": callback.session_id,
-        "event_id": callback.event_id,
-        "attempt": callback.attempt,
-        "url": masked_url(callback.url),
-        "status": callback.status,
-        "error": callback.error,
-    }
+    return {name: getattr(callback, name) for name in _CALLBACK_FIELDS} | {"url": masked_url(callback.url)}

@@ -20,7 +20,6 @@ from kustom_hpp._protocol.codec import codec
 from kustom_hpp._redaction import describe_shape
 from kustom_hpp.models.urls import KCO_ORDER_PATH, KP_SESSION_PATH
 from kustom_hpp.sandbox.endpoints.request_body import check_content_type
-from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 from kustom_hpp.sandbox.http.server import Endpoint, Server
@@ -37,7 +36,7 @@ def _create_order(server: Server, context: RequestContext) -> RawResponse:
     path = KCO_ORDER_PATH + order_id
     value = {**body, "order_id": order_id, "html_snippet": _SNIPPET, "started_at": now, "last_modified_at": now}
     server.state.add_order(path, value, order)
-    response = raw_response.json_response(201, _with_status(server, path), context.recorded.correlation_id)
+    response = context.response(201, _with_status(server, path))
     return response.with_headers(("Location", server.base_url_for(context.request) + path))
 
 
@@ -47,7 +46,7 @@ def _create_payment_session(server: Server, context: RequestContext) -> RawRespo
     path = KP_SESSION_PATH + session_id
     server.state.add_order(path, {**body, "client_token": token}, order)
     value = {"session_id": session_id, "client_token": token, "payment_method_categories": []}
-    response = raw_response.json_response(200, value, context.recorded.correlation_id)
+    response = context.response(200, value)
     return response.with_headers(("Location", server.base_url_for(context.request) + path))
 
 
@@ -55,7 +54,7 @@ def _read_stored(server: Server, context: RequestContext) -> RawResponse:
     path = context.recorded.path
     if path not in server.state.order_bodies:
         raise ApiRefusal(404, "NOT_FOUND", "the sandbox has no order or payment session with this id")
-    return raw_response.json_response(200, _with_status(server, path), context.recorded.correlation_id)
+    return context.response(200, _with_status(server, path))
 
 
 def _with_status(server: Server, path: str) -> dict[str, Any]:

@@ -18,11 +18,10 @@ from aiohttp import web
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.sandbox.endpoints import distribution
 from kustom_hpp.sandbox.endpoints.request_body import check_content_type, read_create
-from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 from kustom_hpp.sandbox.http.server import Endpoint, Server
-from kustom_hpp.sandbox.record import CREATE_PATH
+from kustom_hpp.sandbox.record import CREATE_PATH, CreatedSession, SentMessage
 from kustom_hpp.sandbox.stored_session import SessionClosedError, StoredSession
 
 _SESSION_PATH = f"{CREATE_PATH}/{{session_id}}"
@@ -44,14 +43,21 @@ def _create(server: Server, context: RequestContext) -> RawResponse:
         raise ApiRefusal(404, "NOT_FOUND", "the payment session has expired or is completed: create a new one")
     context.session = session
     base_url = server.base_url_for(context.request)
-    page = session.page_url(base_url)
-    server.record.add_session(context.recorded, session.session_id, request.payment_session_url, page)
+    context.recorded.created = session.session_id
+    server.record.add(
+        CreatedSession(
+            session_id=session.session_id,
+            payment_session_url=request.payment_session_url,
+            redirect_url=session.page_url(base_url),
+            request=context.recorded.number,
+        )
+    )
     _record_warnings(server, session, warnings)
-    return raw_response.json_response(201, session.created_json(base_url), context.recorded.correlation_id)
+    return context.response(201, session.created_json(base_url))
 
 
 def _read(server: Server, context: RequestContext) -> RawResponse:
-    return raw_response.json_response(200, _session(server, context).read_json(), context.recorded.correlation_id)
+    return context.response(200, _session(server, context).read_json())
 
 
 def _disable(server: Server, context: RequestContext) -> RawResponse:
@@ -59,7 +65,7 @@ def _disable(server: Server, context: RequestContext) -> RawResponse:
         server.state.disable(_session(server, context))
     except SessionClosedError as closed:
         raise ApiRefusal(400, "SESSION_COMPLETED", str(closed)) from None
-    return raw_response.no_content(context.recorded.correlation_id)
+    return context.response(204)
 
 
 def _distribute(server: Server, context: RequestContext) -> RawResponse:
@@ -67,10 +73,12 @@ def _distribute(server: Server, context: RequestContext) -> RawResponse:
     session = _session(server, context)
     sent, warnings = distribution.check_distribution(session, context.recorded.body, strict=server.strict)
     contact = distribution.masked_contact(sent)
-    server.record.add_distribution(context.recorded, session.session_id, sent.method, contact)
+    server.record.add(
+        SentMessage(session_id=session.session_id, method=sent.method, contact=contact, request=context.recorded.number)
+    )
     server.state.record_event(session, "distributed", f"{sent.method} to {contact}")
     _record_warnings(server, session, warnings)
-    return raw_response.no_content(context.recorded.correlation_id)
+    return context.response(204)
 
 
 def _check_identity(server: Server, context: RequestContext) -> RawResponse:
@@ -79,7 +87,7 @@ def _check_identity(server: Server, context: RequestContext) -> RawResponse:
         server.state.check_identity(session)
     except SessionClosedError as closed:
         raise ApiRefusal(400, "SESSION_CLOSED", str(closed)) from None
-    return raw_response.json_response(200, session.read_json(), context.recorded.correlation_id)
+    return context.response(200, session.read_json())
 
 
 def _renew_token(server: Server, context: RequestContext) -> RawResponse:
@@ -88,7 +96,7 @@ def _renew_token(server: Server, context: RequestContext) -> RawResponse:
         raise ApiRefusal(400, "SESSION_CLOSED", f"the session is {session.status}")
     server.state.renew_token(session)
     module = session.distribution_module(server.base_url_for(context.request))
-    return raw_response.json_response(201, module, context.recorded.correlation_id)
+    return context.response(201, module)
 
 
 def _session(server: Server, context: RequestContext) -> StoredSession:

@@ -66,7 +66,7 @@ class FaultContext(RequestContext):
         healthy = self.healthy_response()
         if healthy.body:
             return healthy
-        return self._with_connection(raw_response.json_response(200, self.session_json, self.recorded.correlation_id))
+        return self._with_connection(raw_response.of_value(200, self.session_json, self.recorded.correlation_id))
 
     def error(self, status: int, message: str = "injected by a fault") -> RawResponse:
         """Return an error response in the API's shape."""

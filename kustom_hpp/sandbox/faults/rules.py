@@ -114,16 +114,29 @@ class FaultRules:
     """The rules of one sandbox. The first one that triggers wins; all of them count every request."""
 
     def __init__(self) -> None:
-        self.rules: list[Rule] = []
+        self.rules: tuple[Rule, ...] = ()
+        """All rules, in order."""
         self._added = 0
 
     def clear(self) -> None:
         """Remove all rules."""
-        self.rules.clear()
+        self.rules = ()
 
     def remove(self, rule: Rule) -> None:
         """Remove a rule."""
-        self.rules.remove(rule)
+        self.rules = tuple(other for other in self.rules if other is not rule)
+
+    def find(self, number: str) -> Rule:
+        """Return the rule with a number.
+
+        Raises:
+            LookupError: it has been removed, or there never was one.
+
+        """
+        for rule in self.rules:
+            if str(rule.number) == number:
+                return rule
+        raise LookupError(f"rule {number} has been removed already")
 
     def add(self, what: "str | Fault | Sequence[str | Fault | None]", **conditions: Any) -> Rule:
         """Add a rule: one fault, or a sequence of faults (None: no fault) that are used in order, once each.
@@ -168,7 +181,7 @@ class FaultRules:
             )
         self._added += 1
         rule.number = self._added
-        self.rules.append(rule)
+        self.rules = (*self.rules, rule)
         return rule
 
     @property

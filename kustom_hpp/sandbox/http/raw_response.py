@@ -78,19 +78,16 @@ def chunk(data: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def json_response(status: int, value: dict[str, Any], correlation_id: str) -> RawResponse:
-    """Return a JSON response of the API."""
-    headers = (_JSON, ("Klarna-Correlation-Id", correlation_id))
-    return RawResponse(status=status, headers=headers, body=dumps(value))
-
-
-def no_content(correlation_id: str) -> RawResponse:
-    """Return a 204."""
-    return RawResponse(status=204, headers=(("Klarna-Correlation-Id", correlation_id),))
+def of_value(status: int, value: dict[str, Any] | None, correlation_id: str) -> RawResponse:
+    """Return a JSON response of the API; without a value, a 204."""
+    correlation = ("Klarna-Correlation-Id", correlation_id)
+    if value is None:
+        return RawResponse(status=204, headers=(correlation,))
+    return RawResponse(status=status, headers=(_JSON, correlation), body=dumps(value))
 
 
 def error(status: int, code: str, messages: list[str], correlation_id: str) -> RawResponse:
     """Return an error in the API's shape. Source: docs.kustom.co, errors in checkout."""
     body = {"error_code": code, "error_messages": messages, "correlation_id": correlation_id}
-    response = json_response(status, body, correlation_id)
+    response = of_value(status, body, correlation_id)
     return response.with_headers(_CHALLENGE) if status == _UNAUTHORIZED else response

@@ -4,12 +4,15 @@ import asyncio
 import base64
 import contextlib
 from hmac import compare_digest
+from typing import Any
 
 from aiohttp import HttpVersion11, web
 from attrs import Factory, define, field, frozen
 
 from kustom_hpp.models import MAX_BODY
+from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
+from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.record import MAX_RAW_BYTES, RecordedRequest
 from kustom_hpp.sandbox.stored_session import StoredSession
 
@@ -146,6 +149,10 @@ class RequestContext:
         if not self.request.keep_alive:
             return (("Connection", "close"),)
         return () if self.request.version >= HttpVersion11 else (("Connection", "keep-alive"),)
+
+    def response(self, status: int, value: dict[str, Any] | None = None) -> RawResponse:
+        """Return a JSON response to the request; without a value, a 204."""
+        return raw_response.of_value(status, value, self.recorded.correlation_id)
 
     def record_response(self, data: bytes) -> None:
         """Record bytes of the response, as far as the record has space for them."""

@@ -103,10 +103,7 @@ class ConsoleActions:
         self._server.rules.clear()
 
     def _remove_fault(self, fields: Fields) -> None:
-        rules = [rule for rule in self._server.rules.rules if str(rule.number) == fields["number"]]
-        if not rules:
-            raise LookupError(f"rule {fields['number']} has been removed already")
-        self._server.rules.remove(rules[0])
+        self._server.rules.remove(self._server.rules.find(fields["number"]))
 
     def _set_rate_limit(self, fields: Fields) -> None:
         rate, burst = _number(fields, "rate"), _number(fields, "burst")
