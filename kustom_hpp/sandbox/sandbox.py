@@ -75,13 +75,8 @@ class Sandbox:
         public_url: str | None = None,
     ) -> None:
         self.api_key = f"kco_test_api_{secrets.token_urlsafe(24)}" if api_key is None else api_key
-        """The accepted key."""
-        self.username = username
-        """The username that belongs to the key."""
-        self.strict = strict
-        """False if it accepts enum values in another case."""
-        self.host = host
-        """The address to listen on."""
+        self.username, self.strict, self.host = username, strict, host
+        self.public_url = None if public_url is None else check_public_url(public_url)
         self.base_url = ""
         """The base URL for a client; empty until the sandbox is open."""
         self.record = Record(remember=remember)
@@ -93,8 +88,6 @@ class Sandbox:
         for fault in faults:
             self.faults.add(fault)
         self._port, self._tls, self._keepalive = port, ssl, keepalive
-        self.public_url = None if public_url is None else check_public_url(public_url)
-        """What the URLs in responses begin with, if not the base URL."""
         self._callbacks = CallbackSender(self.state, self.record, timeout=callback_timeout, delay=callback_delay)
         self._server = Server(
             credentials=Credentials(username=username, api_key=self.api_key),

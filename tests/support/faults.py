@@ -24,7 +24,7 @@ from kustom_hpp.sandbox.faults.base import (
 from kustom_hpp.sandbox.faults.bodies import with_urls
 from kustom_hpp.sandbox.faults.slow import SILENCE, drip, hang
 from kustom_hpp.sandbox.http.connection import Connection
-from kustom_hpp.sandbox.http.raw_response import LAST_CHUNK, RawResponse, chunk, dumps
+from kustom_hpp.sandbox.http.raw_response import RawResponse, dumps
 
 MIB = 1 << 20
 
@@ -118,6 +118,17 @@ _CONNECTIONS = (
 
 # Framing
 
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def _chunked_head(response: RawResponse) -> bytes:
+    return response.head(("Transfer-Encoding", "chunked"))
+
+
+def _chunk(data: bytes) -> bytes:
+    """Return one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
 
 def _framed(response: RawResponse, *framing: tuple[str, str]) -> bytes:
     return response.head(*framing) + response.body
@@ -125,7 +136,7 @@ def _framed(response: RawResponse, *framing: tuple[str, str]) -> bytes:
 
 def _both(response: RawResponse) -> bytes:
     framing = (("Content-Length", str(len(response.body))), ("Transfer-Encoding", "chunked"))
-    return response.head(*framing) + chunk(response.body) + LAST_CHUNK
+    return response.head(*framing) + _chunk(response.body) + _LAST_CHUNK
 
 
 def _encoded(response: RawResponse, body: bytes, encoding: str = "gzip") -> bytes:
@@ -171,7 +182,7 @@ _FRAMING = (
     raw_fault(
         "chunk_huge",
         "a chunk size of more than 64 bits",
-        lambda response: response.chunked_head() + b"f" * 20 + b"\r\n" + response.body,
+        lambda response: _chunked_head(response) + b"f" * 20 + b"\r\n" + response.body,
     ),
     raw_fault(
         "length_too_short",
@@ -181,12 +192,12 @@ _FRAMING = (
     raw_fault(
         "chunk_garbage",
         "a chunk size that is not a number",
-        lambda response: response.chunked_head() + b"zz\r\n" + response.body + b"\r\n" + LAST_CHUNK,
+        lambda response: _chunked_head(response) + b"zz\r\n" + response.body + b"\r\n" + _LAST_CHUNK,
     ),
     raw_fault(
         "chunk_cut",
         "a whole chunk, then FIN without the last one",
-        lambda response: response.chunked_head() + chunk(response.body),
+        lambda response: _chunked_head(response) + _chunk(response.body),
     ),
     raw_fault(
         "gzip_lie",
@@ -241,11 +252,11 @@ def _padded(context: FaultContext) -> tuple[bytes, bytes]:
 async def _stream(context: FaultContext, head: RawResponse, pieces: Iterator[bytes]) -> ConnectionAction:
     """Send a chunked response piece by piece; other tasks run between two pieces."""
     context.recorded.status = head.status
-    await context.send(head.chunked_head())
+    await context.send(_chunked_head(head))
     for piece in pieces:
-        await context.send(chunk(piece))
+        await context.send(_chunk(piece))
         await asyncio.sleep(0)
-    await context.send(LAST_CHUNK)
+    await context.send(_LAST_CHUNK)
     return ConnectionAction.KEEP
 
 
@@ -350,6 +361,20 @@ def _success(status: int) -> FaultType:
     return response_fault(f"status_{status}", f"{status} instead of 201", respond, processes_request=True)
 
 
+def _redirect_same(status: int) -> FaultType:
+    def respond(context: FaultContext, args: Args) -> RawResponse:
+        return context.error(status).with_headers(("Location", context.base_url + context.recorded.path))
+
+    processed = status == 303
+    return response_fault(
+        f"redirect_{status}_same",
+        f"{status} to the same path of the same origin",
+        respond,
+        processes_request=processed,
+        defaults={"commit": int(processed)},
+    )
+
+
 def _wrong_error(context: FaultContext) -> bytes:
     return dumps({"error_code": {"a": 1}, "error_messages": [None, 5, ["x"]], "correlation_id": 17})
 
@@ -392,8 +417,7 @@ _STATUSES = (
     response_fault("status_304", "304 without a body", _not_modified, defaults={"commit": 0}),
     *map(_success, (205, 299)),
     *map(redirect_fault, (300, 301, 308)),
-    *(redirect_fault(status, same_origin=True) for status in (300, 301, 302, 307, 308)),
-    redirect_fault(303, same_origin=True, processes_request=True),
+    *map(_redirect_same, (300, 301, 302, 303, 307, 308)),
     wait_fault("retry_after_past", "an HTTP date in the past", lambda _: "Wed, 21 Oct 2015 07:28:00 GMT"),
     wait_fault("retry_after_naive", "a date without a zone", lambda _: "Wed, 21 Oct 2065 07:28:00"),
     wait_fault("retry_after_overflow", "an impossible date", lambda _: "Fri, 99 Dec 99999 99:99:99 GMT"),

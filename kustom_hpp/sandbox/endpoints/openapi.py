@@ -18,8 +18,10 @@ from kustom_hpp.models import fields
 from kustom_hpp.models.distributions import CONTACT, METHODS
 from kustom_hpp.models.field_kinds import JsonObject, reference
 from kustom_hpp.sandbox.endpoints.distribution import ACCESS_ID, COUNTRIES
+from kustom_hpp.sandbox.faults.rules import CREATE, OPERATIONS
 from kustom_hpp.sandbox.http.raw_response import dumps
 from kustom_hpp.sandbox.http.server import Server
+from kustom_hpp.sandbox.record import CREATE_PATH
 
 _REQUESTS = (models.CreateSessionRequest, models.MerchantUrls, models.Options, models.BackgroundImage)
 _RESPONSES = (
@@ -106,7 +108,7 @@ _REFUSALS = {
     415: "The Content-Type is not JSON",
     429: "The merchant's rate limit is exceeded",
 }
-_NO_BODY = (400, 401, 403, 404, 413)
+_COMMON_REFUSALS = (400, 401, 403, 404, 413)
 
 
 _ORDER = "https://api.kustom.co/checkout/v3/orders/92d97f60-7a78-46a5-8f68-c56fe52dc4af"
@@ -128,15 +130,33 @@ def _json(name: str) -> JsonObject:
     return {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}, **example}}}
 
 
-def _responses(
-    status: int, about: str, name: str = "", refusals: tuple[int, ...] = _NO_BODY, **more: Any
+def _operation(
+    name: str,
+    about: str,
+    success: tuple[int, str],
+    *,
+    response: str = "",
+    body: str = "",
+    refusals: tuple[int, ...] = (),
+    **more: Any,
 ) -> JsonObject:
-    healthy = {"description": about, "headers": _HEADERS, **(_json(name) if name else {}), **more}
-    refused = {str(code): {"description": _REFUSALS[code], "headers": _HEADERS, **_json("Error")} for code in refusals}
-    return {str(status): healthy, **refused}
+    """Return an operation.
 
+    Args:
+        name: the name of the client's method.
+        about: one sentence.
+        success: the status of the healthy response, and what it says.
+        response: the schema of the healthy response; empty: no body.
+        body: the schema of the request; empty: no body.
+        refusals: the statuses that it has in addition to `_COMMON_REFUSALS`.
+        **more: the operation's links and callbacks.
 
-def _operation(name: str, about: str, responses: JsonObject, body: str = "", **more: Any) -> JsonObject:
+    """
+    status, result = success
+    responses = {str(status): {"description": result, "headers": _HEADERS, **(_json(response) if response else {})}}
+    responses[str(status)] |= {"links": more.pop("links")} if "links" in more else {}
+    for code in (*_COMMON_REFUSALS, *refusals):
+        responses[str(code)] = {"description": _REFUSALS[code], "headers": _HEADERS, **_json("Error")}
     request = {"requestBody": {"required": True, **_json(body)}} if body else {}
     return {"operationId": name, "summary": about, **request, "responses": responses, **more}
 
@@ -145,76 +165,63 @@ def _link(name: str) -> JsonObject:
     return {"operationId": name, "parameters": {"session_id": "$response.body#/session_id"}}
 
 
-_SESSION = "/hpp/v1/sessions/{session_id}"
-_SESSION_PARAMETERS = {
-    "parameters": [
-        {
-            "name": "session_id",
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "minLength": 1},
-            "example": "9cbc9884-1fdb-45a8-9694-9340340d0436",
-        }
-    ]
+_STATUS_UPDATE = {
+    "operationId": "status_update",
+    "summary": "The session's status has changed. Without a response within 3 s there are up to 3 more calls.",
+    "requestBody": {"required": True, **_json("StatusUpdate")},
+    "responses": {"2XX": {"description": "Received"}},
+    "security": [],
 }
-_SESSION_OPERATIONS = (
-    "read_session", "disable_session", "distribute_session", "check_identity", "renew_distribution_token",
-)  # fmt: skip
+_SESSION = f"{CREATE_PATH}/{{session_id}}"
+_SESSION_ID = {
+    "name": "session_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+    "example": "9cbc9884-1fdb-45a8-9694-9340340d0436",
+}
 
 PATHS: dict[str, JsonObject] = {
-    "/hpp/v1/sessions": {
+    CREATE_PATH: {
         "post": _operation(
             "create_session",
             "Create an HPP session for a payment session.",
-            _responses(
-                201,
-                "Created",
-                "Session",
-                (*_NO_BODY, 415, 429),
-                links={name: _link(name) for name in _SESSION_OPERATIONS},
-            ),
-            "CreateSessionRequest",
-            callbacks={
-                "status_update": {
-                    "{$request.body#/merchant_urls/status_update}": {
-                        "post": _operation(
-                            "status_update",
-                            "The session's status has changed. Without a response within 3 s there are up to 3 more calls.",
-                            {"2XX": {"description": "Received"}},
-                            "StatusUpdate",
-                            security=[],
-                        )
-                    }
-                }
-            },
+            (201, "Created"),
+            response="Session",
+            body="CreateSessionRequest",
+            refusals=(415, 429),
+            links={name: _link(name) for name in OPERATIONS if name != CREATE},
+            callbacks={"status_update": {"{$request.body#/merchant_urls/status_update}": {"post": _STATUS_UPDATE}}},
         )
     },
     _SESSION: {
-        **_SESSION_PARAMETERS,
-        "get": _operation("read_session", "Read a session.", _responses(200, "The session", "SessionDetails")),
-        "delete": _operation("disable_session", "Disable a session permanently.", _responses(204, "Disabled")),
+        "parameters": [_SESSION_ID],
+        "get": _operation("read_session", "Read a session.", (200, "The session"), response="SessionDetails"),
+        "delete": _operation("disable_session", "Disable a session permanently.", (204, "Disabled")),
     },
     f"{_SESSION}/distribution": {
-        **_SESSION_PARAMETERS,
+        "parameters": [_SESSION_ID],
         "post": _operation(
             "distribute_session",
             "Send the session's link to the consumer.",
-            _responses(204, "The message will be sent", "", (*_NO_BODY, 415)),
-            "Distribution",
+            (204, "The message will be sent"),
+            body="Distribution",
+            refusals=(415,),
         ),
     },
     f"{_SESSION}/manual-id-check": {
-        **_SESSION_PARAMETERS,
+        "parameters": [_SESSION_ID],
         "post": _operation(
-            "check_identity", "Start an identity check in the store.", _responses(200, "Started", "SessionDetails")
+            "check_identity", "Start an identity check in the store.", (200, "Started"), response="SessionDetails"
         ),
     },
     f"{_SESSION}/distribution-module/token": {
-        **_SESSION_PARAMETERS,
+        "parameters": [_SESSION_ID],
         "post": _operation(
             "renew_distribution_token",
             "Create a new token for the distribution module.",
-            _responses(201, "Created", "DistributionModule"),
+            (201, "Created"),
+            response="DistributionModule",
         ),
     },
 }

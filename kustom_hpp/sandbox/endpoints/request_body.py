@@ -11,7 +11,7 @@ from typing import Any
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
-from kustom_hpp.models import CreateSessionRequest, DistributionTemplate, private_http_problems
+from kustom_hpp.models import CreateSessionRequest, DistributionTemplate, distribution_from_json, private_http_problems
 from kustom_hpp.models.distributions import METHODS, Distribution
 from kustom_hpp.models.field_kinds import EnumKind
 from kustom_hpp.models.fields import ItemsKind, ModelKind, declared
@@ -41,7 +41,9 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
         InvalidRequestError: with every problem and its path.
 
     """
-    value, warnings = _load(body, CreateSessionRequest, strict=strict)
+    value, warnings = _load(body), list[str]()
+    if not strict:
+        _accept_cases(value, CreateSessionRequest, "", warnings)
     request = codec().structure_request(value)
     if problems := private_http_problems(request):
         if not private_callbacks:
@@ -52,24 +54,18 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
 
 def read_distribution(body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
     """Return the request in a distribution's body, and the warnings about it; else as `read_create`."""
-    if strict:
-        return codec().decode_distribution(body), []
-    value, warnings = _load(body, None, strict=False)
-    if isinstance(value, dict):
+    value, warnings = _load(body), list[str]()
+    if not strict and isinstance(value, dict):
         _accept_case(value, "method", METHODS, "", warnings)
         _accept_case(value, "template", DistributionTemplate, "", warnings)
-    return codec().decode_distribution(codec().dump_json(value)), warnings
+    return distribution_from_json(value), warnings
 
 
-def _load(body: bytes, model: type | None, *, strict: bool) -> tuple[Any, list[str]]:
+def _load(body: bytes) -> Any:
     try:
-        value = codec().load_json(body)
+        return codec().load_json(body)
     except ValueError as error:
         raise InvalidRequestError(problems=(("$", f"is {error}"),)) from None
-    warnings: list[str] = []
-    if not strict and model is not None:
-        _accept_cases(value, model, "", warnings)
-    return value, warnings
 
 
 def _accept_cases(value: Any, model: type, at: str, warnings: list[str]) -> None:

@@ -11,8 +11,6 @@ If the documents say nothing:
   with the `distribution_module`.
 """
 
-from collections.abc import Iterable
-
 from aiohttp import web
 
 from kustom_hpp.errors import InvalidRequestError
@@ -34,7 +32,7 @@ def _create(server: Server, context: RequestContext) -> RawResponse:
             context.recorded.body, strict=server.strict, private_callbacks=server.accepts_private_callbacks
         )
     except InvalidRequestError as error:
-        raise ApiRefusal(400, "BAD_VALUE", *_sentences(error.problems)) from None
+        raise ApiRefusal(400, "BAD_VALUE", *(f"{path}: {sentence}" for path, sentence in error.problems)) from None
     # The last check before the session is recorded, so that the record agrees with the bucket.
     if server.rate_limit is not None and not server.rate_limit.take():
         raise ApiRefusal(429, "TOO_MANY_REQUESTS", "the merchant's rate limit is exceeded")
@@ -111,10 +109,6 @@ def _session(server: Server, context: RequestContext) -> StoredSession:
 def _record_warnings(server: Server, session: StoredSession, warnings: list[str]) -> None:
     for warning in warnings:
         server.state.record_event(session, "warning", warning)
-
-
-def _sentences(problems: Iterable[tuple[str, str]]) -> list[str]:
-    return [f"{path}: {sentence}" for path, sentence in problems]
 
 
 ENDPOINTS = (

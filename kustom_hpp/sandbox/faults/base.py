@@ -95,20 +95,22 @@ def _of_another_stage(*_: Any) -> Any:
     raise NotImplementedError
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(eq=False)
 class FaultType:
     """A kind of fault. Make your own, and pass `Fault(your_type)` to `Sandbox.fault`."""
 
     name: str
     about: str
     """One line: what happens."""
+    apply: Apply = field(default=_of_another_stage, repr=False)
+    """Acts on a request, at the stages HEAD and REQUEST."""
+    apply_to_connection: ApplyToConnection = field(default=_of_another_stage, repr=False)
+    """Acts on a connection, at the stage CONNECTION."""
+    stage: Stage = Stage.REQUEST
     processes_request: bool = False
     """True if the sandbox processes the request first, so that a session exists."""
-    stage: Stage = Stage.REQUEST
     defaults: Mapping[str, Any] = field(factory=dict)
     """The parameters with their defaults. A value must have the type of the default."""
-    apply: Apply = field(default=_of_another_stage, repr=False)
-    apply_to_connection: ApplyToConnection = field(default=_of_another_stage, repr=False)
 
 
 @frozen(repr=False)
@@ -191,7 +193,7 @@ def raw_fault(
         await context.send(data)
         return then
 
-    return FaultType(name=name, about=about, processes_request=True, apply=apply)
+    return FaultType(name, about, apply, processes_request=True)
 
 
 def response_fault(
@@ -203,7 +205,7 @@ def response_fault(
         await context.send(build(context, args))
         return ConnectionAction.KEEP
 
-    return FaultType(name=name, about=about, apply=apply, **settings)
+    return FaultType(name, about, apply, **settings)
 
 
 def status_fault(status: int) -> FaultType:
@@ -241,22 +243,17 @@ def wait_fault(name: str, about: str, value: Callable[[float], str], *, status: 
     return response_fault(name, f"{status} with Retry-After: {about}", respond, defaults=defaults)
 
 
-def redirect_fault(status: int, *, same_origin: bool = False, processes_request: bool = False) -> FaultType:
-    """Return a fault that redirects to the sink, which is another origin, or to the same path."""
+def redirect_fault(status: int, *, processes_request: bool = False) -> FaultType:
+    """Return a fault that redirects to the sink, which is another origin."""
 
     async def apply(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
-        base = context.base_url if same_origin else await context.sink()
-        await context.send(context.error(status).with_headers(("Location", base + context.recorded.path)))
+        url = await context.sink() + context.recorded.path
+        await context.send(context.error(status).with_headers(("Location", url)))
         return ConnectionAction.KEEP
 
-    target = "the same path of the same origin" if same_origin else "the same path of the sink, another origin"
-    return FaultType(
-        name=f"redirect_{status}" + ("_same" if same_origin else ""),
-        about=f"{status} to {target}",
-        processes_request=processes_request,
-        defaults={"commit": int(processes_request)},
-        apply=apply,
-    )
+    about = f"{status} to the same path of the sink, another origin"
+    defaults = {"commit": int(processes_request)}
+    return FaultType(f"redirect_{status}", about, apply, processes_request=processes_request, defaults=defaults)
 
 
 def body_fault(

@@ -39,9 +39,9 @@ async def send_half_body(context: FaultContext) -> None:
     await context.send(body[: len(body) // 2])
 
 
-async def _half_body_close(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+async def _half_body_close(context: FaultContext, args: Args) -> ConnectionAction:
     await send_half_body(context)
-    return ConnectionAction.CLOSE
+    return await close(context, args)
 
 
 async def _half_body_reset(context: FaultContext, args: Args) -> ConnectionAction:
@@ -63,31 +63,27 @@ async def _early_413(context: FaultContext, args: Args) -> ConnectionAction:  # 
 
 
 CONNECTION_FAULTS = (
-    FaultType(name="accept_rst", about="RST after accept", stage=Stage.CONNECTION, apply_to_connection=_accept_rst),
-    FaultType(name="accept_close", about="FIN after accept", stage=Stage.CONNECTION, apply_to_connection=_accept_close),
-    FaultType(name="close_on_head", about="FIN after the request's head", stage=Stage.HEAD, apply=close),
-    FaultType(name="reset_on_head", about="RST after the request's head", stage=Stage.HEAD, apply=reset),
+    FaultType("accept_rst", "RST after accept", stage=Stage.CONNECTION, apply_to_connection=_accept_rst),
+    FaultType("accept_close", "FIN after accept", stage=Stage.CONNECTION, apply_to_connection=_accept_close),
+    FaultType("close_on_head", "FIN after the request's head", close, stage=Stage.HEAD),
+    FaultType("reset_on_head", "RST after the request's head", reset, stage=Stage.HEAD),
     FaultType(
-        name="keepalive_race_rst",
-        about="RST after a request's head, as if the idle connection had just been closed; use it with skip=1",
+        "keepalive_race_rst",
+        "RST after a request's head, as if the idle connection had just been closed; use it with skip=1",
+        reset,
         stage=Stage.HEAD,
-        apply=reset,
     ),
-    FaultType(name="early_413", about="413 before the body is read", stage=Stage.HEAD, apply=_early_413),
-    FaultType(name="close_before_processing", about="reads the request, does not process it, FIN", apply=close),
-    FaultType(name="close_after_request", about="processes the request, FIN", processes_request=True, apply=close),
-    FaultType(name="reset_after_request", about="processes the request, RST", processes_request=True, apply=reset),
+    FaultType("early_413", "413 before the body is read", _early_413, stage=Stage.HEAD),
+    FaultType("close_before_processing", "reads the request, does not process it, FIN", close),
+    FaultType("close_after_request", "processes the request, FIN", close, processes_request=True),
+    FaultType("reset_after_request", "processes the request, RST", reset, processes_request=True),
+    FaultType("half_body_close", "half of the body, then FIN", _half_body_close, processes_request=True),
+    FaultType("half_body_reset", "half of the body, then RST", _half_body_reset, processes_request=True),
     FaultType(
-        name="half_body_close", about="half of the body, then FIN", processes_request=True, apply=_half_body_close
-    ),
-    FaultType(
-        name="half_body_reset", about="half of the body, then RST", processes_request=True, apply=_half_body_reset
-    ),
-    FaultType(
-        name="keepalive_close",
-        about="the response, and FIN on the idle connection after `after` seconds",
+        "keepalive_close",
+        "the response, and FIN on the idle connection after `after` seconds",
+        _keepalive_close,
         processes_request=True,
         defaults={"after": 0.05},
-        apply=_keepalive_close,
     ),
 )

@@ -42,44 +42,31 @@ async def _slow_head(context: FaultContext, args: Args) -> ConnectionAction:
 
 SLOW_FAULTS = (
     FaultType(
-        name="hang",
-        about="processes the request, then silence; FIN after `seconds`",
+        "hang",
+        "processes the request, then silence; FIN after `seconds`",
+        hang,
         processes_request=True,
         defaults=SILENCE,
-        apply=hang,
+    ),
+    FaultType("hang_uncommitted", "silence without processing; FIN after `seconds`", hang, defaults=SILENCE),
+    FaultType(
+        "slow_head", "the response after `seconds`", _slow_head, processes_request=True, defaults={"seconds": 0.3}
     ),
     FaultType(
-        name="hang_uncommitted",
-        about="silence without processing; FIN after `seconds`",
-        defaults=SILENCE,
-        apply=hang,
-    ),
-    FaultType(
-        name="slow_head",
-        about="the response after `seconds`",
-        processes_request=True,
-        defaults={"seconds": 0.3},
-        apply=_slow_head,
-    ),
-    FaultType(
-        name="headers_then_hang",
-        about="the head of the response, then silence",
+        "headers_then_hang",
+        "the head of the response, then silence",
+        _headers_then_hang,
         processes_request=True,
         defaults=SILENCE,
-        apply=_headers_then_hang,
     ),
     FaultType(
-        name="half_body_hang",
-        about="half of the body, then silence",
-        processes_request=True,
-        defaults=SILENCE,
-        apply=_half_body_hang,
+        "half_body_hang", "half of the body, then silence", _half_body_hang, processes_request=True, defaults=SILENCE
     ),
     FaultType(
-        name="drip_body",
-        about="the body byte by byte, one each `interval` seconds",
+        "drip_body",
+        "the body byte by byte, one each `interval` seconds",
+        _drip_body,
         processes_request=True,
         defaults={"interval": 0.1},
-        apply=_drip_body,
     ),
 )

@@ -9,8 +9,8 @@ from attrs import frozen
 
 _JSON = ("Content-Type", "application/json")
 _UNAUTHORIZED = 401
-_CHALLENGE = ("WWW-Authenticate", 'Basic realm="Kustom HPP sandbox", charset="UTF-8"')
-"""Required in a 401 (RFC 9110, section 11.6.1): some clients send credentials only after it."""
+CHALLENGE = ("WWW-Authenticate", 'Basic realm="Kustom HPP sandbox", charset="UTF-8"')
+"""Required in a 401 (RFC 9110, section 11.6.1): some clients send credentials, and browsers ask for them, only after it."""
 
 
 @frozen(kw_only=True)
@@ -33,10 +33,6 @@ class RawResponse:
     def encode(self) -> bytes:
         """Return the whole response, with its Content-Length."""
         return self.head(("Content-Length", str(len(self.body)))) + self.body
-
-    def chunked_head(self) -> bytes:
-        """Return the head of a chunked response."""
-        return self.head(("Transfer-Encoding", "chunked"))
 
     def with_body(self, body: bytes, *headers: tuple[str, str]) -> "RawResponse":
         """Return the response with another body and more headers."""
@@ -70,14 +66,6 @@ def dumps(value: Any) -> bytes:
     return _ENCODE(value).encode("utf-8", "surrogatepass")
 
 
-def chunk(data: bytes) -> bytes:
-    """Return one chunk of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-LAST_CHUNK = b"0\r\n\r\n"
-
-
 def of_value(status: int, value: dict[str, Any] | None, correlation_id: str) -> RawResponse:
     """Return a JSON response of the API; without a value, a 204."""
     correlation = ("Klarna-Correlation-Id", correlation_id)
@@ -90,4 +78,4 @@ def error(status: int, code: str, messages: list[str], correlation_id: str) -> R
     """Return an error in the API's shape. Source: docs.kustom.co, errors in checkout."""
     body = {"error_code": code, "error_messages": messages, "correlation_id": correlation_id}
     response = of_value(status, body, correlation_id)
-    return response.with_headers(_CHALLENGE) if status == _UNAUTHORIZED else response
+    return response.with_headers(CHALLENGE) if status == _UNAUTHORIZED else response

@@ -7,7 +7,7 @@ from hmac import compare_digest
 from typing import Any
 
 from aiohttp import HttpVersion11, web
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 
 from kustom_hpp.models import MAX_BODY
 from kustom_hpp.sandbox.http import raw_response
@@ -50,32 +50,20 @@ class AlreadyWritten(web.StreamResponse):
         """Do nothing."""
 
 
-def _forms(username: str, api_key: str) -> tuple[bytes, bytes, bytes]:
-    """Return the forms in which a client may send a key."""
-    key = api_key.encode()
-    return key, base64.b64encode(username.encode() + b":" + key), base64.b64encode(b":" + key)
-
-
 @frozen(kw_only=True)
 class Credentials:
     """The accepted Authorization. Source: docs.kustom.co, authentication."""
 
     username: str
     api_key: str = field(repr=False)
-    _accepted: tuple[bytes, bytes, bytes] = field(
-        init=False,
-        repr=False,
-        eq=False,
-        default=Factory(lambda self: _forms(self.username, self.api_key), takes_self=True),
-    )
 
     def matches(self, header: str | None) -> bool:
         """Return True for `Basic` with the key, or with base64 of `username:key` or `:key`."""
         scheme, _, text = (header or "").partition(" ")
-        sent, (key, named, nameless) = text.strip().encode("utf-8", "surrogateescape"), self._accepted
-        # Compare with all three, each in constant time.
-        matches = compare_digest(sent, key) | compare_digest(sent, named) | compare_digest(sent, nameless)
-        return matches and scheme.lower() == "basic"
+        sent, key = text.strip().encode("utf-8", "surrogateescape"), self.api_key.encode()
+        forms = key, base64.b64encode(self.username.encode() + b":" + key), base64.b64encode(b":" + key)
+        matches = [compare_digest(sent, form) for form in forms]  # with all three, each in constant time
+        return any(matches) and scheme.lower() == "basic"
 
     def check(self, header: str | None) -> None:
         """Check the Authorization header.
@@ -114,7 +102,6 @@ class RequestContext:
     recorded: RecordedRequest
     session: StoredSession | None = None
     """The session that it created or is about, once it is processed."""
-    _read: bool = field(default=False, init=False)
 
     async def read(self) -> bytes:
         """Return the body.
@@ -124,7 +111,7 @@ class RequestContext:
             ConnectionResetError: the peer left.
 
         """
-        if self._read:
+        if self.recorded.complete:
             return self.recorded.body
         content, size = self.request.content, 0
         parts: list[bytes] = []
@@ -140,7 +127,7 @@ class RequestContext:
             self.recorded.body = b"".join(parts)[:MAX_BODY]
         if size > MAX_BODY:
             raise ApiRefusal(413, "REQUEST_TOO_LARGE", f"the body is larger than {MAX_BODY:,} bytes")
-        self._read = self.recorded.complete = True
+        self.recorded.complete = True
         return self.recorded.body
 
     @property

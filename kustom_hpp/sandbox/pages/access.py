@@ -9,9 +9,6 @@ from aiohttp import web
 from kustom_hpp.config import is_loopback
 from kustom_hpp.sandbox.http.request_context import Credentials
 
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="Kustom HPP sandbox", charset="UTF-8"'}
-"""Lets a browser ask for the sandbox's username and key."""
-
 
 def is_trusted(request: web.Request, credentials: Credentials) -> bool:
     """Return True if the request comes from this machine or has the sandbox's credentials.

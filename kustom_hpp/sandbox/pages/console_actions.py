@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 from yarl import URL
 
+from kustom_hpp.sandbox.http.raw_response import CHALLENGE
 from kustom_hpp.sandbox.http.server import Handler, Server, respond_and_drain
 from kustom_hpp.sandbox.limits import MerchantRateLimit, bucket_of, latency_of
-from kustom_hpp.sandbox.pages.access import CHALLENGE, is_same_origin, is_trusted
+from kustom_hpp.sandbox.pages.access import is_same_origin, is_trusted
 from kustom_hpp.sandbox.pages.console import Console
 from kustom_hpp.sandbox.pages.console_views import Filter
 from kustom_hpp.sandbox.stored_session import Action
@@ -62,7 +63,7 @@ class ConsoleActions:
         if not is_trusted(request, self._server.credentials):
             text = "Changing the sandbox from another machine takes its username and key."
             response = await self._refuse(request, 401, text)
-            response.headers.update(CHALLENGE)
+            response.headers.update([CHALLENGE])
             return response
         if (request.content_length or 0) > _MAX_FORM:
             return await self._refuse(request, 413, "The form is too large.")
