@@ -83,19 +83,17 @@ class CallExecution(retry.CallState):
         except HPPError as error:
             self.in_flight_marker = None
             if response is not None:
-                self._update_rate_limiter(acquired, error)
+                pace.record_response(
+                    acquired,
+                    throttled=isinstance(error, RateLimitError),
+                    limit=self.last_rate_limit,
+                    retry_after=error.retry_after if isinstance(error, RateLimitError) else None,
+                )
             if self._already_done(error):
                 return NoContent()
             raise
-        self._update_rate_limiter(acquired)
+        pace.record_response(acquired, limit=self.last_rate_limit)
         return value
-
-    def _update_rate_limiter(self, acquired: float, error: HPPError | None = None) -> None:
-        pace, limit = self.context.pace, self.last_rate_limit
-        if isinstance(error, RateLimitError):
-            pace.record_response(acquired, throttled=True, limit=limit, retry_after=error.retry_after)
-        else:
-            pace.record_response(acquired, limit=limit)
 
     def _already_done(self, error: HPPError) -> bool:
         """Return True if an error shows that an earlier attempt, whose response was lost, succeeded."""

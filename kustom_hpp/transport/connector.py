@@ -42,7 +42,9 @@ class GuardedConnector(aiohttp.TCPConnector):
         """Return a connection without unread data."""
         try:
             connection: Any = await super().connect(req, traces, timeout)
-            while not self._is_unused(connection.protocol) and _is_stale(connection.protocol):
+            while not self._is_unused(connection.protocol):
+                if not _is_stale(connection.protocol):
+                    return connection
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
         except PRE_SEND_EXCEPTIONS:

@@ -70,14 +70,15 @@ class HTTPSessionManager:
         self._proxy, self._proxy_authorization = _split_proxy(proxy)
         # Not on a borrowed session, and not with a proxy, to which aiohttp would send them.
         self._default_headers = headers if http_session is None and proxy is None else None
-        # Arguments of every request; they override the settings of a borrowed session.
-        self._options: dict[str, Any] = {
-            "allow_redirects": False,
-            "raise_for_status": False,
-            "middlewares": (),
-            "timeout": _NO_TIMEOUT,
-            "auto_decompress": True,
-        }
+        # Arguments of every request. The second ones override the settings of a borrowed session.
+        self._options: dict[str, Any] = {"allow_redirects": False}
+        if self._borrowed:
+            self._options |= {
+                "raise_for_status": False,
+                "middlewares": (),
+                "timeout": _NO_TIMEOUT,
+                "auto_decompress": True,
+            }
         if ssl is not None:
             self._options["ssl"] = ssl
         if self._proxy is not None:
