@@ -3,6 +3,7 @@
 import datetime as dt
 import email.utils
 import sys
+import unicodedata
 
 import attrs
 import pytest
@@ -233,11 +234,17 @@ def test_no_special_code_point_in_any_header_raises(name):
             read_one(name, template.replace("{}", character))
 
 
+def is_one_of_many(character: str) -> bool:
+    """Return True for a code point with thousands of others that int(), a pattern and IDNA treat alike."""
+    alike = unicodedata.name(character, "").startswith(("CJK UNIFIED IDEOGRAPH", "HANGUL SYLLABLE"))
+    return alike or unicodedata.category(character) in ("Cn", "Co")  # unassigned, private use
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_no_code_point_in_all_headers_at_once_raises():
-    for number in range(sys.maxunicode + 1):
-        read_all({name: templates[0].replace("{}", chr(number)) for name, templates in TEMPLATES.items()})
+    characters = (chr(number) for number in range(sys.maxunicode + 1))
+    for character in (one for one in characters if not ord(one) % 97 or not is_one_of_many(one)):
+        read_all({name: templates[0].replace("{}", character) for name, templates in TEMPLATES.items()})
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=40) | st.text("0123456789 \t\x1c\x85.,;:=w+-eGMTFriDec", max_size=40))
