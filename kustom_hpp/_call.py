@@ -31,7 +31,9 @@ class CallContext:
 
 
 def execute(context: CallContext, call: CallInput, policy: retry.RetryPolicy) -> Coroutine[Any, Any, Any]:
-    """Return a coroutine that makes a call and returns its value. The request is built before the coroutine starts.
+    """Return a coroutine that makes a call and returns its value.
+
+    This function builds the request, so that an invalid one raises before any event.
 
     Raises:
         HPPError: with the delivery and the number of attempts of the whole call.
@@ -54,7 +56,7 @@ class CallExecution(retry.CallState):
         self.http_request: HttpRequest = build_request(context.defaults, call, policy.deadline)
         self.now = asyncio.get_running_loop().time
         self.in_flight_marker: SendMarker | None = None
-        """The marker of the attempt in flight; None between attempts."""
+        """The marker of the attempt in flight, or of the one that succeeded; None between attempts."""
         self.response: HttpResponse | None = None
         self.last_rate_limit: RateLimit | None = None
         """The rate limit in the last response."""
@@ -75,7 +77,7 @@ class CallExecution(retry.CallState):
         if self.started_at is None:
             self.started_at = started
         marker = self.in_flight_marker = SendMarker()
-        response = None
+        response = self.response = None
         try:
             response = self.response = await context.transport.send(self.http_request, marker)
             self.last_rate_limit = rate_limit(response.headers)
@@ -108,6 +110,7 @@ class CallExecution(retry.CallState):
         quota = self.context.retry_quota
         failure: HPPError | None = None
         value: Any = None
+        # The first attempt runs without tenacity. Only its failure starts the retry loop.
         try:
             value = await self.attempt()
         except HPPError as error:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from attrs import field, frozen
 from yarl import URL
 
-UNKNOWN_OUTCOME_ADVICE = "the API may have processed it. Do not retry; create a new order and session"
+UNKNOWN_OUTCOME_ADVICE = "the API may have processed the request. Do not retry; create a new order and session"
 """The end of an error's text when the outcome of a create is unknown."""
 
 
@@ -69,7 +69,7 @@ class CallInfo:
     """How a call went. Every response object carries one as `.info`."""
 
     attempts: int = 1
-    """Number of requests made, including the successful one."""
+    """Number of attempts, including the successful one."""
     elapsed: float = 0.0
     """Seconds from the start of the first attempt to the response, including waits between attempts."""
     status: int = 0
@@ -79,7 +79,7 @@ class CallInfo:
     rate_limit: RateLimit | None = None
     """The merchant's rate limit; None if the response has no such headers."""
     earlier_unknown: bool = False
-    """True if an earlier attempt of this call may have been processed too (only with `on_unknown="resend"`)."""
+    """True if the API may have processed an earlier attempt of this call too: after a retry of an unknown outcome."""
 
 
 class SendMarker:
@@ -137,5 +137,5 @@ class HttpResponse:
     """Why the body is incomplete, as text; None if it is complete."""
     timed_out: bool = False
     """True if the body is incomplete because of a timeout."""
-    body_truncated: bool = False
+    body_too_long: bool = False
     """True if the body is incomplete because it exceeds the transport's limit. A new attempt would not help."""

@@ -33,14 +33,14 @@ from kustom_hpp.transport import HTTP_LIBRARY, ClientSession, HTTPSessionManager
 _ORDER_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
 
 
-def _secret(value: Any) -> Any:
-    """Wrap a text that may hold a secret, so that a traceback does not show it."""
+def _wrap_text(value: Any) -> Any:
+    """Wrap a text that may hold a secret, so that a traceback does not show it. A key may be in the wrong argument."""
     return Secret(value) if isinstance(value, str) else value
 
 
-def _secrets(headers: Any) -> Any:
+def _wrap_header_values(headers: Any) -> Any:
     """Wrap the values of headers; config refuses anything that is not a mapping."""
-    return {name: _secret(value) for name, value in headers.items()} if isinstance(headers, Mapping) else headers
+    return {name: _wrap_text(value) for name, value in headers.items()} if isinstance(headers, Mapping) else headers
 
 
 class HPPClient:
@@ -72,11 +72,11 @@ class HPPClient:
         transport: another transport, such as `FakeTransport`. It excludes ssl, proxy, trust_env and http_session.
         hooks: called with the events of each call, see `kustom_hpp.events`.
 
-    Every method raises, unless it says otherwise:
+    Every method that calls the API raises:
 
     - `InvalidRequestError` (`.problems`), `ConfigError` (an argument), `ClientClosedError`, `WrongLoopError`: the client
       attempted nothing.
-    - `DeadlineExceededError`, `ConnectError`: the client sent nothing.
+    - `DeadlineExceededError`, `ConnectError`, `LeaseLostError` (`may_send` returned False): the client sent nothing.
     - `ApiError` that is not an `OutcomeUnknownError`: the API refused the request.
     - `OutcomeUnknownError`: the API may have processed the request, or did.
 
@@ -108,9 +108,9 @@ class HPPClient:
         hooks: Iterable[Hook] = (),
     ) -> None:
         # First of all, so that the traceback of a later error shows no secret.
-        api_key, password, proxy = _secret(api_key), _secret(password), _secret(proxy)
-        base_url, environment = _secret(base_url), _secret(environment)
-        headers = _secrets(headers)
+        api_key, password, proxy = _wrap_text(api_key), _wrap_text(password), _wrap_text(proxy)
+        base_url, environment = _wrap_text(base_url), _wrap_text(environment)
+        headers = _wrap_header_values(headers)
         if transport is not None and (ssl or proxy or trust_env or http_session):
             msg = "transport replaces aiohttp, so ssl, proxy, trust_env and http_session have no effect. Remove them"
             raise ConfigError(msg)
@@ -132,7 +132,7 @@ class HPPClient:
             http_library=HTTP_LIBRARY,
         )
         defaults = RequestDefaults(self._settings)
-        self._creates = CallContext(
+        self._create_context = CallContext(
             defaults=defaults,
             transport=transport
             or HTTPSessionManager(
@@ -142,8 +142,9 @@ class HPPClient:
             retry_quota=RetryQuota(),
             hooks=Hooks(hooks),
         )
-        # The API counts creates apart, and retries of other operations must not use up the creates' quota.
-        self._others = attrs.evolve(self._creates, pace=Pace(), retry_quota=RetryQuota())
+        # Both contexts share one transport. The API limits the rate of creates separately. Each context has its own retry
+        # tokens, so that failing reads cannot stop creates from retrying.
+        self._other_context = attrs.evolve(self._create_context, pace=Pace(), retry_quota=RetryQuota())
         self._policies = _policies(retry)
         self._is_view = False
 
@@ -161,7 +162,7 @@ class HPPClient:
             ConfigError: as for the class.
 
         """
-        arguments = {name: _secrets(_secret(value)) for name, value in arguments.items()}
+        arguments = {name: _wrap_header_values(_wrap_text(value)) for name, value in arguments.items()}
         found = config.from_environment()
         # An api_key replaces all credentials, a password only the secret; environment and base_url exclude each other.
         for names, replaced in (
@@ -207,7 +208,7 @@ class HPPClient:
         if self._is_view:
             msg = "a view from with_options shares its client's connections. Close that client instead"
             raise ConfigError(msg)
-        await self._creates.transport.aclose()
+        await self._create_context.transport.aclose()
 
     def with_options(
         self,
@@ -231,7 +232,7 @@ class HPPClient:
             ConfigError: an option is invalid.
 
         """
-        settings, headers = self._settings, _secrets(headers)
+        settings, headers = self._settings, _wrap_header_values(headers)
         changes = config.check_options(timeouts=timeouts, retry=retry or settings.retry, on_unknown=on_unknown)
         if headers is not None:
             changes["headers"] = config.merge_headers(settings.headers, headers)
@@ -242,8 +243,8 @@ class HPPClient:
         view = copy.copy(self)
         vars(view).update(
             _settings=settings,
-            _creates=attrs.evolve(self._creates, **parts),
-            _others=attrs.evolve(self._others, **parts),
+            _create_context=attrs.evolve(self._create_context, **parts),
+            _other_context=attrs.evolve(self._other_context, **parts),
             _policies=_policies(settings.retry),
             _is_view=True,
         )
@@ -340,7 +341,7 @@ class HPPClient:
         config.check_deadline(deadline, required=True)
         check_poll_interval(poll)
         # An invalid session is reported as such, whatever the deadline.
-        build_request(self._others.defaults, CallInput(READ_SESSION, session_ref(READ_SESSION, session)))
+        build_request(self._other_context.defaults, CallInput(READ_SESSION, session_ref(READ_SESSION, session)))
 
         async def read(left: float) -> SessionDetails:
             return await self.read_session(session, deadline=left)
@@ -377,8 +378,8 @@ class HPPClient:
     ) -> None:
         """Send a session's link to the consumer: POST its `distribution_url`.
 
-        Each call sends a message, so the client retries it as it retries a create, and on a 503 with an API error code,
-        for which the documents say "please try again". The message may arrive minutes later.
+        Each call sends a message, so it is not idempotent. The client retries it like a create. It also retries a 503 with
+        an API error code, for which the documents say "please try again". The message may arrive minutes later.
 
         Args:
             session: the session, its details, or its id.
@@ -407,7 +408,8 @@ class HPPClient:
             until = None if deadline is None else asyncio.get_running_loop().time() + config.check_deadline(deadline)
             retry = config.check_options(retry=self._settings.retry, on_unknown=on_unknown)["retry"]
             policy = RetryPolicy(operation, retry, until)
-        return execute(self._creates if operation.rate_limit_group == "creates" else self._others, call, policy)
+        context = self._create_context if operation.rate_limit_group == "creates" else self._other_context
+        return execute(context, call, policy)
 
     def order_url(self, order_id: str) -> str:
         """Return the URL of a KCO order at this client's host, for `CreateSessionRequest.payment_session_url`.

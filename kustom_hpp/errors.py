@@ -47,9 +47,9 @@ class HPPError(Exception):
     """Base class. Unless the error is an `OutcomeUnknownError`, the session does not exist.
 
     Attributes:
-        delivery: what is known about the whole call, over all its attempts (for a read, about the last one); None if no
-            request was made.
-        attempts: number of requests made.
+        delivery: what is known about the whole call, over all its attempts (for a read, about the last one); None if the
+            error came before any attempt. A deadline that passed before an attempt is NOT_SENT.
+        attempts: number of attempts. Each one tried to get a connection; not each one sent its request.
         correlation_id: the API's id for the request. Quote it when you write to Kustom's support.
         cause: the underlying failure as text (class, errno and phase); None if there is none.
 
@@ -169,7 +169,7 @@ class OutcomeUnknownError(HPPError):
 
     @property
     def resendable(self) -> bool:
-        """True if `on_unknown="resend"` retries it. An accepted request is never retried."""
+        """True if `on_unknown="resend"` allows a retry after it. An accepted request is never retried."""
         return self.delivery is Delivery.UNKNOWN
 
 

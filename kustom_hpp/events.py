@@ -60,7 +60,7 @@ class Finished:
     delivery: Delivery | None
     """What is known about the whole call; None if nothing was attempted."""
     status: int | None
-    """HTTP status of the last response; None if there was none."""
+    """HTTP status of the last attempt's response; None if it got none."""
     correlation_id: str | None
     error: HPPError | None
     cancelled: bool = False

@@ -1,10 +1,11 @@
 """Decides when a call is retried. Works on the library's errors, without I/O.
 
-The client retries a call after NOT_SENT and after a 429: the API did not process those attempts. An attempt that the API
-may have processed is retried only for an idempotent operation, with `on_unknown="resend"`, or where the API's documents
-ask for it. An accepted request is never retried, except a read whose response was truncated.
+The client retries a call after a ConnectError (not a CertificateError) and after a 429: the API did not process those
+attempts. An attempt that the API may have processed is retried only for an idempotent operation, with
+`on_unknown="resend"`, or where the API's documents ask for it. An accepted request is never retried, except a read whose
+response the network cut off.
 
-Only a failure of the first attempt loads tenacity, which counts that failure as attempt 1.
+The first attempt runs without tenacity. Its failure loads tenacity, which counts that failure as attempt 1.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ OnRetry = Callable[[int, float, HPPError], None]
 """Called with (number of the failed attempt, wait in seconds, its error) before each wait."""
 
 _NO_ATTEMPT = (ClientClosedError, ConfigError, DeadlineExceededError, LeaseLostError, WrongLoopError)
-"""Errors that come before any request."""
+"""Errors raised before an attempt begins. They do not count as one."""
 _CODE = r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*"
 """The form of the API's own codes. Source: docs.kustom.co, errors in checkout and "Distribute an HPP session"."""
 
@@ -91,7 +92,7 @@ class CallState:
 
     def __init__(self) -> None:
         self.attempts = 0
-        """Requests so far."""
+        """Attempts so far. Each one tried to get a connection; not each one sent its request."""
         self.started_at: float | None = None
         """When the first attempt started, on the event loop's clock."""
         self.earlier_delivery: Delivery | None = None
@@ -109,7 +110,8 @@ def is_retryable(error: BaseException, policy: RetryPolicy) -> bool:
     operation = policy.operation
     if isinstance(error, OutcomeUnknownError) and error.resendable:
         return operation.idempotent or policy.settings.on_unknown == "resend" or _is_documented_retry(error, operation)
-    return operation.safe and isinstance(error, DecodeError) and error.cause is not None  # a truncated response
+    # Only a response that the network cut off has a cause: a retry of the others would end in the same way.
+    return operation.safe and isinstance(error, DecodeError) and error.cause is not None
 
 
 def _is_documented_retry(error: HPPError, operation: Operation) -> bool:
@@ -171,7 +173,7 @@ async def _retry_with_tenacity(
     import tenacity
 
     callbacks = _TenacityCallbacks(policy, quota, state, on_retry)
-    replay = [first]
+    replay = [first]  # tenacity counts what it runs: its first call raises the first attempt's error again
 
     async def run() -> Any:
         if replay:
@@ -197,7 +199,7 @@ async def _retry_with_tenacity(
     except HPPError as error:
         # tenacity raises inside its own handlers: the context that it added is not the caller's.
         if isinstance(error, DeadlineExceededError) and callbacks.last is not None:
-            # The wait did not fit before the deadline: the call ends with the error that caused the wait.
+            # The rate limiter or busy connections used up the time. The caller gets the error that caused the retry.
             error, state.earlier_delivery = callbacks.last
         error.__cause__ = error.__context__ = None
         error.__traceback__ = None
@@ -227,7 +229,10 @@ class _TenacityCallbacks:
         return self._backoff(retry_state) if requested is None else requested + self._spread(retry_state)
 
     def stop(self, retry_state: "RetryCallState") -> bool:
-        """Return True if attempts, Retry-After, time or quota end the call. The quota last: asking it takes tokens."""
+        """Return True if attempts, Retry-After, time or quota end the call. The quota last: asking it takes tokens.
+
+        tenacity has called `wait` before, so `upcoming_sleep` is the wait of this retry.
+        """
         error, settings = _error_of(retry_state), self._policy.settings
         return (
             retry_state.attempt_number >= settings.max_attempts
@@ -270,7 +275,11 @@ def _count_attempt(state: CallState, error: HPPError) -> None:
 
 
 def _final_error(error: HPPError, policy: RetryPolicy, state: CallState) -> HPPError:
-    """Return the last attempt's error, with the facts of the whole call."""
+    """Return the error of the whole call.
+
+    It is the last attempt's error, or a LostResponseError around it if the API may have processed an earlier attempt. The
+    earlier attempts of a read do not matter: they changed nothing.
+    """
     earlier = None if policy.operation.safe else state.earlier_delivery
     delivery = Delivery.worst(earlier, error.delivery)
     if earlier is Delivery.UNKNOWN:

@@ -44,7 +44,7 @@ def client_of(*steps, **arguments) -> hpp.HPPClient:
 
 
 def sent(client: hpp.HPPClient) -> list[hpp.HttpRequest]:
-    transport = client._creates.transport
+    transport = client._create_context.transport
     assert isinstance(transport, hpp.FakeTransport)
     return transport.requests
 
@@ -275,7 +275,7 @@ async def test_a_view_shares_what_is_shared():
     client = client_of()
     view = client.with_options(timeouts=hpp.Timeouts(read=1))
     for name in ("transport", "pace", "retry_quota"):
-        assert getattr(view._creates, name) is getattr(client._creates, name)
+        assert getattr(view._create_context, name) is getattr(client._create_context, name)
     assert type(view) is hpp.HPPClient
     assert repr(view) == repr(client)
     await view.create_session(MINIMAL_REQUEST)
@@ -285,9 +285,9 @@ async def test_a_view_shares_what_is_shared():
 
 async def test_the_quota_is_spent_together():
     client = client_of(throttled(), ANSWER)
-    before = client._creates.retry_quota.tokens
+    before = client._create_context.retry_quota.tokens
     await client.with_options().create_session(MINIMAL_REQUEST)
-    assert client._creates.retry_quota.tokens == before - 5 + 1
+    assert client._create_context.retry_quota.tokens == before - 5 + 1
 
 
 async def test_a_view_cannot_be_closed():
@@ -416,6 +416,15 @@ async def test_the_events_of_a_failure(steps, attempts, status, identity):
     with pytest.raises(hpp.HPPError) as caught:
         await client.create_session(MINIMAL_REQUEST)
     assert plain(events) == [STARTED, finished(attempts, caught.value.delivery, status, caught.value, identity)]
+
+
+async def test_the_end_of_a_call_has_no_status_of_an_earlier_attempt():
+    events = []
+    limited = hpp.FakeTransport.response(429, {}, {"Retry-After": "0", "X-Correlation-Id": "c-4"})
+    client = client_of(limited, lost(), hooks=[events.append])
+    with pytest.raises(hpp.LostResponseError) as caught:
+        await client.create_session(MINIMAL_REQUEST)
+    assert plain(events)[-1] == finished(2, hpp.Delivery.UNKNOWN, None, caught.value, None)
 
 
 async def test_the_events_of_a_call_that_came_to_no_attempt():
@@ -694,7 +703,7 @@ async def test_a_client_closes_when_its_block_fails():
     with pytest.raises(ZeroDivisionError):
         async with client:
             raise ZeroDivisionError
-    assert client._creates.transport.closed
+    assert client._create_context.transport.closed
 
 
 async def test_a_client_that_was_never_used_closes():

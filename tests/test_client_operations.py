@@ -213,7 +213,7 @@ async def test_views_work_for_all(verb, good):
     client = client_of(good, headers={"X-A": "1"})
     view = client.with_options(timeouts=hpp.Timeouts(read=1), headers={"X-B": "2"}, hooks=[events.append])
     for name in ("transport", "pace", "retry_quota"):
-        assert getattr(view._others, name) is getattr(client._others, name)
+        assert getattr(view._other_context, name) is getattr(client._other_context, name)
     await verb(view)
     await verb(client)
     assert [request.read_timeout for request in sent(client)] == [1, 35.0]
@@ -282,12 +282,12 @@ async def test_a_throttled_read_slows_no_create_and_the_other_way_round():
         await read(client, deadline=1)
     with pytest.raises(hpp.DeadlineExceededError):  # it is told to wait once for all of them
         await distribute(client, deadline=1)
-    assert client._creates.pace.rate is None
-    assert client._others.pace.rate is not None
+    assert client._create_context.pace.rate is None
+    assert client._other_context.pace.rate is not None
     client = client_of(throttled("30"))
     with pytest.raises(hpp.RateLimitError):
         await client.create_session(MINIMAL_REQUEST, deadline=1)
-    assert client._others.pace.rate is None
+    assert client._other_context.pace.rate is None
 
 
 async def test_reads_learn_their_own_quota_from_their_answers():
@@ -295,15 +295,15 @@ async def test_reads_learn_their_own_quota_from_their_answers():
     client = client_of(FakeTransport.response(200, FULL_DETAILS, limit))
     details = await client.read_session(SESSION_ID)
     assert details.info.rate_limit == hpp.RateLimit(limit=200, remaining=199, window=1.0)
-    assert (client._others.pace.rate, client._creates.pace.rate) == (200, None)
+    assert (client._other_context.pace.rate, client._create_context.pace.rate) == (200, None)
 
 
 async def test_retries_of_reads_cost_creates_nothing():
     client = client_of(lost())
     with pytest.raises(hpp.LostResponseError):
         await read(client)
-    assert client._others.retry_quota.tokens == 500 - 3 * 14
-    assert client._creates.retry_quota.tokens == 500
+    assert client._other_context.retry_quota.tokens == 500 - 3 * 14
+    assert client._create_context.retry_quota.tokens == 500
 
 
 # ------------------------------------------------------------------------------------------------------ giving up

@@ -112,7 +112,7 @@ def test_an_answer_shows_neither_headers_nor_body():
     answer = HttpResponse(
         status=201, headers=CIMultiDict(a="h3ader"), body=b"b0dy", body_error="cut off", timed_out=True
     )
-    assert repr(answer) == "HttpResponse(status=201, body_error='cut off', timed_out=True, body_truncated=False)"
+    assert repr(answer) == "HttpResponse(status=201, body_error='cut off', timed_out=True, body_too_long=False)"
 
 
 RATE = RateLimit(limit=40, remaining=3, reset=1.0, window=1.0)

@@ -319,7 +319,7 @@ async def test_headers_are_heard_on_every_answer(options, status):
         await client.create_session(MINIMAL_REQUEST)
     except hpp.BadRequestError:
         assert status == 400
-    assert client._creates.pace.rate == pytest.approx(20.0)
+    assert client._create_context.pace.rate == pytest.approx(20.0)
 
 
 def test_threads_with_loops_of_their_own_keep_one_rate():

@@ -145,7 +145,7 @@ LASTING = {
     "something else": (lambda: FakeTransport.response(200, b"<html>"), hpp.DecodeError),
     "too long": (
         lambda: hpp.HttpResponse(
-            status=200, headers={}, body=b"{", body_error="longer than 1,048,576 bytes", body_truncated=True
+            status=200, headers={}, body=b"{", body_error="longer than 1,048,576 bytes", body_too_long=True
         ),
         hpp.DecodeError,
     ),

@@ -116,7 +116,7 @@ class Watch:
         for client in self.clients:
             yield "repr of the client", repr(client) + str(client) + repr(vars(client))
             yield "repr of its settings", repr(client.settings) + str(client.settings)
-            yield "repr of its transport", repr(client._creates.transport)
+            yield "repr of its transport", repr(client._create_context.transport)
         request = self.planted.request
         yield "repr of the request", repr(request) + str(request)
         yield "repr of the distribution", repr(self.planted.distribution)

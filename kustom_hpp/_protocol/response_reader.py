@@ -123,7 +123,7 @@ def _decode_error(operation: Operation, response: HttpResponse, reason: str, sec
         session_id=match[1].decode() if match else None,
         correlation_id=redact_text(correlation_id(response.headers), secrets) or None,
         # A body that is too long was not cut off by the network: the next response would be as long.
-        cause=None if response.body_truncated else response.body_error,
+        cause=None if response.body_too_long else response.body_error,
     )
 
 

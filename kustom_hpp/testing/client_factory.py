@@ -70,7 +70,7 @@ class ClientFactory:
 
 def _close_leaked(client: HPPClient) -> bool:
     """Close a client if its loop allows it; return True if the client was open."""
-    transport = client._creates.transport  # noqa: SLF001 - of our own package; shops do not need it
+    transport = client._create_context.transport  # noqa: SLF001 - of our own package; shops do not need it
     loop = transport.bound_loop if isinstance(transport, HTTPSessionManager) else None
     if loop is None:
         return False

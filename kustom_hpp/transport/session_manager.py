@@ -246,7 +246,7 @@ class HTTPSessionManager:
             body=b"".join(chunks),
             body_error=body_error,
             timed_out=timeout.expired,
-            body_truncated=failure is None and body_error is not None,
+            body_too_long=failure is None and body_error is not None,
         )
 
     def _map_failure(self, failure: Exception, request: HttpRequest, marker: SendMarker, *, expired: bool) -> HPPError:

@@ -115,7 +115,7 @@ async def _over_a_client(calls: int, seed: int, *, borrowed: bool) -> Aftermath:
         made = Counter(one.payment_session_url for one in sandbox.record.created)
         for call in done:
             aftermath.broken += _judge(call, made[call.url], aftermath)
-        manager: Any = client._creates.transport
+        manager: Any = client._create_context.transport
         session = manager._session
         aftermath.broken += _left_in(manager, session)
         sandbox.faults.clear()

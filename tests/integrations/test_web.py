@@ -104,7 +104,7 @@ async def test_one_client_for_the_life_of_the_app(kind, browser):
                 assert (answer.status, await answer.json(content_type=None)) == (200, "done")
     assert [client is made[0] for client in seen] == [True] * 3
     assert len(made) == 1
-    assert made[0]._creates.transport.closed
+    assert made[0]._create_context.transport.closed
 
 
 async def test_a_client_that_cannot_be_made_stops_the_start(kind):
@@ -588,18 +588,18 @@ async def test_stopping_finishes_updates_and_cancels_all_else(kind, browser, cap
             if update.event_id:
                 kind.verbs.run_in_background(request, forever())
                 await asyncio.wait_for(held.wait(), 5)
-                ended["finished"] = clients[0]._creates.transport.closed
+                ended["finished"] = clients[0]._create_context.transport.closed
             else:
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
-            ended["cut"] = clients[0]._creates.transport.closed
+            ended["cut"] = clients[0]._create_context.transport.closed
             raise
 
     async def forever():
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            ended["forever"] = clients[0]._creates.transport.closed
+            ended["forever"] = clients[0]._create_context.transport.closed
             held.set()
             raise
 
@@ -615,7 +615,7 @@ async def test_stopping_finishes_updates_and_cancels_all_else(kind, browser, cap
     # What goes on for ever was the first to end; it let the first update finish; the second was cut when the grace was over.
     assert list(ended) == ["forever", "finished", "cut"]
     assert ended == {"forever": False, "finished": False, "cut": False}
-    assert clients[0]._creates.transport.closed
+    assert clients[0]._create_context.transport.closed
     (record,) = [record for record in caplog.records if record.name == "kustom_hpp"]
     assert record.message == "a status update was not finished when the app stopped, with 0.3 s of grace"
 
@@ -645,7 +645,7 @@ async def test_a_client_is_closed_though_the_stop_itself_is_cancelled():
     stop.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stop
-    assert app_client.client._creates.transport.closed
+    assert app_client.client._create_context.transport.closed
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -662,7 +662,7 @@ async def test_nothing_outlives_a_stop_that_is_cancelled(times, caplog):
                 held.set()
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.sleep(10)
-            ended.append((name, app_client.client._creates.transport.closed))
+            ended.append((name, app_client.client._create_context.transport.closed))
 
     before = asyncio.all_tasks()
     app_client = _shared.AppClient(no_client(), 60.0)
@@ -679,7 +679,7 @@ async def test_nothing_outlives_a_stop_that_is_cancelled(times, caplog):
         await stop
     assert sorted(ended) == [("other", False), ("update", False)]
     assert asyncio.all_tasks() == before
-    assert app_client.client._creates.transport.closed
+    assert app_client.client._create_context.transport.closed
     assert [record.message for record in caplog.records if record.name == "kustom_hpp"] == [
         "a status update was not finished when the app stopped, with 60 s of grace"
     ]

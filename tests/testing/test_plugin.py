@@ -235,7 +235,7 @@ def test_a_client_in_the_loop_of_another_thread(pytester: pytest.Pytester) -> No
         live(main)
 
     def test_innocent():
-        assert [client._creates.transport.bound_loop for client in open_ones] == [None, None]
+        assert [client._create_context.transport.bound_loop for client in open_ones] == [None, None]
         open_ones.clear()
         gc.collect()
     """,
@@ -258,7 +258,7 @@ def test_a_client_in_a_loop_that_does_not_turn(pytester: pytest.Pytester) -> Non
     @pytest.fixture
     def frees(live):
         yield
-        assert [client._creates.transport.bound_loop is None for client in made] == [False, True]
+        assert [client._create_context.transport.bound_loop is None for client in made] == [False, True]
         free.set()
 
     def test_forgets(frees, live, kustom_client, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_client_in_a_loop_that_does_not_turn(pytester: pytest.Pytester) -> Non
         async def sticks():
             stuck.set()
             assert free.wait(10)
-            while made[0]._creates.transport.bound_loop is not None:
+            while made[0]._create_context.transport.bound_loop is not None:
                 await asyncio.sleep(0.01)
 
         live(main)

@@ -178,7 +178,7 @@ def test_the_other_texts():
     )
     assert str(map_exception(refused, sent=True, expired=None, host="h.example")) == (
         "the response of h.example was lost (ClientConnectorError, errno 111, after sending began): the API may have "
-        "processed it. Do not retry; create a new order and session"
+        "processed the request. Do not retry; create a new order and session"
     )
 
 

@@ -342,7 +342,7 @@ async def test_no_more_than_the_cap_is_read(fault):
     async with Sandbox(faults=[find_fault(fault)]) as sandbox, opened() as manager:
         answer = await send(manager, request_to(sandbox))
         assert (len(answer.body), answer.body_error) == (MAX_RESPONSE_BODY, "longer than 1,048,576 bytes")
-        assert (answer.timed_out, answer.body_truncated) == (False, True)
+        assert (answer.timed_out, answer.body_too_long) == (False, True)
         sandbox.faults.clear()
         # The connection with the rest on it is not used again.
         assert (await send(manager, request_to(sandbox, 2))).status == 201

@@ -302,7 +302,7 @@ async def test_the_pace_is_that_of_the_environment(
         retry_failed=False, ordered=False, quiet=False, connection=ConnectionOptions(),
     )  # fmt: skip
     client = open_client(job)
-    assert client._creates.pace.rate == due
+    assert client._create_context.pace.rate == due
     assert client.settings.pool.connections == 300
 
 
