@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tests.support.mutants import changes
 
@@ -136,21 +136,27 @@ def _copy_of_the_project(to: Path) -> Path:
 
 
 _QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+_PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "xdist.plugin", "kustom_hpp.testing.plugin")
+"""All that these tests need: every other one that is installed would cost each mutant its import."""
 _PRELOADED = (
     "aiohttp.web",
+    "aiohttp.test_utils",
     "attrs",
+    "blockbuster",
     "cattrs",
     "hypothesis",
     "multidict",
     "pytest",
     "pytest_asyncio.plugin",
+    "pytest_timeout",
     "tenacity",
+    "xdist.plugin",
     "yarl",
 )
 """Libraries that a run of tests loads. Each mutant is met in a fork of this process, which spares it most of its start."""
 
 
-def _start(project: Path, tests: tuple[str, ...]) -> int:
+def _start(project: Path, tests: tuple[str, ...], *, unchanged: bool = False) -> int:
     """Run tests against a copy in a forked process; return its id. It exits as pytest does."""
     child = os.fork()
     if child:
@@ -165,10 +171,12 @@ def _start(project: Path, tests: tuple[str, ...]) -> int:
         for name in [name for name in sys.modules if name.partition(".")[0] in {"kustom_hpp", "tests"}]:
             del sys.modules[name]
         sys.path[:] = [str(project), *(path for path in sys.path if path not in {"", str(ROOT)})]
-        # No bytecode: two mutants of one second and one size would share it.
-        sys.dont_write_bytecode = True
-        os.environ |= {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+        # Bytecode of the unchanged files only: two mutants of one second and one size would share theirs.
+        sys.dont_write_bytecode = not unchanged
+        os.environ |= {"PYTHONPATH": str(project), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        os.environ |= {} if unchanged else {"PYTHONDONTWRITEBYTECODE": "1"}
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "30", *_QUIET]
+        options += [f"-p{plugin}" for plugin in _PLUGINS]
         code = int(importlib.import_module("pytest").main([*options, *tests]))
     except BaseException:  # noqa: BLE001 - a fork must not run on in its parent's code
         traceback.print_exc()
@@ -216,19 +224,21 @@ def _judge(found: list[Mutant], projects: list[Path]) -> list[tuple[Mutant, bool
     return verdicts
 
 
-def _run(room: Room, jobs: int, only: str) -> bool:
+def _run(room: Room, options: argparse.Namespace) -> bool:
     """Judge a room's mutants and print what came of it; True where all is well."""
-    all_of_them = [mutant for mutant in mutants(room) if only in mutant.name]
+    all_of_them = [mutant for mutant in mutants(room) if options.only in mutant.name][:: options.every]
     if not all_of_them:
         return True
     with tempfile.TemporaryDirectory() as scratch:
-        projects = [_copy_of_the_project(Path(scratch) / str(number)) for number in range(jobs)]
+        first = _copy_of_the_project(Path(scratch) / "0")
         # A suite that fails by itself would kill every mutant.
-        child = _start(projects[0], room.tests)
+        child = _start(first, room.tests, unchanged=True)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-            raise SystemExit(
-                f"the tests of {room.file} fail without any change:\n{(projects[0] / 'printed').read_text()}"
-            )
+            raise SystemExit(f"the tests of {room.file} fail without any change:\n{(first / 'printed').read_text()}")
+        for bytecode in (first / room.file).parent.glob(f"__pycache__/{Path(room.file).stem}.*"):
+            bytecode.unlink()
+        others = [Path(shutil.copytree(first, Path(scratch) / str(number))) for number in range(1, options.jobs)]
+        projects = [first, *others]
         found = _judge(all_of_them, projects)
     survivors = [mutant for mutant, killed in found if not killed]
     score = 100 * (len(found) - len(survivors)) / len(found)
@@ -242,10 +252,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Mutation testing; see the module.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="only mutants whose name has this text in it")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th mutant of a file")
+    parser.add_argument("--tests", metavar="FILE", help="meet all mutants with these tests: a control")
     parser.add_argument("--list", action="store_true", help="print the mutants, run nothing")
     parser.add_argument("rooms", nargs="*", help="parts of file names; all rooms if none is given")
     options = parser.parse_args()
     chosen = [room for room in ROOMS if not options.rooms or any(part in room.file for part in options.rooms)]
+    if options.tests:
+        chosen = [evolve(room, tests=(options.tests,)) for room in chosen]
     if options.list:
         for room in chosen:
             print(
@@ -254,7 +268,7 @@ def main() -> int:
         return 0
     for library in _PRELOADED:
         importlib.import_module(library)
-    verdicts = [_run(room, options.jobs, options.only) for room in chosen]
+    verdicts = [_run(room, options) for room in chosen]
     return 0 if all(verdicts) else 1
 
 

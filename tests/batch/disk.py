@@ -4,7 +4,8 @@ Each trial runs 8 workers over a journal in a process of its own and lets its di
 N-th write with ENOSPC (strace injects it, once: the disk is "well" again at once), the file system is full (a tiny tmpfs), or
 the file may grow no longer (RLIMIT_FSIZE). Then the journal must have said JournalError to every call since, and have
 synced nothing any more; and what it had acknowledged must be there when it is opened again, and nothing that it denied as
-a fact. The exit code is 1 where that is not so, or where a trial could not be made; the last lines are the journal's
+a fact. A control does the same with a journal that acknowledges what failed, and must be noticed. The exit code is 1 where
+that is not so, or where a trial could not be made; the last lines are the journal's
 speed, in records (claims and outcomes) per second.
 """
 
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 
@@ -52,9 +54,27 @@ def outcome(key: str) -> Outcome:
     return Outcome(key=key, state=OutcomeState.CREATED, session=session, attempts=1)
 
 
-async def child(path: str, rows: int) -> None:
+class Careless:
+    """The control: a journal that acknowledges what its file refused."""
+
+    def __init__(self, path: str) -> None:
+        self._journal = SqliteJournal(path, scope=SCOPE)
+
+    async def claim(self, *arguments: Any) -> None:
+        with contextlib.suppress(JournalError):
+            await self._journal.claim(*arguments)
+
+    async def settle(self, *arguments: Any) -> None:
+        with contextlib.suppress(JournalError):
+            await self._journal.settle(*arguments)
+
+    async def aclose(self) -> None:
+        await self._journal.aclose()
+
+
+async def child(path: str, rows: int, *, careless: bool) -> None:
     """Work, and tell each acknowledgement when it comes."""
-    journal = SqliteJournal(path, scope=SCOPE)
+    journal = Careless(path) if careless else SqliteJournal(path, scope=SCOPE)
 
     async def worker(number: int) -> None:
         for row in range(rows):
@@ -72,13 +92,14 @@ async def child(path: str, rows: int) -> None:
     print("end", flush=True)
 
 
-def run(path: Path, *prefix: str, rows: int = ROWS, limit: int | None = None) -> Seen:
+def run(path: Path, *prefix: str, rows: int = ROWS, limit: int | None = None, careless: bool = False) -> Seen:
     """Run a child, and read what its journal reported."""
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command = [*prefix, sys.executable, "-W", "error", "-m", "tests.batch.disk", "--child", str(path), str(rows)]
+    command += ["--careless"] * careless
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=unmeasured(), preexec_fn=small if limit else None
     )
@@ -158,10 +179,10 @@ def full(folder: Path, size: int) -> list[str]:
     return ([] if seen.reported else ["no call failed"]) + asyncio.run(complaints(folder / "journal.db", seen))
 
 
-def limited(folder: Path, size: int) -> list[str]:
+def limited(folder: Path, size: int, *, careless: bool = False) -> list[str]:
     """One trial with files that cannot grow."""
     folder.mkdir()
-    seen = run(folder / "journal.db", limit=size)
+    seen = run(folder / "journal.db", limit=size, careless=careless)
     return ([] if seen.reported else ["no call failed"]) + asyncio.run(complaints(folder / "journal.db", seen))
 
 
@@ -189,9 +210,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=60, help="inject at the 1st to this one")
     parser.add_argument("--child", nargs=2)
+    parser.add_argument("--careless", action="store_true")
     options = parser.parse_args()
     if options.child:
-        asyncio.run(child(options.child[0], int(options.child[1])))
+        asyncio.run(child(options.child[0], int(options.child[1]), careless=options.careless))
         return 0
     wrong = 0
     with tempfile.TemporaryDirectory() as name:
@@ -205,6 +227,10 @@ def main() -> int:
             wrong += report(title, {str(n): found for n, (found, _) in reported.items()})
             print(f"  of these failed what the journal must notice: {sum(hit for _, hit in reported.values())}")
         wrong += report("RLIMIT_FSIZE", {str(n): limited(folder / f"limit{n}", n) for n in sizes if n})
+        control = [limited(folder / f"control{n}", n, careless=True) for n in sizes[6:12:2]]
+        noticed = sum(any("is lost" in sentence for sentence in found) for found in control)
+        print(f"control: a journal that acknowledges what failed: {noticed} of {len(control)} noticed")
+        wrong += not noticed
         try:
             wrong += report("full tmpfs", {str(n): full(folder / f"full{n}", n) for n in sizes if n})
         except subprocess.CalledProcessError as error:

@@ -135,6 +135,9 @@ async def cancellations(size: Size) -> list[Line]:
     aftermaths = [await storm.storm(calls, size.seed, borrowed=borrowed) for borrowed in (False, True)]
     with mutants.never_marks():
         control = await storm.storm(200, size.seed, borrowed=False)
+    with mutants.leaves_tasks():
+        leaving = await storm.storm(200, size.seed, borrowed=False)
+    tasks = sum("a task is left" in sentence for sentence in leaving.broken)
     broken = [sentence for one in aftermaths for sentence in one.broken]
     wrong = [sentence for sentence in broken if "given up with delivery" in sentence]
     left = len(broken) - len(wrong)
@@ -150,7 +153,7 @@ async def cancellations(size: Size) -> list[Line]:
         Line(
             promise="P10", tried=tried, target="0", held=left == 0,
             figure=f"{left} connections, slots, tasks or warnings left {broken[:1] if left else ''}".strip(),
-            control="see the soak",
+            control=f"a client that leaves tasks behind: {tasks} noticed", noticed=tasks > 0,
         ),
     ]  # fmt: skip
 

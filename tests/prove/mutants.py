@@ -1,6 +1,8 @@
 """Clients that are made to break a promise: each one is what a control must notice."""
 
+import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -8,6 +10,7 @@ from unittest import mock
 import kustom_hpp as hpp
 from kustom_hpp import retry
 from kustom_hpp._protocol import response_reader
+from kustom_hpp.batch.circuit_breaker import CircuitBreaker
 from kustom_hpp.transport import session_manager
 
 
@@ -96,4 +99,40 @@ def ignores_deadlines() -> Iterator[None]:
 def unlimited_retries() -> Iterator[None]:
     """A client without a retry quota."""
     with mock.patch.object(retry.RetryQuota, "acquire", return_value=True):
+        yield
+
+
+@contextlib.contextmanager
+def serves_any_loop() -> Iterator[None]:
+    """A client that moves to whatever event loop, thread or process calls it."""
+
+    def bind_to_loop(self: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._pid, self._session = loop, os.getpid(), None
+
+    with mock.patch.object(session_manager.HTTPSessionManager, "_bind_to_loop", bind_to_loop):
+        yield
+
+
+@contextlib.contextmanager
+def leaves_tasks() -> Iterator[None]:
+    """A client that leaves a task behind for each call that is cancelled."""
+    real, left = session_manager.HTTPSessionManager.send, list[asyncio.Task[None]]()
+
+    async def send(self: Any, request: Any, marker: Any) -> Any:
+        try:
+            return await real(self, request, marker)
+        except asyncio.CancelledError:
+            left.append(asyncio.create_task(asyncio.sleep(3600)))
+            raise
+
+    with mock.patch.object(session_manager.HTTPSessionManager, "send", send):
+        yield
+    for task in left:
+        task.cancel()
+
+
+@contextlib.contextmanager
+def never_stops() -> Iterator[None]:
+    """A batch whose circuit breaker never opens."""
+    with mock.patch.object(CircuitBreaker, "in_doubt", return_value=None):
         yield
