@@ -419,7 +419,21 @@ def test_proxies(proxy, secrets):
 
 
 @pytest.mark.parametrize(
-    "proxy", ["", " ", "socks5://proxy.example", "http://", "http://[::1", "[::1", "proxy:port", ":3128", 5, b"x"]
+    "proxy",
+    [
+        "",
+        " ",
+        "socks5://proxy.example",
+        "http://",
+        "http://[::1",
+        "[::1",
+        "proxy:port",
+        ":3128",
+        "a b:3128",
+        "http://a,b",
+        5,
+        b"x",
+    ],
 )
 def test_proxies_that_cannot_be(proxy):
     refused("proxy must be the URL of an HTTP proxy", proxy=proxy)

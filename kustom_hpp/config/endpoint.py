@@ -16,6 +16,7 @@ _API_PATH = r"(?i:/hpp/v1(?:/sessions)?)/?"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 # Source: RFC 3986, sections 3.2.2 (of a host, what names and addresses have) and 3.3 (a path segment).
 _HOST_CHARACTERS = r"[A-Za-z0-9._-]"
+_PROXY_HOST = r"[A-Za-z0-9._:%-]+"
 _PATH_CHARACTERS = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]"
 _DOT_SEGMENT = r"(?:^|/)\.{1,2}(?:;[^/]*)?(?:/|$)"
 _MAX_PORT = 65535
@@ -173,7 +174,7 @@ def parse_proxy(text: str, name: str) -> Secret:
     if proxy and "://" not in proxy:
         proxy = Secret(f"http://{proxy}")
     if not _is_proxy_url(proxy):
-        msg = f"{name} must be the URL of an HTTP proxy, like http://proxy.example:3128 or http://user:password@..."
+        msg = f"{name} must be the URL of an HTTP proxy, like http://proxy.example:3128; user:password@ goes before the host"
         raise ConfigError(msg)
     return proxy
 
@@ -181,7 +182,8 @@ def parse_proxy(text: str, name: str) -> Secret:
 def _is_proxy_url(text: Secret) -> bool:
     """Return True for an absolute http(s) URL; a function, so that no URL stays in a traceback's locals."""
     try:
-        return URL(text).scheme in ("http", "https") and bool(URL(text).host) and URL(text).port is not None
+        host = URL(text).raw_host or ""
+        return URL(text).scheme in ("http", "https") and bool(re.fullmatch(_PROXY_HOST, host)) and bool(URL(text).port)
     except ValueError:
         return False
 
