@@ -107,12 +107,7 @@ RateLimitOption: TypeAlias = "float | MerchantRateLimit | TokenBucket | None"
 
 
 def bucket_of(option: RateLimitOption) -> TokenBucket | None:
-    """Return the bucket of an option: a rate, a rate limit, a bucket, or none.
-
-    Raises:
-        ValueError: an invalid rate.
-
-    """
+    """Return the bucket of an option: a rate, a rate limit, a bucket, or none."""
     if option is None or isinstance(option, TokenBucket):
         return option
     return TokenBucket(option if isinstance(option, MerchantRateLimit) else MerchantRateLimit(option))
@@ -139,12 +134,7 @@ class Latency:
     """The same seed gives the same delays to the first, the second, ... request."""
 
     def delay_for(self, number: int) -> float:
-        """Return the delay of one request in seconds.
-
-        Args:
-            number: of the request in the record.
-
-        """
+        """Return the delay in seconds of the request with a number in the record."""
         if self.high is None:
             return self.low
         # Drawn from the number, so that it does not depend on the order of responses.
@@ -158,12 +148,7 @@ LatencyOption: TypeAlias = "float | tuple[float, float] | Latency | None"
 
 
 def latency_of(option: LatencyOption) -> Latency | None:
-    """Return the latency of an option: one number of seconds, a minimum and a maximum, or none.
-
-    Raises:
-        ValueError: a number is negative or infinite, or the second is lower than the first.
-
-    """
+    """Return the latency of an option: one number of seconds, a minimum and a maximum, or none."""
     if option is None or isinstance(option, Latency):
         return option
     return Latency(*option) if isinstance(option, tuple) else Latency(option)

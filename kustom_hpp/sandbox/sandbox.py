@@ -291,12 +291,7 @@ class Sandbox:
 
 
 def check_public_url(public_url: str) -> str:
-    """Return a public URL without the slash at its end.
-
-    Raises:
-        ValueError: it is not an http URL, or has a query.
-
-    """
+    """Return a public URL without the slash at its end; a ValueError if it is not an http URL, or has a query."""
     try:
         url = URL(public_url)
         is_valid = (

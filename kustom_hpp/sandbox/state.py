@@ -172,24 +172,14 @@ class SandboxState:
         return session.merchant_url("back")
 
     def disable(self, session: StoredSession) -> None:
-        """Disable a session, unless its status is final already.
-
-        Raises:
-            SessionClosedError: it is completed.
-
-        """
+        """Disable a session, unless its status is final; a SessionClosedError if it is completed."""
         if session.status is SessionStatus.COMPLETED:
             raise SessionClosedError("the session has been completed already")
         if not session.status.is_final:
             self._set_status(session, SessionStatus.DISABLED, "disabled")
 
     def check_identity(self, session: StoredSession) -> None:
-        """Start an identity check in the store.
-
-        Raises:
-            SessionClosedError: the session's status is final.
-
-        """
+        """Start an identity check in the store; a SessionClosedError if the status is final."""
         if session.status.is_final:
             raise SessionClosedError(f"the session is {session.status}")
         ends = date_text(self.clock.now() + _CHECK_LIFETIME)

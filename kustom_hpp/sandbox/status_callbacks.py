@@ -104,12 +104,7 @@ class CallbackSender:
         self._add(_Event(session=session, status=str(entry.status), url=url, body=body, event_id=event_id))
 
     def repeat(self, session: StoredSession) -> None:
-        """Send the newest callback for a session again, with the same event id and body.
-
-        Raises:
-            LookupError: no callback has been sent for it.
-
-        """
+        """Send the newest callback for a session again, with the same event id and body; a LookupError without one."""
         sent = next((sent for sent in reversed(self._record.callbacks) if sent.session_id == session.session_id), None)
         if sent is None:
             raise LookupError("no status callback has been sent for this session")

@@ -180,15 +180,10 @@ class StoredSession:
         return {name: value for name, value in known.items() if value is not None}
 
     def merchant_url(self, name: str) -> str | None:
-        """Return one of its merchant URLs with the placeholders replaced; None if it is empty or not given.
+        """Return a merchant URL with the placeholders replaced; None if it is empty or missing.
 
-        An error without a URL of its own goes to `failure`.
-        `{{session_id}}` is replaced everywhere, `{{order_id}}` once the order is known, `{{authorization_token}}` only in
-        `success`. Source: docs.kustom.co, create session.
-
-        Args:
-            name: the field of `MerchantUrls`.
-
+        An error without a URL of its own goes to `failure`. `{{session_id}}` is replaced everywhere, `{{order_id}}` once the
+        order is known, `{{authorization_token}}` only in `success`. Source: docs.kustom.co, create session.
         """
         url = getattr(self.merchant_urls, name) or (self.merchant_urls.failure if name == "error" else None)
         if not url:

@@ -155,12 +155,7 @@ class ThreadedSandbox:
         return self
 
     def close(self) -> None:
-        """Stop at once. Idempotent.
-
-        Raises:
-            RuntimeError: the thread has died.
-
-        """
+        """Stop at once. Idempotent; a RuntimeError if the thread has died."""
         self._portal = None
         try:
             self._stack.close()

@@ -27,12 +27,7 @@ ACCESS_ID = r"(?:klarna:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[
 
 
 def check_distribution(session: StoredSession, body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
-    """Return what a distribution's body asks for, and the warnings about it.
-
-    Raises:
-        ApiRefusal: the API refuses it.
-
-    """
+    """Return the distribution in a body, and the warnings about it, or raise the API's refusal."""
     if session.status.is_final:
         raise ApiRefusal(400, "CONSTRAINT_VIOLATION", f"the session is {session.status}")
     try:

@@ -140,18 +140,7 @@ def _operation(
     refusals: tuple[int, ...] = (),
     **more: Any,
 ) -> JsonObject:
-    """Return an operation.
-
-    Args:
-        name: the name of the client's method.
-        about: one sentence.
-        success: the status of the healthy response, and what it says.
-        response: the schema of the healthy response; empty: no body.
-        body: the schema of the request; empty: no body.
-        refusals: the statuses that it has in addition to `_COMMON_REFUSALS`.
-        **more: the operation's links and callbacks.
-
-    """
+    """Return an operation; `response` and `body` name schemas, `more` has its links and callbacks."""
     status, result = success
     responses = {str(status): {"description": result, "headers": _HEADERS, **(_json(response) if response else {})}}
     responses[str(status)] |= {"links": more.pop("links")} if "links" in more else {}

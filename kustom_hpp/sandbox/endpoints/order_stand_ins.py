@@ -67,12 +67,7 @@ def _with_status(server: Server, path: str) -> dict[str, Any]:
 
 
 def _read(context: RequestContext) -> tuple[dict[str, Any], Order]:
-    """Return a body and the order in it.
-
-    Raises:
-        ApiRefusal: with every problem and its path.
-
-    """
+    """Return a body and the order in it, or raise a refusal with every problem and its path."""
     check_content_type(context)
     try:
         body = codec().load_json(context.recorded.body)

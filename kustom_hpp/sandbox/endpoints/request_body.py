@@ -19,12 +19,7 @@ from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 
 
 def check_content_type(context: RequestContext) -> None:
-    """Check that a body is announced as JSON.
-
-    Raises:
-        ApiRefusal: it is not.
-
-    """
+    """Raise a refusal unless a body is announced as JSON."""
     if context.request.content_type != "application/json":
         raise ApiRefusal(415, "UNSUPPORTED_MEDIA_TYPE", "the body must have Content-Type: application/json")
 

@@ -58,12 +58,7 @@ def parse_fault(text: str) -> Fault:
 
 
 def fault_type(name: str) -> FaultType:
-    """Return a type of fault by its name.
-
-    Raises:
-        ValueError: an unknown name.
-
-    """
+    """Return a type of fault by its name; an unknown name is a ValueError."""
     if name not in FAULTS:
         close = difflib.get_close_matches(name, FAULTS, n=1)
         raise ValueError(f"no fault is called {name!r}" + (f"; did you mean {close[0]}?" if close else ""))
@@ -71,12 +66,7 @@ def fault_type(name: str) -> FaultType:
 
 
 def split_fault(text: str) -> tuple[str, dict[str, str]]:
-    """Split the text of a fault into its name and parameters.
-
-    Raises:
-        ValueError: the text is not `name~parameter=value,parameter=value`.
-
-    """
+    """Split the text of a fault into its name and parameters; another text is a ValueError."""
     name, mark, rest = text.strip().partition("~")
     parameters: dict[str, str] = {}
     for part in rest.split(",") if mark else ():

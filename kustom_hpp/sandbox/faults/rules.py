@@ -127,12 +127,7 @@ class FaultRules:
         self.rules = tuple(other for other in self.rules if other is not rule)
 
     def find(self, number: str) -> Rule:
-        """Return the rule with a number.
-
-        Raises:
-            LookupError: it has been removed, or there never was one.
-
-        """
+        """Return the rule with a number; an unknown number is a LookupError."""
         for rule in self.rules:
             if str(rule.number) == number:
                 return rule

@@ -32,12 +32,7 @@ class Connection:
         self._timers: list[asyncio.TimerHandle] = []
 
     async def send(self, data: bytes) -> None:
-        """Write, and wait until the system has accepted everything.
-
-        Raises:
-            ConnectionResetError: the peer left.
-
-        """
+        """Write, and wait until the system has accepted everything; a ConnectionResetError if the peer left."""
         if self.gone.is_set() or self.transport.is_closing():
             raise ConnectionResetError
         self.transport.write(data)
@@ -52,12 +47,7 @@ class Connection:
             raise ConnectionResetError
 
     async def pause(self, seconds: float) -> None:
-        """Wait.
-
-        Raises:
-            ConnectionResetError: the peer left.
-
-        """
+        """Wait; a ConnectionResetError if the peer leaves."""
         try:
             async with asyncio.timeout(seconds):
                 await self.gone.wait()

@@ -66,12 +66,7 @@ class Credentials:
         return any(matches) and scheme.lower() == "basic"
 
     def check(self, header: str | None) -> None:
-        """Check the Authorization header.
-
-        Raises:
-            ApiRefusal: a 401 that says which part is wrong.
-
-        """
+        """Raise a 401 that says which part of the Authorization header is wrong, unless it matches."""
         if not self.matches(header):
             raise ApiRefusal(401, "UNAUTHORIZED", self._problem(header or ""))
 

@@ -21,13 +21,7 @@ def is_failed(seen: RecordedRequest) -> bool:
 
 
 def request_view(seen: RecordedRequest, session: StoredSession | None) -> dict[str, Any]:
-    """Return the row of a request that was refused or got a fault.
-
-    Args:
-        seen: the request.
-        session: the session that it created, if the sandbox still has it.
-
-    """
+    """Return the row of a request; `session` is the one that it created, if the sandbox still has it."""
     fault = seen.fault if isinstance(seen.fault, Fault) else None
     problems = problems_of(seen)
     tokens = () if session is None else (session.token, session.authorization_token)

@@ -61,10 +61,7 @@ def request_text(seen: RecordedRequest) -> str:
 def response_text(seen: RecordedRequest, secrets: Iterable[str] = ()) -> str:
     """Return the response: its status line, headers and body; empty if there was none.
 
-    Args:
-        seen: a request that was refused or met a fault.
-        secrets: texts to mask in addition to the request's own.
-
+    `secrets` are texts to mask in addition to the request's own.
     """
     head, separator, body = seen.response.partition(b"\r\n\r\n")
     hidden = [*secrets_of(seen), *secrets]

@@ -46,12 +46,7 @@ class Site:
         return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=dict(policy))
 
     async def render(self, template: str, **values: Any) -> bytes:
-        """Return a page, or a part of one, as bytes.
-
-        Raises:
-            NoTemplatesError: jinja2 is not installed.
-
-        """
+        """Return a page, or a part of one, as bytes; a NoTemplatesError without jinja2."""
         if self._environment is None:
             self._environment = await asyncio.to_thread(_load_templates)
         # A lone surrogate in a text must not break the page.
