@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 
 from kustom_hpp.models import CreateSessionRequest, MerchantUrls, Options, PlaceOrderMode, SessionStatus
 from kustom_hpp.models.urls import KP_SESSION_PATH
+from kustom_hpp.sandbox.sample_orders import order_path
 
 ORDER_LIFETIME = dt.timedelta(hours=48)
 """Lifetime of a payment session. Source: docs.kustom.co, errors in checkout."""
@@ -217,8 +218,7 @@ class StoredSession:
 
 def order_id_of(payment_session_url: str) -> str | None:
     """Return the id at the end of a payment session's URL; None if its path is empty."""
-    path = payment_session_url.partition("?")[0].partition("#")[0].partition("://")[2].partition("/")[2]
-    return unquote(path.rstrip("/").rpartition("/")[2]) or None
+    return unquote(order_path(payment_session_url).rstrip("/").rpartition("/")[2]) or None
 
 
 def date_text(when: dt.datetime) -> str:

@@ -1,7 +1,6 @@
 """The banner of a sandbox that listens: its address, lines to paste, and a warning if others can reach it."""
 
 import ipaddress
-import json
 import shlex
 import socket
 from collections.abc import Iterable, Iterator
@@ -12,10 +11,9 @@ from yarl import URL
 
 from kustom_hpp.cli.console import print_note, stderr, stdout
 from kustom_hpp.config import ENV_VARS, is_loopback
-from kustom_hpp.models.urls import KCO_ORDER_PATH
 from kustom_hpp.sandbox import Sandbox
+from kustom_hpp.sandbox.pages.snippets import curl_snippet
 
-_ORDER = "1001"
 UNUSED_ADDRESSES = MappingProxyType({socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)})
 """Addresses of no machine (RFC 5737, RFC 3849): the route to them is this machine's route to others."""
 _IPV6 = 6
@@ -31,21 +29,10 @@ def greet(sandbox: Sandbox, faults: Iterable[str], *, key_is_known: bool) -> Non
 
     """
     base_url = sandbox.base_url
-    body = json.dumps({"payment_session_url": f"{base_url}{KCO_ORDER_PATH}{_ORDER}"})
-    authorization = shlex.quote(f"Authorization: Basic {sandbox.api_key}")
     exports = [f"export {ENV_VARS['base_url']}={shlex.quote(base_url)}"]
-    if key_is_known:
-        authorization = f'"Authorization: Basic ${ENV_VARS["api_key"]}"'
-    else:
+    if not key_is_known:
         exports.append(f"export {ENV_VARS['api_key']}={shlex.quote(sandbox.api_key)}")
-    curl = " \\\n".join(
-        [
-            f"curl -sS {base_url}/hpp/v1/sessions",
-            f"  -H {authorization}",
-            "  -H 'Content-Type: application/json'",
-            f"  -d {shlex.quote(body)}",
-        ]
-    )
+    curl = curl_snippet(base_url, None if key_is_known else sandbox.api_key)
     text = Text.assemble(
         ("Kustom HPP sandbox", "bold"), f" at {base_url}, until Ctrl-C.\n",
         *(part for name, value in _facts(sandbox, faults) for part in ((f"  {name:<10} ", "dim"), f"{value}\n")), "\n",
