@@ -6,8 +6,10 @@ import dataclasses
 import json
 import os
 import platform
+import resource
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ class Ended:
     trial: Trial
     rows: list[Row]
     seconds: float
+    cpu_seconds: float = 0.0
+    """Of all its processes: what it takes on an idle machine cannot be less, divided by the cores."""
 
 
 def load_trials() -> None:
@@ -42,8 +46,24 @@ def load_trials() -> None:
 async def run_here(name: str, size: Size) -> int:
     """Run one trial in this process and print its rows as JSON."""
     rows = await TRIALS[name].run(size)
-    print(json.dumps([attrs.asdict(row) for row in rows]))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    print(json.dumps({"rows": [attrs.asdict(row) for row in rows], "cpu_seconds": cpu_seconds}))
     return 0
+
+
+def parse(line: str) -> tuple[list[Row], float]:
+    """Return the rows and the CPU seconds that a trial's process printed.
+
+    Raises:
+        ValueError: they are not there.
+
+    """
+    try:
+        printed = json.loads(line)
+        return [Row(**row) for row in printed["rows"]], printed["cpu_seconds"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(line) from error
 
 
 async def run_apart(trial: Trial, size: Size) -> Ended:
@@ -64,8 +84,9 @@ async def run_apart(trial: Trial, size: Size) -> Ended:
     seconds = time.monotonic() - started
     lines = out.decode(errors="replace").strip().splitlines()
     try:
-        return Ended(trial, [Row(**row) for row in json.loads(lines[-1])], seconds)
-    except (IndexError, ValueError, TypeError):
+        rows, cpu_seconds = parse(lines[-1] if lines else "")
+        return Ended(trial, rows, seconds, cpu_seconds)
+    except ValueError:
         last = (err.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
         failed = [
             Row(promise=promise, tried=trial.name, figure=f"not run: {last[:300]}", target="a figure", held=False)
@@ -74,18 +95,17 @@ async def run_apart(trial: Trial, size: Size) -> Ended:
         return Ended(trial, failed, seconds)
 
 
-async def run_all(trials: list[Trial], size: Size, jobs: int, console: Console) -> list[Ended]:
-    """Run the trials, the longest first, so many at a time."""
-    turn = asyncio.Semaphore(jobs)
+async def run_all(trials: list[Trial], size: Size, jobs: int, report: Callable[[list[Ended]], None]) -> list[Ended]:
+    """Run the trials, the longest first, so many at a time; report after each."""
+    slots, ended = asyncio.Semaphore(jobs), list[Ended]()
 
-    async def run(trial: Trial) -> Ended:
-        async with turn:
-            ended = await run_apart(trial, size)
-        passed = all(row.passed for row in ended.rows)
-        console.print(f"{'ok  ' if passed else 'FAIL'} {ended.seconds:6.0f} s  {trial.name}", highlight=False)
-        return ended
+    async def run(trial: Trial) -> None:
+        async with slots:
+            ended.append(await run_apart(trial, size))
+        report(ended)
 
-    return await asyncio.gather(*map(run, sorted(trials, key=lambda one: -one.seconds)))
+    await asyncio.gather(*map(run, sorted(trials, key=lambda one: -one.seconds)))
+    return ended
 
 
 def as_table(ended: list[Ended]) -> Table:
@@ -120,6 +140,10 @@ def as_json(ended: list[Ended], size: Size, seconds: float) -> dict[str, Any]:
         "short": size.short,
         "seed": size.seed,
         "seconds": round(seconds),
+        "trials": [
+            {"name": one.trial.name, "seconds": round(one.seconds), "cpu_seconds": round(one.cpu_seconds)}
+            for one in ended
+        ],
         "rows": [
             {**attrs.asdict(row), "says": PROMISES[row.promise], "passed": row.passed} for row in by_promise(ended)
         ],
@@ -150,7 +174,18 @@ def main() -> int:
         and not (one.only_whole and options.short)
     ]
     console, started = Console(width=None if sys.stdout.isatty() else 160), time.monotonic()
-    ended = asyncio.run(run_all(chosen, size, options.jobs, console))
+
+    def report(ended: list[Ended]) -> None:
+        last = ended[-1]
+        verdict = "ok  " if all(row.passed for row in last.rows) else "FAIL"
+        console.print(
+            f"{verdict} {last.seconds:6.0f} s, {last.cpu_seconds:6.0f} s of CPU  {last.trial.name}", highlight=False
+        )
+        if options.json:
+            text = json.dumps(as_json(ended, size, time.monotonic() - started), indent=2)
+            options.json.write_text(f"{text}\n", encoding="utf-8")
+
+    ended = asyncio.run(run_all(chosen, size, options.jobs, report))
     seconds = time.monotonic() - started
     console.print(as_table(ended))
     failed = [row for row in by_promise(ended) if not row.passed]
@@ -159,8 +194,6 @@ def main() -> int:
     missing = [] if options.only else [promise for promise in PROMISES if promise not in proved]
     if missing:
         console.print(f"not tried: {', '.join(missing)}")
-    if options.json:
-        options.json.write_text(json.dumps(as_json(ended, size, seconds), indent=2) + "\n", encoding="utf-8")
     return int(bool(failed) or (bool(missing) and not options.short))
 
 

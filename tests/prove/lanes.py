@@ -25,8 +25,8 @@ async def fault_table(label: str, python: str, *options: str) -> Row:
     code, out = await run(*command, PYTHONPATH=str(ROOT))
     last = (out.strip().splitlines() or [""])[-1]
     try:
-        rows = [Row(**row) for row in json.loads(last)]
-    except ValueError:
+        rows = [Row(**row) for row in json.loads(last)["rows"]]
+    except (ValueError, KeyError, TypeError):
         return not_run(label, last)
     calls = re.search(r"in ([\d,]+) calls", rows[0].figure)
     wrong = "; ".join(row.figure for row in rows if not row.passed)
