@@ -184,45 +184,33 @@ class BatchRun:
             if breaker.half_open and not breaker.allows(_now()):
                 await signal.wait_for_change(None if breaker.in_flight else breaker.until)
                 continue
-            if queue:
-                row = queue.popleft()
-            elif self._outcomes.full:
-                await signal.wait_for_change()
+            if not queue:
+                await (signal.wait_for_change() if self._outcomes.full else self._pull(worker))
                 continue
-            elif (pulled := await self._pull(worker)) is None:
-                continue
-            else:
-                row = pulled
+            row = queue.popleft()
             if not self._interval or row.problem is not None or await self._wait_for_rate(row):
                 return row
         return None
 
-    async def _pull(self, worker: "asyncio.Task[None]") -> Row | None:
-        """Return a new row; None at the end of the input, or if the worker must look at the run again first."""
+    async def _pull(self, worker: "asyncio.Task[None]") -> None:
+        """Put a new row into the queue."""
         source, signal = self._source, self._signal
-        row = None
-        try:
-            if not source.is_async:
-                row = source.take()
-            else:
-                async with self._input_lock:
-                    # The worker that had the input before may have waited for long.
-                    if signal.stopped or source.exhausted or self._queue or self._outcomes.full:
-                        return None
-                    signal.input_task = worker
-                    try:
-                        row = await source.take_async()
-                    finally:
-                        signal.input_task = None
-        except Exception as error:  # noqa: BLE001 - of the caller's iterable: raised when all rows in flight have ended
-            signal.stop(error)
-            return None
+        async with self._input_lock:
+            # The worker that had the input before may have waited for long.
+            if signal.stopped or source.exhausted or self._queue or self._outcomes.full:
+                return
+            signal.input_task = worker
+            try:
+                row = await source.take()
+            except Exception as error:  # noqa: BLE001 - of the caller's iterable: raised when all rows in flight have ended
+                signal.stop(error)
+                return
+            finally:
+                signal.input_task = None
         if row is None:
             signal.notify()
-        elif source.is_async:
+        else:
             self._queue.append(row)
-            return None
-        return row
 
     async def _wait_for_rate(self, row: Row) -> bool:
         """Wait until `rate` allows a row; return False, with the row in the queue, if it may not be sent then."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from asyncio import Future
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from typing import Any
 
 from attrs import define
@@ -129,30 +129,21 @@ class RowSource:
         if not isinstance(items, (AsyncIterable, Iterable)):
             msg = f"items must be an iterable or async iterable of requests or BatchItems, got a {type(items).__name__}"
             raise ConfigError(msg)
-        self._async_items: AsyncIterator[Any] | None = aiter(items) if isinstance(items, AsyncIterable) else None
-        self._items: Iterator[Any] = iter(()) if isinstance(items, AsyncIterable) else iter(items)
+        self._items = aiter(items) if isinstance(items, AsyncIterable) else _as_async(iter(items))
         self._keys = RecentKeys()
         self._orders = RecentKeys() if unique_order else None
-        self.is_async = self._async_items is not None
         self.exhausted = False
         self.pulled = 0
 
-    def take(self) -> Row | None:
-        """Return the next row of a plain iterable; None at its end."""
-        return self._row(next(self._items, _END))
-
-    async def take_async(self) -> Row | None:
-        """Return the next row of an async iterable; None at its end."""
-        assert self._async_items is not None  # noqa: S101 - for the type checker
-        return self._row(await anext(self._async_items, _END))
+    async def take(self) -> Row | None:
+        """Return the next row; None at the end."""
+        return self._row(await anext(self._items, _END))
 
     async def aclose(self) -> None:
         """Close a generator, which nobody else uses."""
         self.exhausted = True
-        if isinstance(self._async_items, AsyncGenerator):
-            await self._async_items.aclose()
-        elif isinstance(self._items, Generator):
-            self._items.close()
+        if isinstance(self._items, AsyncGenerator):
+            await self._items.aclose()
 
     def _row(self, item: object) -> Row | None:
         if item is _END:
@@ -171,3 +162,12 @@ class RowSource:
         if self._orders is not None and order and (first := self._orders.add(order, str(row.number))) is not None:
             return "payment_session_url", f"is repeated: row {first} of this run is for the same KCO order"
         return None
+
+
+async def _as_async(items: Iterator[Any]) -> AsyncGenerator[Any, None]:
+    try:
+        for item in items:
+            yield item
+    finally:
+        if isinstance(items, Generator):
+            items.close()

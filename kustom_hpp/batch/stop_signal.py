@@ -26,7 +26,8 @@ class StopSignal:
             self.stopped = True
             self._stop.set()
             self.notify()
-            if self.input_task is not None:
+            # The input itself may stop the run: its task runs then, and waits for nothing.
+            if self.input_task is not None and self.input_task is not asyncio.current_task():
                 self.input_task.cancel()
             if self._timer is not None:
                 self._timer.cancel()

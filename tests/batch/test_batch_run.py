@@ -11,7 +11,7 @@ import pytest
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
 from kustom_hpp.batch import MemoryJournal
-from tests.support.batches import Api, items, not_sent, state_by_key, take
+from tests.support.batches import Api, item, items, not_sent, state_by_key, take
 from tests.support.virtual import virtual_time
 
 
@@ -298,3 +298,21 @@ async def test_a_create_that_is_cancelled_by_itself_stops_the_run_and_says_so(co
                 taken.append(outcome)  # noqa: PERF401 - what came before the error counts
     assert "in_doubt" in state_by_key(taken).values()
     assert set(state_by_key(taken)) >= set(api.sent)
+
+
+async def test_an_input_that_stops_the_run_can_still_clean_up() -> None:
+    runs: list[batch.BatchRun] = []
+    closed: list[str] = []
+
+    async def rows() -> AsyncIterator[batch.BatchItem]:
+        try:
+            yield item("a")
+            runs[0].drain()
+            yield item("b")
+        finally:
+            await asyncio.sleep(0)
+            closed.append("closed")
+
+    runs.append(batch.run(Api().create, rows(), concurrency=1))
+    assert state_by_key(await take(runs[0])) == {"a": "created"}
+    assert closed == ["closed"]
