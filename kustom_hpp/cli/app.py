@@ -1,4 +1,4 @@
-"""The commands, and the one place that turns an error into an exit code."""
+"""The commands, and what becomes of an exception. `console.exit_code` has the exit codes of errors."""
 
 import errno
 import io
@@ -17,26 +17,28 @@ _HELP = """Create and manage sessions on Kustom's Hosted Payment Page (HPP).
 
 Start with `kustom-hpp demo`: it needs no account and no network.
 
-Credentials come from the environment, never from arguments: set KUSTOM_HPP_API_KEY, or KUSTOM_HPP_USERNAME and
+Keys and passwords come from the environment only: set KUSTOM_HPP_API_KEY, or KUSTOM_HPP_USERNAME and
 KUSTOM_HPP_PASSWORD. KUSTOM_HPP_ENVIRONMENT (live or playground) or KUSTOM_HPP_BASE_URL selects the API; otherwise the
-key's prefix selects it. KUSTOM_HPP_INSECURE_HTTP=1 allows http, KUSTOM_HPP_APP_INFO extends the User-Agent.
-`kustom-hpp check` shows the result.
+key's prefix selects it. KUSTOM_HPP_INSECURE_HTTP=1 allows http with a test key to hosts other than this machine.
+KUSTOM_HPP_PROXY is a proxy's URL, KUSTOM_HPP_APP_INFO extends the User-Agent. `kustom-hpp check` shows which settings
+are in use.
 """
 
 _EXIT_CODES = """Exit codes: 0 success, 1 failure, 2 usage or invalid input, 3 configuration or authentication, 4 outcome
-unknown (the session may exist, or the message may have been sent: do not run the command again), 130 interrupted.
+unknown (the session may exist, or the message may have been sent: do not repeat create or distribute; a batch may be run
+again, its journal prevents a second request), 130 interrupted.
 """
 
 COMMANDS = (
-    ("demo", "demo:demo", "Create sessions for example orders at a sandbox inside this command."),
+    ("demo", "demo:demo", "Create sessions for example orders at a local sandbox that this command starts."),
     ("create", "create:create", "Create one session from a JSON request."),
     ("batch", "batch.command:batch", "Create one session for each row of a file."),
-    ("journal", "", "Show, export and correct a batch's journal."),
+    ("journal", "", "Inspect a batch's journal, and record how rows in doubt ended."),
     ("journal init", "journal:init", "Create the tables of a ledger in PostgreSQL if there are none."),
     ("journal show", "journal:show", "Count the rows of each state and list the rows in doubt."),
     ("journal report", "journal:report", "Summarize a journal, as tables or as an HTML file."),
-    ("journal export", "journal:export", "Write every row to stdout, as the batch writes it."),
-    ("journal resolve", "journal:resolve", "Record how an in-doubt row ended."),
+    ("journal export", "journal:export", "Write every row to stdout, in the format of 'batch --output'."),
+    ("journal resolve", "journal:resolve", "Record the result of a row in doubt."),
     ("journal prune", "journal:prune", "Shorten old rows of a ledger in PostgreSQL."),
     ("fleet", "", "Create sessions with workers on many machines."),
     ("fleet init", "fleet:init", "Create the tables of the ledger and of the queue if there are none."),

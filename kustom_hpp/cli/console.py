@@ -29,7 +29,7 @@ class Exit(IntEnum):
     CONFIG = 3
     """Configuration or authentication."""
     UNKNOWN = 4
-    """An outcome is unknown; wins over FAILED."""
+    """An outcome is unknown; wins over FAILED, and not over the others."""
     INTERRUPTED = 130
 
 

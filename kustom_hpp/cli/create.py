@@ -21,21 +21,22 @@ def create(
 ) -> int:
     """Create one session from a JSON request.
 
-    FILE holds the request as the API reference spells it:
+    FILE is one JSON object with the API's field names:
 
         {"payment_session_url": "https://api.playground.kustom.co/checkout/v3/orders/...",
          "merchant_urls": {"success": "https://shop.example/thanks?hpp={{session_id}}"}}
 
     The session goes to stdout as one line of JSON; send the consumer to its redirect_url. Everything else goes to stderr.
 
-    Retries only if the API did not process the request. Otherwise exits with 4: the session may exist; create a new
-    order.
+    The client retries only if the API did not process the request. If the API may have processed it, the command exits with
+    4: create a new order. If the API refused it, the command exits with 1 or 3.
 
     Args:
         file: The request's file, or - for stdin.
         connection: Options that select the API.
-        on_unknown: "resend" repeats a request that the API may have processed; a second session is then possible.
-        deadline: Seconds for the whole call; default: four attempts within 30 seconds.
+        on_unknown: What to do if the API may have processed the request. "raise" exits with 4; "resend" sends it again,
+            and a second session is then possible.
+        deadline: Seconds for the whole call. Default: none; at most four attempts, the last one starts within 30 seconds.
 
     """
     client = open_client(connection, CREATE)

@@ -36,7 +36,7 @@ _WIDE = 120
 
 
 def demo(*, open_console: Annotated[bool, Parameter(name="--open", negative="")] = False) -> int:
-    """Create sessions for example orders at a sandbox inside this command.
+    """Create sessions for example orders at a local sandbox that this command starts.
 
     It needs no account and no network. One create meets a 429 and is retried; one loses its response and is not, because
     the session may exist.

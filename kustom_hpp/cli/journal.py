@@ -1,4 +1,4 @@
-"""`kustom-hpp journal`: show, export and correct a batch's journal."""
+"""`kustom-hpp journal`: inspect a batch's journal, and record how rows in doubt ended."""
 
 import asyncio
 import datetime as dt
@@ -67,7 +67,7 @@ def report(journal: str, /, *, html: str | None = None, scope: str | None = None
 
     Args:
         journal: The journal's file, or the ledger's URL.
-        html: Write the report to this HTML file instead.
+        html: Write an HTML file instead of tables.
         scope: Which of a ledger's scopes, if it has several.
 
     """
@@ -75,7 +75,7 @@ def report(journal: str, /, *, html: str | None = None, scope: str | None = None
 
 
 def export(journal: str, /, *, scope: str | None = None) -> int:
-    """Write every row to stdout, as the batch writes it.
+    """Write every row to stdout, in the format of 'batch --output'.
 
     Args:
         journal: The journal's file, or the ledger's URL.
@@ -97,14 +97,15 @@ def resolve(
     note: str = "",
     scope: str | None = None,
 ) -> int:
-    """Record how an in-doubt row ended.
+    """Record the result of a row in doubt.
 
-    Find out first, for example in the merchant portal. The row goes to stdout as the batch writes it.
+    Find the result first, for example in the merchant portal. Then give exactly one of --created with --redirect-url,
+    --failed, --send-again. The row goes to stdout in the format of 'batch --output'.
 
     Args:
         journal: The journal's file, or the ledger's URL.
         key: The row's key.
-        created: The row has a session: its id.
+        created: The id of the row's session.
         redirect_url: The session's page; required with --created.
         failed: The row has no session; later runs do not send it.
         send_again: The row has no session; the next run sends it.

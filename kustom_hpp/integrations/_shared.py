@@ -1,6 +1,7 @@
 """What every web framework needs: one client for an app, its background work, and the checks of status callbacks.
 
-It knows no framework. The module of a framework describes its request, and makes a response of the result.
+It knows no framework. The module of a framework describes its request, and makes a response of the result. It has
+`client_context`, `client_from`, `run_in_background` and `status_endpoint`, and nothing else.
 """
 
 import asyncio

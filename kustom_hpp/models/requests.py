@@ -1,4 +1,8 @@
-"""The body of a create: what the consumer pays, where the page leads, how it looks."""
+"""The body of a create: what the consumer pays, where the page leads, how it looks.
+
+A new field is one line here, made by a function of `fields`; a new enum is also a public name (`models`, `_exports`). Then
+extend the golden request of the tests.
+"""
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum

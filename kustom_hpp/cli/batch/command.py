@@ -43,38 +43,42 @@ def batch(
 ) -> int:
     """Create one session for each row of a file.
 
-    INPUT has one row a line, gzip or not:
+    INPUT has one row on each line. It may be compressed with gzip.
 
         {"key": "order 1001", "request": {"payment_session_url": "https://...", "merchant_urls": {...}}}
 
-    or is a CSV table. Its columns are paths of fields (payment_session_url, merchant_urls.success,
-    options.background_images[0].url) and "key". The default key is the payment_session_url.
+    It may also be a CSV table. The name of a column is "key" or the path of a request field: payment_session_url,
+    merchant_urls.success, options.background_images[0].url. The default key is the payment_session_url.
 
     The output has one line of JSON for each row: key, state (created, failed, in_doubt or claimed_elsewhere), session,
-    error, attempts, correlation_id, earlier_run. Each run overwrites it; the journal stores the outcomes.
+    error, attempts, correlation_id, and earlier_run, which is true if the outcome comes from an earlier run. Each run
+    overwrites the output file; the journal stores the outcomes.
 
-    After an interruption run the same command again. Rows with a session come from the journal, unstarted rows are sent,
-    and rows that may have a session are reported, never repeated silently.
+    After an interruption run the same command again. It sends nothing for a row that has a session, and reports that
+    session. It sends the rows that the API did not process (not sent, 401, 429). It reports the rows that the API refused,
+    and the rows that may have a session.
 
-    Another live run on the same journal may have claimed a row. This run leaves the row to it (claimed_elsewhere).
-
-    With a ledger several machines may run the same command at once, each with its own output; they share --rate. A row that
-    another one is sending has the state claimed_elsewhere, which does not change the exit code.
+    With a ledger several machines may run the same command at once, each with its own output; they share --rate. A run
+    skips the rows that another live run has claimed (claimed_elsewhere).
 
     The first Ctrl-C, SIGTERM or SIGHUP stops reading rows and waits for requests in flight; the second aborts them.
 
-    Exits with 0 if every row has a session or is left to another run, with 1 if a row failed, with 4 if a row is in doubt.
+    Exit codes, the first that fits: 130 interrupted; 3 credentials or settings; 2 invalid input; 4 a row is in doubt;
+    1 a row failed, or has a session for another payload; 0 otherwise, also if another run has claimed rows.
 
     Args:
         input: The rows' file, or - for stdin.
-        output: The file for the outcomes, or - for stdout.
+        output: The file for the outcomes, or - for stdout. Required unless --dry-run.
         journal: The journal's file, which the first run creates; or the postgresql:// URL of a ledger ('journal init').
+            Required unless --dry-run.
         format: jsonl or csv; default: by the input's name, and jsonl for stdin.
         template: A JSON file with the fields that all rows share; a row's own fields win.
         dry_run: Check every row and list the problems; send nothing and create no file.
         concurrency: Rows in flight at most.
-        rate: Requests per second; default: 40 live, 5 at the playground, otherwise learned from the responses.
-        on_doubt: "resend" sends the rows again that an earlier run left in doubt; a second session is then possible.
+        rate: Requests per second, retries included; default: 40 live, 5 at the playground, otherwise learned from the
+            responses.
+        on_doubt: What to do with rows that an earlier run left in doubt. "report" reports them; "resend" sends them again,
+            and a second session is then possible.
         retry_failed: Send the rows again that the API refused in an earlier run.
         ordered: Write the outcomes in the order of the rows.
         quiet: Print no progress and no summary.
