@@ -44,7 +44,7 @@ COMMANDS = (
     ("fleet init", "fleet:init", "Create the tables of the ledger and of the queue if there are none."),
     ("fleet enqueue", "fleet:enqueue", "Put ids into a merchant's queue."),
     ("fleet work", "fleet:work", "Create the sessions of the queued ids until SIGTERM or Ctrl-C."),
-    ("fleet status", "fleet:status", "Show the jobs of each merchant; a job has up to 100 ids."),
+    ("fleet status", "fleet:status", "Show the jobs of each merchant, and the rows in the ledger."),
     ("read", "sessions:read", "Read a session."),
     ("wait", "sessions:wait", "Wait until a session has a final status."),
     ("disable", "sessions:disable", "Disable a session permanently."),

@@ -15,7 +15,8 @@ from rich.text import Text
 from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, require_stream, stdout
 
 App = Annotated[str, Parameter(name="--app")]
-_SHOWN = ("todo", "doing", "succeeded", "failed")
+_JOBS = ("todo", "doing", "succeeded", "failed")
+_ROWS = ("created", "failed", "in doubt", "claimed")
 
 
 def init(*, app: App) -> int:
@@ -80,7 +81,9 @@ def work(*merchants: str, app: App) -> int:
 
 
 def status(*, app: App) -> int:
-    """Show the jobs of each merchant; a job has up to 100 ids.
+    """Show the jobs of each merchant, and the rows, live workers and surplus sessions in the ledger.
+
+    A job has up to 100 ids. 'kustom-hpp journal show' lists the rows in doubt and the surplus sessions of a scope.
 
     Args:
         app: The fleet, as MODULE:NAME.
@@ -88,19 +91,29 @@ def status(*, app: App) -> int:
     """
     fleet = _load(app)
 
-    async def read() -> list[dict[str, Any]]:
+    async def read() -> tuple[list[dict[str, Any]], list[Any]]:
         async with fleet:
-            lines: list[dict[str, Any]] = await fleet.status()
-            return lines
+            return await fleet.status(), await fleet.ledger_status()
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("merchant")
-    for column in _SHOWN:
-        table.add_column(column, justify="right")
-    for line in asyncio.run(read()):
-        table.add_row(Text(line["merchant"]), *(f"{line[column]:,}" for column in _SHOWN))
+    jobs, scopes = asyncio.run(read())
+    table = _table("jobs of", *_JOBS)
+    for line in jobs:
+        table.add_row(Text(line["merchant"]), *(f"{line[column]:,}" for column in _JOBS))
+    stdout().print(table)
+    table = _table("rows of", *_ROWS, "live workers", "surplus")
+    for each in scopes:
+        counts = (*(each.rows[column.replace(" ", "_")] for column in _ROWS), each.live_runs, each.surplus)
+        table.add_row(Text(each.scope), *(f"{count:,}" for count in counts))
     stdout().print(table)
     return Exit.OK
+
+
+def _table(name: str, *columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(name)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
 
 
 def _load(app: str) -> Any:

@@ -25,21 +25,18 @@ back to the queue.
 
 import asyncio
 import contextlib
-import inspect
 import itertools
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from attrs import define, field
 
-from kustom_hpp import batch as hpp_batch
-from kustom_hpp.batch import BatchItem, BatchRun, Outcome, OutcomeState, PostgresLedger, Scope
-from kustom_hpp.client import HPPClient
-from kustom_hpp.errors import BatchStoppedError, ConfigError, InvalidRequestError, JournalError
-from kustom_hpp.models import CreateSessionRequest
-from kustom_hpp.pace import Pace
+from kustom_hpp.batch import Outcome, OutcomeState, PostgresLedger, Scope
+from kustom_hpp.batch.postgres.overview import ScopeStatus
+from kustom_hpp.errors import BatchStoppedError, ConfigError, JournalError
+from kustom_hpp.integrations.worker import ClientOf, RequestOf, UnfinishedError, WorkerKit
 
 try:
     import procrastinate
@@ -50,10 +47,6 @@ except ImportError as error:
     msg = "kustom_hpp.integrations.procrastinate needs procrastinate: pip install 'kustom_hpp[procrastinate]'"
     raise ImportError(msg, name=error.name) from None
 
-ClientOf = Callable[[str, Pace | None], HPPClient]
-"""Make the client of a merchant; called in the worker, with the pace that all workers of the merchant share."""
-RequestOf = Callable[[HPPClient, str], CreateSessionRequest | Awaitable[CreateSessionRequest]]
-"""Make the request for an order's id; called in the worker."""
 CHUNK: Final = 100
 """Ids in one job of the queue."""
 _TASK: Final = "kustom_hpp.create_sessions"
@@ -62,26 +55,19 @@ _POLL: Final = 1.0
 _log: Final = logging.getLogger("kustom_hpp")
 
 
-class JobReturnedError(Exception):
-    """The job goes back to the queue: the worker is ending, or not all of its ids have an outcome."""
-
-
 class _Retry(BaseRetryStrategy):
     """Repeat a job until it succeeds: at once if it was returned, else after a pause that grows."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
-        if isinstance(exception, (JobReturnedError, asyncio.CancelledError)):
+        if isinstance(exception, (UnfinishedError, asyncio.CancelledError)):
             return RetryDecision(retry_in={"seconds": 0})
         return RetryDecision(retry_in={"seconds": int(_pause_after(job.attempts))})
 
 
 @define(eq=False)
-class _Merchant:
-    """What a worker process has for one merchant while it works."""
+class _Queue:
+    """What a worker process knows about one merchant's queue."""
 
-    client: HPPClient
-    journal: Any
-    runs: set[BatchRun] = field(factory=set)
     failures: int = 0
     """Jobs in a row that stopped before their end."""
     worker: int | None = None
@@ -126,19 +112,17 @@ class Fleet:
             ConfigError: an argument is invalid.
 
         """
-        if concurrency < 1 or not stalled > 0:
-            text = f"Fleet needs concurrency from 1 and stalled above 0, got {concurrency!r} and {stalled!r}"
-            raise ConfigError(text)
+        if not stalled > 0:
+            raise ConfigError(f"Fleet.stalled must be a number of seconds above 0, got {stalled!r}")
         self._dsn = dsn
-        self._client_of, self._request_of = client_of, request_of
-        self._rate, self._concurrency, self._stalled = rate, concurrency, stalled
+        self._client_of, self._stalled = client_of, stalled
         self._ledger_options = dict(ledger or {})
         self._ledger = PostgresLedger(dsn, **self._ledger_options)
+        self._kit = WorkerKit(dsn, client_of, request_of, rate=rate, concurrency=concurrency, ledger=ledger)
         self.app = procrastinate.App(connector=PsycopgConnector(conninfo=dsn, min_size=1, max_size=4))
         self.app.task(name=_TASK, retry=_Retry(), pass_context=True)(self._run_job)
-        self._merchants: dict[str, _Merchant] = {}
+        self._queues: dict[str, _Queue] = {}
         self._draining = asyncio.Event()
-        self._ledger_failed = asyncio.Event()
 
     # In the shop
 
@@ -226,9 +210,13 @@ class Fleet:
                 await asyncio.sleep(poll)
 
     async def status(self) -> list[dict[str, Any]]:
-        """Return a mapping for each merchant: its name, and its jobs by status."""
+        """Return a mapping for each merchant with a queue: its name, and its jobs by status."""
         found = await self.app.job_manager.list_queues_async(task=_TASK)
         return [{**line, "merchant": str(line["name"]).removeprefix(queue_of(""))} for line in found]
+
+    async def ledger_status(self) -> list[ScopeStatus]:
+        """Return the counts of every scope of the ledger; see `PostgresLedger.status`."""
+        return await self._ledger.status()
 
     # In the worker
 
@@ -262,24 +250,14 @@ class Fleet:
     def drain(self) -> None:
         """End `work`: no new rows are sent, requests in flight end, and unsent ids go back to the queue."""
         self._draining.set()
-        for merchant in self._merchants.values():
-            for run in merchant.runs:
-                run.drain()
+        self._kit.drain()
 
     async def _work_once(self, merchants: Sequence[str]) -> None:
         """Work until `drain`, or until the database has failed."""
-        self._ledger_failed.clear()
-        async with contextlib.AsyncExitStack() as stack:
-            ledger = await stack.enter_async_context(PostgresLedger(self._dsn, **self._ledger_options))
-            stack.callback(self._merchants.clear)
-            for name in merchants:
-                client = self._client_of(name, self._pace_of(ledger, name))
-                await stack.enter_async_context(client)
-                journal = await stack.enter_async_context(ledger.journal(Scope.of(client.settings, name)))
-                self._merchants[name] = _Merchant(client, journal)
-            await stack.enter_async_context(self.app.open_async())
+        async with self._kit, self.app.open_async():
+            self._queues = {name: _Queue() for name in merchants}
             works: list[Awaitable[Any]] = [self._run_worker(name) for name in merchants]
-            works += [self._return_stalled_jobs(merchants), self._draining.wait(), self._ledger_failed.wait()]
+            works += [self._return_stalled_jobs(merchants), self._draining.wait()]
             tasks = [asyncio.ensure_future(each) for each in works]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -289,10 +267,6 @@ class Fleet:
                 await asyncio.gather(*tasks, return_exceptions=True)
             for task in done:
                 task.result()
-
-    def _pace_of(self, ledger: PostgresLedger, merchant: str) -> Pace | None:
-        rate = self._rate.get(merchant) if isinstance(self._rate, Mapping) else self._rate
-        return None if rate is None else ledger.pace(rate, merchant=merchant)
 
     async def _run_worker(self, merchant: str) -> None:
         await self.app.run_worker_async(
@@ -322,7 +296,7 @@ class Fleet:
 
     async def _orphans(self, merchant: str) -> list[Job]:
         """Return jobs that ended here, and whose end the database has lost or never got: twice seen, for they may just end."""
-        state = self._merchants[merchant]
+        state = self._queues[merchant]
         if state.worker is None:
             return []
         jobs = await self.app.job_manager.list_jobs_async(
@@ -334,88 +308,24 @@ class Fleet:
 
     async def _run_job(self, context: JobContext, *, merchant: str, ids: list[str], batch: str) -> None:
         del batch
-        state = self._merchants.get(merchant)
-        if state is None or self._draining.is_set():
-            raise JobReturnedError
+        state = self._queues[merchant]
         state.worker, state.job = context.job.worker_id, context.job.id
         try:
-            await self._create_sessions(state, ids)
-        except JournalError:
-            self._ledger_failed.set()
-            raise JobReturnedError from None
-        except BatchStoppedError as error:
+            await self._kit.create_sessions(merchant, ids)
+        except (BatchStoppedError, JournalError) as error:
             state.failures += 1
             _log.warning("merchant %s: %s", merchant, error)
-            await self._sleep_unless_draining(_pause_after(state.failures))  # the other merchants go on
-            raise JobReturnedError from None
+            # The other merchants go on. A database that is back is used at once.
+            await self._sleep_unless_draining(1.0 if isinstance(error, JournalError) else _pause_after(state.failures))
+            raise UnfinishedError from None
         finally:
             state.job = None
         state.failures = 0
-
-    async def _create_sessions(self, state: _Merchant, ids: list[str]) -> None:
-        """Create the sessions of one job's ids.
-
-        Raises:
-            JobReturnedError: not all of them have an outcome.
-
-        """
-        chunk = _Chunk(state, self._request_of, ids)
-        run = hpp_batch.run(
-            state.client.create_session, chunk.items(), concurrency=self._concurrency, journal=state.journal
-        )
-        async with run:
-            state.runs.add(run)
-            if self._draining.is_set():
-                run.drain()
-            try:
-                async for outcome in run:
-                    await chunk.add(outcome)
-            finally:
-                state.runs.discard(run)
-        if chunk.errors:
-            raise chunk.errors[0]
-        if chunk.ended < len(set(ids)):
-            raise JobReturnedError
 
     async def _sleep_unless_draining(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._draining.wait()
-
-
-class _Chunk:
-    """The ids of one job, while their sessions are created."""
-
-    def __init__(self, state: _Merchant, request_of: RequestOf, ids: list[str]) -> None:
-        self._state, self._request_of, self._ids = state, request_of, ids
-        self.ended = 0
-        """Ids with an outcome."""
-        self.errors: list[Exception] = []
-        """What `request_of` raised: these ids are tried again later."""
-
-    async def items(self) -> AsyncIterator[BatchItem]:
-        """Iterate over the rows to send."""
-        for key in dict.fromkeys(self._ids):
-            try:
-                request = self._request_of(self._state.client, key)
-                if inspect.isawaitable(request):
-                    request = await request
-            except InvalidRequestError as error:
-                await self.add(Outcome(key=key, state=OutcomeState.FAILED, error=error))
-            except Exception as error:  # noqa: BLE001 - of the shop's function: the other ids are sent all the same
-                self.errors.append(error)
-            else:
-                yield BatchItem(key, request)
-
-    async def add(self, outcome: Outcome) -> None:
-        """Count an outcome. An invalid request was never claimed: record it, so that `outcomes` reports it."""
-        self.ended += 1
-        if not isinstance(outcome.error, InvalidRequestError) or outcome.state is not OutcomeState.FAILED:
-            return
-        journal = self._state.journal
-        with contextlib.suppress(InvalidRequestError):  # the key is another row's, or cannot be stored
-            if isinstance(await journal.claim(outcome.key, None, b""), hpp_batch.Claimed):
-                await journal.settle(outcome.key, outcome)
 
 
 def queue_of(merchant: str) -> str:

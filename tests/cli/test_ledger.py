@@ -122,6 +122,8 @@ def test_a_surplus_session_is_shown_with_the_command_that_disables_it(
         (("journal", "init", "postgresql://127.0.0.1/shop?password=secret"), "Set PGPASSWORD or use a service file"),
         (("journal", "export", "postgresql://[::1/shop"), "the DSN is invalid"),
         (("journal", "show", "postgresql://127.0.0.1:1/shop"), "Check that the server runs"),
+        (("journal", "init", "j.db"), "needs a URL such as postgresql://"),
+        (("journal", "init", "postgresql://127.0.0.1:1/shop"), "Check that the server runs"),
         (("journal", "prune", "j.db", "--older-than", "30"), "needs a URL such as postgresql://"),
         (
             ("batch", "in", "--output", "out", "--journal", "postgresql://127.0.0.1:1/shop"),
@@ -153,6 +155,13 @@ def test_too_young_rows_are_not_pruned(cli: Cli, at_sandbox: ThreadedSandbox, le
     assert cli(*words).code == 0
     done = cli("journal", "prune", ledger, "--older-than", "1")
     assert (done.code, "at least 3 days" in done.err) == (3, True)
+
+
+def test_init_creates_the_tables_once(cli: Cli, cluster: Cluster) -> None:
+    url = cluster.create_database(f"cli_{next(_NUMBERS)}")
+    for said in ("was created", "was there already"):
+        done = cli("journal", "init", url)
+        assert (done.code, said in done.err) == (0, True)
 
 
 def test_a_ledger_without_tables_names_the_command(cli: Cli, cluster: Cluster) -> None:
