@@ -1,4 +1,4 @@
-"""The sandbox: its settings, its lifecycle, and what a test does with it."""
+"""The sandbox: its settings, its lifecycle, and its methods for tests."""
 
 import asyncio
 import secrets
@@ -27,21 +27,21 @@ from kustom_hpp.sandbox.status_callbacks import CallbackSender
 from kustom_hpp.sandbox.stored_session import Action, StoredSession
 
 _QUIET_ITERATIONS = 20
-"""Iterations of the event loop. Between the arrival of a byte and the first line of its handler are fewer, without any wait
-for something outside the loop."""
+"""Iterations of the event loop without work, after which the sandbox is idle. A byte that has arrived reaches its handler in
+fewer."""
 
 
 class Sandbox:
     """A local HPP server: `async with Sandbox() as sandbox`.
 
     Args:
-        host: the address to listen on. With 0.0.0.0 or :: the URLs in responses begin as the client's request did.
+        host: the address to listen on. With 0.0.0.0 or ::, the URLs in responses have the host of the request.
         port: 0 for any free port.
         api_key: the accepted key; None creates one.
         username: the username that belongs to the key.
         rate_limit: creates per second, with a burst of one second's worth; or a `MerchantRateLimit`. None: no limit.
-        latency: seconds from the end of the work to the response; a pair for a random number between the two, the same in
-            every run; or a `Latency`. None: no delay.
+        latency: seconds between processing and response; a pair for a random number between the two, the same in every
+            run; or a `Latency`. None: no delay.
         faults: faults to add at the start, as for `fault`.
         ssl: the TLS context for https; None serves http.
         keepalive: seconds until an idle connection is closed.
@@ -49,7 +49,7 @@ class Sandbox:
         callback_delay: seconds until a failed status callback is repeated.
         remember: how many connections, requests and sessions are recorded, the newest of each; None: all.
         strict: False accepts enum values in another case (`buy` for `BUY`), with a warning in the console.
-        public_url: what the URLs in responses begin with, if clients and browsers reach the sandbox by another URL.
+        public_url: the base URL in responses, if clients and browsers reach the sandbox by another one than it listens on.
 
     Raises:
         ValueError: an invalid fault, rate limit, latency or public URL.
@@ -110,7 +110,7 @@ class Sandbox:
 
     @property
     def rate_limit(self) -> TokenBucket | None:
-        """The rate limit in use, or None. It can be set as the argument.
+        """The rate limit in use, or None. Assign what the argument takes.
 
         `rate_limit.other_client_rate = 20` lets another client of the merchant take 20 creates a second from now on.
         """
@@ -122,7 +122,7 @@ class Sandbox:
 
     @property
     def latency(self) -> Latency | None:
-        """The delay of responses, or None. It can be set as the argument."""
+        """The delay of responses, or None. Assign what the argument takes."""
         return self._server.latency
 
     @latency.setter
@@ -219,8 +219,8 @@ class Sandbox:
     async def wait_until_idle(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
         """Wait until everything that was sent to the sandbox so far has been read, processed and recorded.
 
-        The record is complete for a request that its client gave up on only after this. A fault that sends nothing counts
-        as long as its client stays connected. Due status callbacks count too; one that waits for its repetition is not due.
+        Call it before you compare the record, if a client has given up on a request: the sandbox may still process it. A
+        fault that sends nothing ends when its client leaves. Status callbacks count too, but not the wait for a repetition.
 
         Args:
             timeout: in seconds.

@@ -2,16 +2,15 @@
 
 The lifecycle is that of docs.kustom.co, "Tracking session status". If the documents say nothing, or contradict each other:
 
-- Every payment session exists: an unknown one is new. Creating an HPP session is a client interaction, so its payment
-  session then lives for another 48 hours; the end of an earlier HPP session does not move. A payment session can have
-  several HPP sessions.
+- A payment session exists from its first mention. It can have several HPP sessions. Creating one is a client interaction:
+  the payment session then lives for another 48 hours, and the earlier HPP sessions end when they would have.
 - The end of a payment session ends all its HPP sessions: a completed order completes the others with the same order, an
   expired one expires them. Payment does not end a KP session that places no order itself, as it may give several
   authorization tokens. A completed payment session gets no more HPP sessions.
 - Every action on a session that is not in progress opens it first, so that the statuses follow each other as in a browser.
   Opening a session that is in progress changes nothing.
-- Only one of back and cancel works: with `merchant_urls.back`, to cancel is to go back. Otherwise it cancels the session.
-  Going back without such a URL is possible (the browser's button) and leads to the generic page.
+- With `merchant_urls.back`, cancelling goes back; otherwise it cancels the session. Going back without such a URL is
+  possible (the browser's button) and leads to the generic page.
 - Disabling a session twice, or one that is cancelled, changes nothing and is no error.
 - An identity check in the store can start in every status that is not final, and ends with the next action.
 """
@@ -19,6 +18,7 @@ The lifecycle is that of docs.kustom.co, "Tracking session status". If the docum
 import datetime as dt
 from collections import OrderedDict
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 from attrs import define, field
@@ -41,6 +41,16 @@ _CHECK_LIFETIME = dt.timedelta(minutes=10)
 _ROOM = dt.timedelta(days=10_000)
 """The clock stays this far from the ends of the calendar, so that sums of its times are valid dates."""
 
+_ENDINGS = MappingProxyType(
+    {
+        Action.DECLINE: (SessionStatus.FAILED, "declined", "failure"),
+        Action.ERROR: (SessionStatus.ERROR, "error", "error"),
+        Action.BACK: (SessionStatus.BACK, "went back", "back"),
+        Action.CANCEL: (SessionStatus.CANCELLED, "cancelled", "cancel"),
+    }
+)
+"""Of each action that does not pay: the status, the entry in the timeline, and the merchant URL."""
+
 Listener = Callable[[StoredSession, TimelineEntry], None]
 
 
@@ -52,8 +62,7 @@ class MovableClock:
 
     def now(self) -> dt.datetime:
         """Return the time of this clock, in UTC."""
-        now = dt.datetime.now(dt.UTC)
-        return now + self._ahead if self._ahead else now
+        return dt.datetime.now(dt.UTC) + self._ahead
 
     def advance(self, seconds: float = 0.0, *, hours: float = 0.0) -> None:
         """Move the clock; a negative number moves it back.
@@ -77,8 +86,8 @@ class PaymentSession:
     expires_at: dt.datetime
     completed: bool = False
     """True once it became an order."""
-    session_ids: list[str] = field(factory=list)
-    """Its HPP sessions, oldest first."""
+    sessions: list[StoredSession] = field(factory=list)
+    """Its HPP sessions that are still stored, oldest first."""
 
 
 class SandboxState:
@@ -115,7 +124,7 @@ class SandboxState:
         if known is None:
             known = self.payment_sessions[url] = PaymentSession(expires_at=now)
         known.expires_at = now + ORDER_LIFETIME
-        known.session_ids.append(session.session_id)
+        known.sessions.append(session)
         self._evict()
         self._notify(session, TimelineEntry(at=now, what="created", status=session.status))
         return session
@@ -159,22 +168,16 @@ class SandboxState:
         if action is Action.PAY:
             self._complete(session)
             return session.merchant_url("success")
-        if action is Action.DECLINE:
-            self._set_status(session, SessionStatus.FAILED, "declined")
-            return session.merchant_url("failure")
-        if action is Action.ERROR:
-            self._set_status(session, SessionStatus.ERROR, "error")
-            return session.merchant_url("error")
-        if action is Action.CANCEL and session.secondary_action is Action.CANCEL:
-            self._set_status(session, SessionStatus.CANCELLED, "cancelled")
-            return session.merchant_url("cancel")
-        self._set_status(session, SessionStatus.BACK, "went back")
-        return session.merchant_url("back")
+        if action is Action.CANCEL:
+            action = session.secondary_action
+        status, what, url = _ENDINGS[action]
+        self._set_status(session, status, what)
+        return session.merchant_url(url)
 
     def disable(self, session: StoredSession) -> None:
         """Disable a session, unless its status is final; a SessionClosedError if it is completed."""
         if session.status is SessionStatus.COMPLETED:
-            raise SessionClosedError("the session has been completed already")
+            raise SessionClosedError("the session has been completed already", code="SESSION_COMPLETED")
         if not session.status.is_final:
             self._set_status(session, SessionStatus.DISABLED, "disabled")
 
@@ -187,7 +190,9 @@ class SandboxState:
         self._set_status(session, SessionStatus.MANUAL_ID_CHECK, "identity check")
 
     def renew_token(self, session: StoredSession) -> None:
-        """Replace the token of a session's `distribution_module`; the old one becomes invalid."""
+        """Replace the token of a session's `distribution_module`; a SessionClosedError if the status is final."""
+        if session.status.is_final:
+            raise SessionClosedError(f"the session is {session.status}")
         session.token = new_token()
 
     def expire(self, payment_session_url: str) -> None:
@@ -195,7 +200,7 @@ class SandboxState:
         now = self.clock.now()
         known = self.payment_sessions.setdefault(payment_session_url, PaymentSession(expires_at=now))
         known.expires_at = now
-        for session in self._sessions_of(known):
+        for session in known.sessions:
             if not session.is_expired(now):
                 session.expires_at = now
                 self.record_event(session, "expired")
@@ -252,7 +257,7 @@ class SandboxState:
             return
         known.completed = True
         now = self.clock.now()
-        for other in self._sessions_of(known):
+        for other in known.sessions:
             if other.is_open(now):
                 other.order_id, other.klarna_reference = session.order_id, session.klarna_reference
                 self._set_status(other, SessionStatus.COMPLETED, "paid", "on another page of this payment session")
@@ -263,10 +268,6 @@ class SandboxState:
             session.manual_identification = None
         self.record_event(session, what, detail, status=status)
 
-    def _sessions_of(self, known: PaymentSession) -> list[StoredSession]:
-        found = (self.sessions.get(session_id) for session_id in known.session_ids)
-        return [session for session in found if session is not None]
-
     def _evict(self) -> None:
         if self._remember is None:
             return
@@ -274,7 +275,7 @@ class SandboxState:
             _, gone = self.sessions.popitem(last=False)
             del self._pages[gone.page_id]
             known = self.payment_sessions.get(gone.payment_session_url)
-            if known is not None and known.session_ids and known.session_ids[0] == gone.session_id:
-                del known.session_ids[0]
+            if known is not None and gone in known.sessions:
+                known.sessions.remove(gone)
         while len(self.payment_sessions) > self._remember:
             self.payment_sessions.popitem(last=False)

@@ -53,6 +53,10 @@ class Action(StrEnum):
 class SessionClosedError(ValueError):
     """The session is expired, disabled, completed or cancelled, so that it allows no action."""
 
+    def __init__(self, message: str, code: str = "SESSION_CLOSED") -> None:
+        super().__init__(message)
+        self.code = code
+
 
 @frozen(kw_only=True)
 class TimelineEntry:

@@ -368,7 +368,7 @@ def test_only_the_newest_are_remembered() -> None:
     sessions = [made(state, url) for url in (KCO, KCO, f"{KCO}-2", KCO)]
     assert [state.by_page(one.page_id) for one in sessions] == [None, None, *sessions[2:]]
     assert [state.find(one.session_id) for one in sessions] == [None, None, *sessions[2:]]
-    assert list(state.payment_sessions[KCO].session_ids) == [sessions[3].session_id]
+    assert state.payment_sessions[KCO].sessions == [sessions[3]]
     state.expire(f"{KCO}-3")
     made(state, f"{KCO}-4")
     made(state, f"{KCO}-5")

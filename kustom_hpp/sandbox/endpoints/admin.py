@@ -130,10 +130,7 @@ def _act(server: Server, session_id: str, action: str) -> JsonObject:
     session = server.state.find(session_id)
     if session is None:
         raise ApiRefusal(404, "NOT_FOUND", "the session has expired or does not exist")
-    try:
-        location = server.state.act(session, Action(action))
-    except SessionClosedError as closed:
-        raise ApiRefusal(400, "SESSION_CLOSED", str(closed)) from None
+    location = server.state.act(session, Action(action))
     return {"location": location, "session": _session(session)}
 
 
@@ -220,6 +217,8 @@ async def _dispatch(server: Server, route: AdminRoute, request: web.Request) -> 
     fields = _read_fields(route, body) if route.fields else {}
     try:
         return route.do(server, **request.match_info, **fields)
+    except SessionClosedError as closed:
+        raise ApiRefusal(400, closed.code, str(closed)) from None
     except (ValueError, OverflowError) as error:
         raise ApiRefusal(400, "BAD_VALUE", str(error.args[0])) from None
 

@@ -16,10 +16,9 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
-from kustom_hpp._protocol.codec import codec
 from kustom_hpp._redaction import describe_shape
 from kustom_hpp.models.urls import KCO_ORDER_PATH, KP_SESSION_PATH
-from kustom_hpp.sandbox.endpoints.request_body import check_content_type
+from kustom_hpp.sandbox.endpoints.request_body import check_content_type, load_json
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 from kustom_hpp.sandbox.http.server import Endpoint, Server
@@ -69,10 +68,7 @@ def _with_status(server: Server, path: str) -> dict[str, Any]:
 def _read(context: RequestContext) -> tuple[dict[str, Any], Order]:
     """Return a body and the order in it, or raise a refusal with every problem and its path."""
     check_content_type(context)
-    try:
-        body = codec().load_json(context.recorded.body)
-    except ValueError as error:
-        raise ApiRefusal(400, "BAD_VALUE", f"$: is {error}") from None
+    body = load_json(context.recorded.body)
     if not isinstance(body, dict):
         raise ApiRefusal(400, "BAD_VALUE", f"$: must be a JSON object, got {describe_shape(body)}")
     problems: list[str] = []

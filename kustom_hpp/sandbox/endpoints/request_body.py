@@ -36,7 +36,7 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
         InvalidRequestError: with every problem and its path.
 
     """
-    value, warnings = _load(body), list[str]()
+    value, warnings = load_json(body), list[str]()
     if not strict:
         _accept_cases(value, CreateSessionRequest, "", warnings)
     request = codec().structure_request(value)
@@ -49,14 +49,15 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
 
 def read_distribution(body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
     """Return the request in a distribution's body, and the warnings about it; else as `read_create`."""
-    value, warnings = _load(body), list[str]()
+    value, warnings = load_json(body), list[str]()
     if not strict and isinstance(value, dict):
         _accept_case(value, "method", METHODS, "", warnings)
         _accept_case(value, "template", DistributionTemplate, "", warnings)
     return distribution_from_json(value), warnings
 
 
-def _load(body: bytes) -> Any:
+def load_json(body: bytes) -> Any:
+    """Return the value in a body; an InvalidRequestError if it is not JSON."""
     try:
         return codec().load_json(body)
     except ValueError as error:

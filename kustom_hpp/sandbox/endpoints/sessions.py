@@ -7,32 +7,28 @@ If the documents say nothing:
   SESSION_CLOSED if a session's status forbids the operation; for a distribution see `distribution`. Only a fault responds
   with 403: the sandbox has one merchant, who may do everything.
 - `manual-id-check` takes a POST without a body, starts an identity check, and responds 200 with the session as read.
-- `distribution-module/token` takes a POST without a body, makes a new token (the old one becomes invalid), and responds 201
-  with the `distribution_module`.
+- `distribution-module/token` takes a POST without a body, replaces the token (the old one becomes invalid), and responds
+  201 with the `distribution_module`.
 """
 
 from aiohttp import web
 
-from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.sandbox.endpoints import distribution
 from kustom_hpp.sandbox.endpoints.request_body import check_content_type, read_create
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 from kustom_hpp.sandbox.http.server import Endpoint, Server
 from kustom_hpp.sandbox.record import CREATE_PATH, CreatedSession, SentMessage
-from kustom_hpp.sandbox.stored_session import SessionClosedError, StoredSession
+from kustom_hpp.sandbox.stored_session import StoredSession
 
 _SESSION_PATH = f"{CREATE_PATH}/{{session_id}}"
 
 
 def _create(server: Server, context: RequestContext) -> RawResponse:
     check_content_type(context)
-    try:
-        request, warnings = read_create(
-            context.recorded.body, strict=server.strict, private_callbacks=server.accepts_private_callbacks
-        )
-    except InvalidRequestError as error:
-        raise ApiRefusal(400, "BAD_VALUE", *(f"{path}: {sentence}" for path, sentence in error.problems)) from None
+    request, warnings = read_create(
+        context.recorded.body, strict=server.strict, private_callbacks=server.accepts_private_callbacks
+    )
     # The last check before the session is recorded, so that the record agrees with the bucket.
     if server.rate_limit is not None and not server.rate_limit.take():
         raise ApiRefusal(429, "TOO_MANY_REQUESTS", "the merchant's rate limit is exceeded")
@@ -59,10 +55,7 @@ def _read(server: Server, context: RequestContext) -> RawResponse:
 
 
 def _disable(server: Server, context: RequestContext) -> RawResponse:
-    try:
-        server.state.disable(_session(server, context))
-    except SessionClosedError as closed:
-        raise ApiRefusal(400, "SESSION_COMPLETED", str(closed)) from None
+    server.state.disable(_session(server, context))
     return context.response(204)
 
 
@@ -81,20 +74,14 @@ def _distribute(server: Server, context: RequestContext) -> RawResponse:
 
 def _check_identity(server: Server, context: RequestContext) -> RawResponse:
     session = _session(server, context)
-    try:
-        server.state.check_identity(session)
-    except SessionClosedError as closed:
-        raise ApiRefusal(400, "SESSION_CLOSED", str(closed)) from None
+    server.state.check_identity(session)
     return context.response(200, session.read_json())
 
 
 def _renew_token(server: Server, context: RequestContext) -> RawResponse:
     session = _session(server, context)
-    if session.status.is_final:
-        raise ApiRefusal(400, "SESSION_CLOSED", f"the session is {session.status}")
     server.state.renew_token(session)
-    module = session.distribution_module(server.base_url_for(context.request))
-    return context.response(201, module)
+    return context.response(201, session.distribution_module(server.base_url_for(context.request)))
 
 
 def _session(server: Server, context: RequestContext) -> StoredSession:

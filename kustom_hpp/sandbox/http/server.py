@@ -14,6 +14,7 @@ from aiohttp import web
 from attrs import define, field, frozen
 from multidict import CIMultiDict
 
+from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import CreateSessionRequest
 from kustom_hpp.sandbox.faults import ConnectionAction, Fault, FaultContext, Stage
 from kustom_hpp.sandbox.faults.rules import CREATE, FaultRules
@@ -31,7 +32,7 @@ from kustom_hpp.sandbox.limits import Latency, TokenBucket
 from kustom_hpp.sandbox.record import Record, payment_session_url
 from kustom_hpp.sandbox.state import SandboxState
 from kustom_hpp.sandbox.status_callbacks import CallbackSender
-from kustom_hpp.sandbox.stored_session import StoredSession, new_id, new_session
+from kustom_hpp.sandbox.stored_session import SessionClosedError, StoredSession, new_id, new_session
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,8 +47,8 @@ class Endpoint:
     path: str
     """Below the base URL; `{session_id}` is a placeholder."""
     do: Callable[["Server", RequestContext], RawResponse]
-    """Processes the request and returns the healthy response, or raises ApiRefusal. It does not await, so that nothing
-    happens between a check and its effect."""
+    """Processes the request and returns the healthy response. The server turns an ApiRefusal, an InvalidRequestError and a
+    SessionClosedError into a refusal. It does not await, so that nothing happens between a check and its effect."""
     show: Callable[[StoredSession, str], dict[str, Any]] = lambda session, _: session.read_json()
     """Returns the body of the response, or what it could be, for a session and the base URL."""
     meets_faults: bool = True
@@ -201,7 +202,12 @@ class Server:
         """Process a request and return the healthy response."""
         await context.read()
         self.credentials.check(context.request.headers.get("Authorization"))
-        healthy = endpoint.do(self, context)
+        try:
+            healthy = endpoint.do(self, context)
+        except SessionClosedError as closed:
+            raise ApiRefusal(400, closed.code, str(closed)) from None
+        except InvalidRequestError as error:
+            raise ApiRefusal(400, "BAD_VALUE", *map(": ".join, error.problems)) from None
         context.recorded.processed = True
         return healthy
 
