@@ -109,37 +109,11 @@ class LastFailure:
             self.text = str(event.error) if waits else ""
 
 
-class _Bar(progress.Progress):
-    """A bar, below it the counts, and a third line while rows wait."""
-
-    def __init__(self, counts: BatchCounts, last_failure: LastFailure, console: Console, *, shown: bool) -> None:
-        self._counts, self._last_failure = counts, last_failure
-        super().__init__(
-            progress.BarColumn(bar_width=None, table_column=Column(ratio=1)),
-            progress.TextColumn("{task.fields[text]}", style="", justify="right", table_column=Column(no_wrap=True)),
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            expand=True,
-            speed_estimate_period=_SPEED_PERIOD,
-            get_time=lambda: counts.elapsed,
-            disable=not shown,
-        )
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        yield self.make_tasks_table(self.tasks)
-        yield Text("   ").join(Text(text, style) for text, style in self._counts.texts)
-        if self._last_failure.text:
-            text = Text(f"waiting: {self._last_failure.text}", "yellow", no_wrap=True, overflow="ellipsis")
-            # Room for the "^C" of a terminal: a line that it folds would stay behind.
-            yield Padding(text, (0, 3, 0, 0))
-
-
-class BatchProgress:
+class BatchProgress(progress.Progress):
     """Shows a run while it lasts: `async with BatchProgress(console, counts, total): ...`.
 
-    If it is `plain`, it prints lines even on a terminal, because something else writes to it.
+    On a terminal it is a bar, the counts below it, and a third line while rows wait. Elsewhere, or if it is `plain` because
+    something else writes to the terminal, it prints a line every few seconds.
     """
 
     def __init__(
@@ -152,54 +126,73 @@ class BatchProgress:
         quiet: bool = False,
         last_failure: LastFailure | None = None,
     ) -> None:
-        self._console, self._counts, self._total, self._quiet = console, counts, total, quiet
+        self._counts, self._total, self._quiet = counts, total, quiet
         self._last_failure = last_failure or LastFailure()
-        self._shows_bar = console.is_terminal and not plain and not quiet
-        self.bar = _Bar(counts, self._last_failure, console, shown=self._shows_bar)
-        self._row_count = self.bar.add_task("", total=total, text="")
-        self._task: asyncio.Task[None] | None = None
-        self.update()
+        super().__init__(
+            progress.BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            progress.TextColumn("{task.fields[text]}", style="", justify="right", table_column=Column(no_wrap=True)),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            expand=True,
+            speed_estimate_period=_SPEED_PERIOD,
+            get_time=lambda: counts.elapsed,
+            disable=not console.is_terminal or plain or quiet,
+        )
+        self._row_count = self.add_task("", total=total, text="")
+        self._refresher: asyncio.Task[None] | None = None
+        self.update_texts()
 
-    def update(self) -> list[str]:
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar, the counts, and why rows wait."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text("   ").join(Text(text, style) for text, style in self._counts.texts)
+        if self._last_failure.text:
+            text = Text(f"waiting: {self._last_failure.text}", "yellow", no_wrap=True, overflow="ellipsis")
+            # Room for the "^C" of a terminal: a line that it folds would stay behind.
+            yield Padding(text, (0, 3, 0, 0))
+
+    def update_texts(self) -> list[str]:
         """Bring the bar up to date and return its texts: rows, rate, time left."""
-        counts, task = self._counts, self.bar.tasks[0]
-        self.bar.update(self._row_count, completed=counts.done)
+        counts, task = self._counts, self.tasks[0]
+        self.update(self._row_count, completed=counts.done)
         rate = task.speed or 0.0
         texts = [f"{counts.done:,}" + ("" if self._total is None else f" of {self._total:,}"), f"{rate:,.1f}/s"]
         if self._total is not None and rate > 0:
             texts.append(f"{duration(max(0, self._total - counts.done) / rate)} left")
-        self.bar.update(self._row_count, text="  ".join(texts))
+        self.update(self._row_count, text="  ".join(texts))
         return texts
 
     def plain_line(self) -> str:
         """Return the progress as one line."""
-        rows, *rest = self.update()
+        rows, *rest = self.update_texts()
         counts = ", ".join(text for text, _ in self._counts.texts)
         line = f"{rows} rows: {counts}; {', '.join(rest)}"
         return f"{line}; waiting: {self._last_failure.text}" if self._last_failure.text else line
 
-    async def _run(self) -> None:
+    async def _refresh(self) -> None:
         while True:
-            await asyncio.sleep(_FRAME if self._shows_bar else PLAIN_EVERY)
-            if self._shows_bar:
-                self.update()
-                self.bar.refresh()
+            await asyncio.sleep(PLAIN_EVERY if self.disable else _FRAME)
+            if not self.disable:
+                self.update_texts()
+                self.refresh()
             elif not self._quiet:
-                self._console.print(Text(self.plain_line()), soft_wrap=True)
+                self.console.print(Text(self.plain_line()), soft_wrap=True)
 
     async def __aenter__(self) -> Self:
-        self.bar.start()
-        self._task = asyncio.create_task(self._run())
+        self.start()
+        self._refresher = asyncio.create_task(self._refresh())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._refresher is not None:
+            self._refresher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self.bar.stop()
+                await self._refresher
+        self.stop()
 
 
 def duration(seconds: float) -> str:

@@ -73,10 +73,10 @@ def test_the_bar_is_two_lines_in_80_columns(environment: pytest.MonkeyPatch, don
     shower = BatchProgress(console, counts, total)
     for second, created in ((95.0, done // 2), (100.0, done)):
         counts.now, counts.created = second, created
-        shower.update()
+        shower.update_texts()
     counts.failed, counts.in_doubt = 12_345, 123
-    shower.update()
-    console.print(shower.bar.get_renderable())
+    shower.update_texts()
+    console.print(shower.get_renderable())
     lines = plain(shown(console)).splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
@@ -92,10 +92,10 @@ def test_rate_and_time_left_are_those_of_the_last_seconds(environment: pytest.Mo
     # The 5,000 rows of an earlier run come at once, the others at 40 a second.
     for second in range(31):
         counts.now, counts.created = float(second), 5_000 + 40 * second
-        shower.update()
-    assert shower.update() == ["6,200 of 10,000", "40.0/s", f"{duration(3_800 / 40)} left"]
+        shower.update_texts()
+    assert shower.update_texts() == ["6,200 of 10,000", "40.0/s", f"{duration(3_800 / 40)} left"]
     counts.now += 60  # nothing ends
-    assert shower.update() == ["6,200 of 10,000", "0.0/s"]
+    assert shower.update_texts() == ["6,200 of 10,000", "0.0/s"]
 
 
 async def test_a_terminal_gets_a_bar_that_goes_away(environment: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_in_times_of_trouble_it_says_what_is_awaited(environment: pytest.MonkeyP
     bar = BatchProgress(console, counts, 10, last_failure=trouble)
     lost = ConnectError("no connection to hpp.example (refused), and so on until the line is full: nothing was sent")
     trouble(Retrying(call_id="c", operation="create_session", attempt=1, wait=0.5, error=lost))
-    console.print(bar.bar.get_renderable())
+    console.print(bar.get_renderable())
     lines = plain(shown(console)).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("waiting: no connection to hpp.example (refused), and so on")
