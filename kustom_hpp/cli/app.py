@@ -20,8 +20,8 @@ Start with `kustom-hpp demo`: it needs no account and no network.
 Keys and passwords come from the environment only: set KUSTOM_HPP_API_KEY, or KUSTOM_HPP_USERNAME and
 KUSTOM_HPP_PASSWORD. KUSTOM_HPP_ENVIRONMENT (live or playground) or KUSTOM_HPP_BASE_URL selects the API; otherwise the
 key's prefix selects it. KUSTOM_HPP_INSECURE_HTTP=1 allows http with a test key to hosts other than this machine.
-KUSTOM_HPP_PROXY is a proxy's URL, KUSTOM_HPP_APP_INFO extends the User-Agent. `kustom-hpp check` shows which settings
-are in use.
+KUSTOM_HPP_PROXY is a proxy's URL (else HTTPS_PROXY and NO_PROXY hold), KUSTOM_HPP_APP_INFO extends the User-Agent.
+`kustom-hpp check` shows which settings are in use.
 """
 
 _EXIT_CODES = """Exit codes: 0 success, 1 failure, 2 usage or invalid input, 3 configuration or authentication, 4 outcome
