@@ -107,7 +107,14 @@ class CallbackError(HPPError, ValueError):
 
 
 class ClientClosedError(HPPError):
-    """The client is closed. Create a new one. Nothing was attempted."""
+    """The client is closed. Nothing was attempted."""
+
+    def __init__(
+        self,
+        message: str = "the client is closed. Create a new one, and keep it for the life of the process",
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, **facts)
 
 
 class WrongLoopError(HPPError):

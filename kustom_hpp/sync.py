@@ -20,8 +20,6 @@ from kustom_hpp.errors import ClientClosedError, ConfigError, WrongLoopError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CLOSED = "the client is closed. Create a new one, and keep it for the life of the process"
-
 
 class _ClientThread:
     """An event loop in a thread of this process, and the client that runs in it."""
@@ -63,7 +61,7 @@ class _ClientThread:
         with self._lock:
             if self._stopping:
                 call.close()
-                raise ClientClosedError(_CLOSED)
+                raise ClientClosedError
             self.loop.call_soon_threadsafe(lambda: started.set_result(self.loop.create_task(run())))
         return started
 
@@ -118,7 +116,7 @@ class _Lifecycle:
                     current = self._current = _ClientThread(client)
                     weakref.finalize(self, current.stop)
         if self._closed or current is None:
-            raise ClientClosedError(_CLOSED)
+            raise ClientClosedError
         return current
 
     def close(self) -> None:

@@ -19,6 +19,8 @@ Source: opentelemetry.io, semantic conventions for HTTP spans (a span for the to
 
 from typing import Any
 
+from attrs import define
+
 from kustom_hpp._version import __version__
 from kustom_hpp.errors import ApiError, HPPError, LostResponseError
 from kustom_hpp.events import Event, Finished, Retrying, Started
@@ -36,17 +38,15 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 Attributes = dict[str, str | int | float | bool]
 
 
+@define
 class _ActiveCall:
     """A call in progress."""
 
-    __slots__ = ("base_attributes", "reported_attempts", "span")
-
-    def __init__(self, span: trace.Span, base_attributes: Attributes) -> None:
-        self.span = span
-        self.base_attributes = base_attributes
-        """The attributes that all calls of an operation share: for metrics."""
-        self.reported_attempts = 0
-        """Failed attempts that have an event in the span."""
+    span: trace.Span
+    base_attributes: Attributes
+    """The attributes that all calls of an operation share: for metrics."""
+    reported_attempts: int = 0
+    """Failed attempts that have an event in the span."""
 
 
 class OpenTelemetryHook:

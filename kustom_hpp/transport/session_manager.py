@@ -4,7 +4,7 @@ import asyncio
 import base64
 import logging
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import aiohttp
@@ -114,7 +114,7 @@ class HTTPSessionManager:
             await slots.wait(request.deadline)
         try:
             if self._closed:
-                _raise_closed()
+                raise ClientClosedError
             # Asked here too: a borrowed session that rewrites bodies does not write the payload that asks it.
             if request.may_send is not None and not request.may_send():
                 raise LeaseLostError(_LEASE_LOST)
@@ -171,7 +171,7 @@ class HTTPSessionManager:
     def _get_session(self) -> aiohttp.ClientSession:
         """Return the session, opened in this loop if necessary."""
         if self._closed:
-            _raise_closed()
+            raise ClientClosedError
         loop = asyncio.get_running_loop()
         if self._loop is not loop or self._pid != os.getpid():
             self._bind_to_loop(loop)
@@ -275,11 +275,6 @@ _OTHER_LOOP = (
     "the client belongs to another event loop. Create one client for each loop, and keep the loop (asyncio.run creates a "
     "new one each time), or use SyncHPPClient"
 )
-
-
-def _raise_closed() -> NoReturn:
-    msg = "the client is closed. Create a new one, and keep it for the life of the process"
-    raise ClientClosedError(msg)
 
 
 def _timeout_kind(deadline: float | None, now: float, *, sent: bool) -> str:
