@@ -56,7 +56,10 @@ ROOMS = (
     Room(file="kustom_hpp/transport/connector.py", tests=(_MAPPING,), only="PRE_SEND_EXCEPTIONS"),
     Room(file="kustom_hpp/pace.py", tests=("tests/test_pace.py", "tests/test_pace_learning.py")),
     Room(file="kustom_hpp/batch/journal_rules.py", tests=("tests/batch/test_journal.py",)),
-    Room(file="kustom_hpp/batch/circuit_breaker.py", tests=("tests/batch/test_circuit_breaker.py",)),
+    Room(
+        file="kustom_hpp/batch/circuit_breaker.py",
+        tests=("tests/batch/test_circuit_breaker_rules.py", "tests/batch/test_circuit_breaker.py"),
+    ),
     Room(file=_CALLBACKS, tests=("tests/test_callbacks.py",)),
 )
 

@@ -179,6 +179,11 @@ MOST_RUNS = 3
 """At a time, over a shared journal."""
 
 
+def same(what: str, shown: Any, expected: Any) -> None:
+    """Fail if the journal shows something else than the model."""
+    assert shown == expected, f"{what}: expected {expected}, got {shown}"
+
+
 class Histories(RuleBasedStateMachine):
     """Each step is done to the journal and to the model, and both must agree."""
 
@@ -261,9 +266,8 @@ class Histories(RuleBasedStateMachine):
         if expected is Claimed:
             self.promised[run, key] = claim
         if expected is AlreadyRecorded:
-            assert before is not None
-            assert claim.changed is (before.payload != payload)
-            assert claim.outcome.earlier_run
+            same("changed", claim.changed, before is not None and before.payload != payload)
+            same("earlier_run", claim.outcome.earlier_run, True)
 
     @precondition(lambda self: self.model.rows)
     @rule(data=st.data(), end=st.sampled_from(sorted(ENDS)), number=st.integers(1, 4))
@@ -359,31 +363,34 @@ class Histories(RuleBasedStateMachine):
             return {row.key: row async for row in journal.rows()}
 
         seen, doubts = self.do(rows), self.do(journal.doubts)
-        assert {reported.key for reported in doubts} == {key for key, row in model.rows.items() if row.in_doubt} - held
+        in_doubt = {key for key, row in model.rows.items() if row.in_doubt} - held
+        same("doubts", {reported.key for reported in doubts}, in_doubt)
         shown = {
-            key: (row.order, row.outcome.session and row.outcome.session.session_id, row.unsettled, row.note is None)
+            key: (
+                row.order,
+                row.outcome.session and row.outcome.session.session_id,
+                row.unsettled,
+                row.note is not None,
+            )
             for key, row in seen.items()
         }
-        assert shown == {
-            key: (row.order, row.session, row.state == CLAIMED, not row.by_hand) for key, row in model.rows.items()
-        }
+        expected = {key: (row.order, row.session, row.state == CLAIMED, row.by_hand) for key, row in model.rows.items()}
+        same("rows", shown, expected)
         for key, row in seen.items():
-            if key in held:
-                assert row.outcome.state is OutcomeState.CLAIMED_ELSEWHERE, row
-            else:
-                assert row.outcome.state is STATES.get(model.rows[key].state, OutcomeState.IN_DOUBT), row
+            state = STATES.get(model.rows[key].state, OutcomeState.IN_DOUBT)
+            same(f"state of {key!r}", row.outcome.state, OutcomeState.CLAIMED_ELSEWHERE if key in held else state)
 
     @invariant()
     def a_run_may_send_while_its_lease_lasts(self) -> None:
-        guards = [claim.may_send for claim in self.promised.values() if claim.may_send is not None]
-        assert [may_send() for may_send in guards] == [True] * len(guards)
+        guards = {at: claim.may_send for at, claim in self.promised.items() if claim.may_send is not None}
+        same("claims that may be sent", {at for at, may_send in guards.items() if may_send()}, set(guards))
         if self.world.shared:
-            assert not any(claim.may_send() for claim in self.void)
+            same("void claims that may be sent", [claim for claim in self.void if claim.may_send()], [])
 
     @precondition(lambda self: self.world.shared)
     @invariant()
     def each_surplus_session_is_recorded(self) -> None:
-        assert sorted(set(self.do(self.world.surplus))) == sorted(set(self.model.surplus))  # type: ignore[attr-defined]
+        same("surplus sessions", set(self.do(self.world.surplus)), set(self.model.surplus))  # type: ignore[attr-defined]
 
     def teardown(self) -> None:
         for journal in [*self.journals.values(), *self.dead.values()]:

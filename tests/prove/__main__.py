@@ -20,7 +20,7 @@ from rich.table import Table
 
 from tests.prove.table import PROMISES, TRIALS, Row, Size, Trial
 
-MODULES = ("calls", "memory", "batches", "input", "processes", "suite", "lanes", "secret_scan")
+MODULES = ("calls", "memory", "batches", "input", "processes", "suite", "fleets", "lanes", "secret_scan")
 PATIENCE = 3600.0
 """Seconds for one trial."""
 ROOT = Path(__file__).parent.parent.parent

@@ -106,9 +106,7 @@ async def in_two_loops(rounds: int) -> list[str]:
                 own.run(client.aclose())
             return wrong
 
-        wrong = await asyncio.to_thread(use)
-        connections = len(sandbox.record.connections)
-        return wrong or [f"{connections} connections"] * (connections != 1)
+        return await asyncio.to_thread(use)
 
 
 @trial("P1", seconds=4)
@@ -220,7 +218,7 @@ async def stop_a_call(seconds: float, *, control: bool = False) -> tuple[str, fl
 @trial("P9", seconds=8)
 async def stopped_call(size: Size) -> list[Row]:
     """A process that is stopped (SIGSTOP) while its call waits: the call ends at once when the process continues."""
-    seconds, calls = size.pick(2, 60), size.pick(2, 20)
+    seconds, calls = size.pick(2, 60), size.pick(2, 6)
     ended = await asyncio.gather(*(stop_a_call(seconds) for _ in range(calls)))
     _, control = await stop_a_call(2, control=True)
     late, deliveries = max(late for _, late in ended), {delivery for delivery, _ in ended}

@@ -463,6 +463,18 @@ class SharedJournalContract(JournalContract):
         assert await one.settle("a", created()) is None
         assert await shared.surplus() == []
 
+    async def test_a_run_puts_back_no_claim_that_a_person_has_resolved(self, shared: Shared) -> None:
+        one, two = await shared.open(), await shared.open()
+        await one.claim("a", ORDER, PAYLOAD)
+        await shared.expire(one)
+        await two.resolve("a", Verdict.SEND_AGAIN)
+        assert await one.settle("a", failed(NOT_SENT)) is None
+        assert await two.claim("a", ORDER, PAYLOAD) == Claimed()
+        await two.settle("a", failed(NOT_SENT))
+        shared.cut_link(one)
+        await one.claim("b", None, PAYLOAD)
+        assert await two.claim("a", ORDER, PAYLOAD) == Claimed()
+
     # The guard
 
     async def test_a_lost_lease_never_comes_back_for_its_claims(self, shared: Shared) -> None:

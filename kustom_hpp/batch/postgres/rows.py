@@ -211,10 +211,10 @@ def _claim(table: LedgerRows, claim: ClaimRow) -> Claim:
 
 def _settle(table: LedgerRows, settle: SettleRow) -> ClaimedElsewhere | None:
     result = settle(table)
-    if result is not None:
+    if not table.written:  # the row is another run's now, or has a verdict: nothing to put back after a failover
         table.run.open.pop(settle.key, None)
-        if settle.outcome.state is not OutcomeState.FAILED:
-            record_surplus(table, settle)
+    if result is not None and settle.outcome.state is not OutcomeState.FAILED:
+        record_surplus(table, settle)
     return result
 
 
