@@ -143,7 +143,7 @@ class CallbackSender:
             self._record.notify()
 
     async def _call(self, event: _Event, attempt: int) -> bool:
-        """One call; whether it was taken."""
+        """Make one call; return True if the shop accepted it."""
         status, error = None, ""
         try:
             async with self._call_slots:

@@ -43,6 +43,7 @@ class ThreadedSandbox:
         except ImportError:
             raise ImportError("ThreadedSandbox needs anyio: pip install 'kustom_hpp[sandbox]'") from None
         self._sandbox = Sandbox(**options)
+        self.api_key, self.username = self._sandbox.api_key, self._sandbox.username
         # The standard loop: another one may be made for the main thread alone.
         self._start = functools.partial(
             start_blocking_portal, "asyncio", {"loop_factory": asyncio.SelectorEventLoop}, name="kustom_hpp sandbox"
@@ -58,16 +59,6 @@ class ThreadedSandbox:
     def base_url(self) -> str:
         """The base URL for a client; empty until the sandbox is open."""
         return self._sandbox.base_url
-
-    @property
-    def api_key(self) -> str:
-        """The accepted key."""
-        return self._sandbox.api_key
-
-    @property
-    def username(self) -> str:
-        """The username that belongs to the key."""
-        return self._sandbox.username
 
     @property
     def record(self) -> Record:

@@ -56,7 +56,13 @@ async def test_the_record_tells_the_truth(sandbox: Sandbox, name: str) -> None:
         assert seen.status == reply.status
 
 
-@pytest.mark.parametrize("name", sorted(name for name, kind in FAULTS.items() if "commit" in kind.defaults))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "status_503", "redirect_302", "redirect_303", "redirect_303_same", "retry_after_seconds", "ratelimit", "error_html",
+        "echo_auth", "status_304",
+    ],
+)  # fmt: skip
 async def test_whether_it_commits_can_be_said(sandbox: Sandbox, name: str) -> None:
     for number, commit in enumerate((0, 1)):
         fault = short(name, commit=commit)
@@ -67,7 +73,9 @@ async def test_whether_it_commits_can_be_said(sandbox: Sandbox, name: str) -> No
         sandbox.faults.remove(rule)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, kind in FAULTS.items() if kind.processes_request))
+@pytest.mark.parametrize(
+    "name", ["status_202", "redirect_303", "reset_after_request", "hang", "new_fields", "garbage", "big_body"]
+)
 async def test_a_request_that_is_refused_meets_no_fault_that_commits(sandbox: Sandbox, name: str) -> None:
     sandbox.fault(short(name))
     assert (await ask(sandbox, request(sandbox, body=b"{}"))).status == 400
@@ -162,10 +170,10 @@ async def test_a_silent_handler_ends_when_its_client_goes(sandbox: Sandbox) -> N
     assert sandbox.record.posts[0].done
 
 
-async def test_early_413_comes_before_the_body_and_survives_64_mib(sandbox: Sandbox) -> None:
+async def test_early_413_comes_before_the_body_and_survives_16_mib(sandbox: Sandbox) -> None:
     sandbox.fault("early_413")
     async with await Wire.open(sandbox.base_url) as wire:
-        data = request(sandbox, body=bytes(64 << 20))
+        data = request(sandbox, body=bytes(16 << 20))
         wire.writer.write(data[:1000])
         reply = await wire.answer()
         assert (reply.status, reply.header("connection")) == (413, "close")
@@ -196,7 +204,7 @@ async def test_slow_head(sandbox: Sandbox) -> None:
     assert asyncio.get_running_loop().time() - start >= 0.1
 
 
-@pytest.mark.parametrize("name", ["drip_head", "drip_body"])
+@pytest.mark.parametrize("name", ["drip_head", pytest.param("drip_body", marks=pytest.mark.slow)])
 async def test_drip(sandbox: Sandbox, name: str) -> None:
     sandbox.fault(short(name, interval=0.001))
     pieces = []
@@ -621,7 +629,7 @@ async def test_the_record_has_the_response_and_the_rule_of_a_request_that_met_a_
 async def test_the_record_has_the_response_of_a_refused_request_up_to_64_kib(sandbox: Sandbox) -> None:
     assert (await ask(sandbox, request(sandbox, authorization="Basic nonsense"))).status == 401
     sandbox.fault(find_fault("error_huge~mib=1"))
-    await exchange(sandbox)
+    await exchange(sandbox, request(sandbox).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
     refused, huge = sandbox.record.requests
     assert refused.response.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
     assert b'"error_code":"UNAUTHORIZED"' in refused.response

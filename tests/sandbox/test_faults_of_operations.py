@@ -11,7 +11,20 @@ from tests.sandbox.test_operations import EMAIL
 from tests.support.faults import ALL_FAULTS as FAULTS
 from tests.support.faults import find_fault
 
-REQUEST_FAULTS = sorted(name for name, kind in FAULTS.items() if kind.stage is not Stage.CONNECTION)
+QUICK = {
+    "status_503",
+    "redirect_302",
+    "reset_after_request",
+    "close_on_head",
+    "hang_uncommitted",
+    "new_fields",
+    "garbage",
+}
+REQUEST_FAULTS = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name, kind in sorted(FAULTS.items())
+    if kind.stage is not Stage.CONNECTION
+]
 LINES = {
     "read_session": ("GET {path}", None),
     "disable_session": ("DELETE {path}", None),

@@ -53,9 +53,6 @@ def reason(status: int) -> str:
         return ""
 
 
-_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
 def error_code(status: int) -> str:
     """Return an `error_code` for a status without a code of its own."""
     return reason(status).upper().replace(" ", "_") or f"STATUS_{status}"
@@ -63,7 +60,7 @@ def error_code(status: int) -> str:
 
 def dumps(value: Any) -> bytes:
     """Return a value as JSON bytes, without spaces."""
-    return _ENCODE(value).encode("utf-8", "surrogatepass")
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def of_value(status: int, value: dict[str, Any] | None, correlation_id: str) -> RawResponse:

@@ -23,7 +23,7 @@ ROUTE_MODULES: tuple[Callable[[web.Application, Server], None], ...] = (
 
 def application(server: Server) -> web.Application:
     """Return the application with all routes."""
-    app = server.app()
+    app = web.Application(middlewares=[server.middleware])
     for add_routes in (api.add_routes, order_stand_ins.add_routes, *ROUTE_MODULES):
         add_routes(app, server)
     return app

@@ -96,10 +96,6 @@ class Server:
             return self.public_url
         return f"{request.scheme}://{request.host}" if self.listens_everywhere else self.base_url
 
-    def app(self) -> web.Application:
-        """Return an application without routes. An unknown path gets a 404 or 405 in the API's error shape."""
-        return web.Application(middlewares=[self._handle])
-
     def handler(self, endpoint: Endpoint) -> Handler:
         """Return the aiohttp handler of an endpoint."""
         self.endpoints.append(f"{endpoint.method} {endpoint.path}")
@@ -120,10 +116,10 @@ class Server:
         return serve
 
     @web.middleware
-    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Serve the API for its paths, for the sink and for unknown paths, else the pages.
 
-        Every request to the API is recorded, and its errors have the API's shape.
+        Every request to the API is recorded, and its errors have the API's shape, also a 404 or 405 for an unknown path.
         """
         connection = connection_of(request)
         if connection.recorded.port == "sink":

@@ -74,10 +74,7 @@ def response_text(seen: RecordedRequest, secrets: Iterable[str] = ()) -> str:
 
 def problems_of(seen: RecordedRequest) -> tuple[Problem, ...]:
     """Return every reason that the response gives, with the path of its field."""
-    try:
-        messages = json.loads(seen.response.partition(b"\r\n\r\n")[2])["error_messages"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ()
+    messages = _error_of(seen).get("error_messages")
     if not isinstance(messages, list):
         return ()
     texts = (_printable(_masked_text(text, secrets_of(seen))) for text in messages if isinstance(text, str))
@@ -88,11 +85,17 @@ def problems_of(seen: RecordedRequest) -> tuple[Problem, ...]:
 
 def error_code_of(seen: RecordedRequest) -> str:
     """Return the `error_code` of the response; empty without one."""
-    try:
-        code = json.loads(seen.response.partition(b"\r\n\r\n")[2])["error_code"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
+    code = _error_of(seen).get("error_code")
     return _printable(code[:100]) if isinstance(code, str) else ""
+
+
+def _error_of(seen: RecordedRequest) -> dict[str, Any]:
+    """Return the JSON of the response; empty if it is not an object."""
+    try:
+        value = json.loads(seen.response.partition(b"\r\n\r\n")[2])
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def json_text(value: Any) -> str:
