@@ -137,7 +137,7 @@ async def end_workers(processes: "list[subprocess.Popen[bytes]]") -> list[int]:
 
 async def read_outcomes(dsn: str, order: WorkerOrder, keys: list[str]) -> list[Outcome]:
     """The outcomes in the ledger, once no lease of a killed worker holds a row."""
-    settings = order.fleet()._client_of(MERCHANT, None).settings
+    settings = order.client(MERCHANT).settings
     async with PostgresLedger(dsn) as ledger, ledger.journal(Scope.of(settings, MERCHANT)) as journal:
         async with asyncio.timeout(order.lease + 10):
             while True:

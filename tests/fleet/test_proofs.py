@@ -1,5 +1,6 @@
-"""A share of each proof that is a command: `python -m tests.fleet.fences`, `failovers`, `rates`."""
+"""A share of each proof that is a command: `python -m tests.fleet.fences`, `failovers`, `rates`, `recipes`."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from tests.fleet.failovers import fail_over
 from tests.fleet.fences import fence
 from tests.fleet.rates import share
-from tests.support.postgres import Cluster
+from tests.fleet.recipes import kill_workers
+from tests.support.brokers import RABBITMQ
+from tests.support.postgres import Cluster, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -49,3 +52,13 @@ async def test_processes_share_a_rate_limit(dsn: str) -> None:
     report = await share(dsn, demand=[16, 16, 1], seconds=10)
     assert report.used > 0.95
     assert report.throttled < 0.01
+
+
+@pytest.mark.parametrize("engine", ["celery", "taskiq", "processes"])
+async def test_workers_of_other_queues_that_are_killed(dsn: str, engine: str) -> None:
+    if engine == "celery":
+        require("RabbitMQ (apt-get install rabbitmq-server)", present=RABBITMQ.exists())
+    if engine == "taskiq":
+        require("NATS (apt-get install nats-server)", present=shutil.which("nats-server") is not None)
+    report = await kill_workers(engine, dsn, rows=400, workers=2, kills=2)
+    assert report.broken == []
