@@ -154,6 +154,7 @@ def test_batch_measures_cpu_the_first_outcome_and_memory(url: str) -> None:
     assert all(figure.value > 0 for figure in section.figures[:-1])
 
 
+@pytest.mark.slow
 def test_callbacks_measures_each_body_with_each_json_library() -> None:
     section = callbacks.measure(rounds=2, times=5)
     assert all(figure.value > 0 and figure.at_most == 20 for figure in section.figures)
@@ -166,6 +167,7 @@ def test_a_callback_that_is_read_wrongly_is_no_figure(monkeypatch: pytest.Monkey
         asyncio.run(callbacks.task(rounds=1, times=1))
 
 
+@pytest.mark.slow
 def test_sandbox_measures_it_beside_a_bare_handler() -> None:
     section = sandbox.measure(rounds=2, requests=20)
     [figure] = section.figures

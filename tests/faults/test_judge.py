@@ -105,7 +105,9 @@ async def test_aiohttps_own_errors_leak_and_the_scan_finds_it():
     assert "args" in leaks(aiohttp.ClientResponseError(info, ()), [SECRET])
 
 
-@pytest.mark.parametrize("name", ["reset_after_request", "close_after_request", "garbage", "hang"])
+@pytest.mark.parametrize(
+    "name", ["reset_after_request", "close_after_request", "garbage", pytest.param("hang", marks=pytest.mark.slow)]
+)
 async def test_a_client_that_judges_by_the_class_alone_is_caught(name, monkeypatch):
     # As hand-written clients do: whatever the connection raises is taken for "not sent".
     def by_the_class_alone(error: Exception, **_: object) -> hpp.HPPError:

@@ -42,7 +42,7 @@ async def judged(operation: str, row: Row, variant: Variant, turns: asyncio.Sema
 
 
 BORROWED = pytest.param(True, id="borrowed", marks=pytest.mark.slow)
-SLOW_GROUPS = {"silence", "ports", "proxies", "connections"}
+SLOW_GROUPS = {"silence", "ports", "proxies", "connections", "waits"}
 """Groups with many rows that wait for a timeout, three times for the three operations."""
 
 
