@@ -1,7 +1,9 @@
 """The connection pool, and the exceptions that come before sending."""
 
+import functools
 import select
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -35,15 +37,16 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._unused: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
-        """New connections that no request has used yet."""
+        self._checks: weakref.WeakKeyDictionary[ResponseHandler, Callable[[], object]] = weakref.WeakKeyDictionary()
+        """For each connection that a request has used: is there unread data, or an end?"""
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's signature
         """Return a connection without unread data."""
         try:
             connection: Any = await super().connect(req, traces, timeout)
-            while not self._is_unused(connection.protocol):
-                if not _is_stale(connection.protocol):
+            # The socket of a new connection is not checked: it may hold messages of TLS itself.
+            while (is_readable := self._checks.get(connection.protocol)) is not None:
+                if not (connection.protocol.should_close or not connection.protocol.is_connected() or is_readable()):
                     return connection
                 connection.close()
                 connection = await super().connect(req, traces, timeout)
@@ -56,41 +59,21 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection.close()
             msg = "the server sent data before the request"
             raise NoConnectionError(msg)
+        self._checks[connection.protocol] = _readable_check(connection.protocol)
         return connection
 
-    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:  # noqa: ASYNC109
-        protocol = await super()._create_connection(req, traces, timeout)
-        self._unused.add(protocol)
-        return protocol
 
-    def _is_unused(self, protocol: ResponseHandler) -> bool:
-        """Return True once for a new connection, whose socket may hold messages of TLS itself."""
-        if not self._unused or protocol not in self._unused:
-            return False
-        self._unused.discard(protocol)
-        return True
-
-
-def _is_stale(protocol: ResponseHandler) -> bool:
-    """Return True if a pooled connection has unread data, or if the server closed it."""
-    if protocol.should_close:
-        return True
+def _readable_check(protocol: ResponseHandler) -> Callable[[], object]:
+    """Return a function that says whether the socket has something to read, be it the end. It is called for each request."""
     sock = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
     number = -1 if sock is None else sock.fileno()
-    return number < 0 or _is_readable(number)
-
-
-if hasattr(select, "poll"):
-
-    def _is_readable(number: int) -> bool:
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        return bool(poll.poll(0))
-
-else:  # pragma: no cover - Windows has no poll, and its select no limit of 1,024
-
-    def _is_readable(number: int) -> bool:
-        return bool(select.select([number], [], [], 0)[0])
+    if number < 0:
+        return lambda: True
+    if not hasattr(select, "poll"):  # pragma: no cover - Windows has no poll, and its select no limit of 1,024
+        return lambda: select.select([number], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return functools.partial(poll.poll, 0)
 
 
 def guarded_connector(pool: Pool | None = None, **options: Any) -> aiohttp.TCPConnector:

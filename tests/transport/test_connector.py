@@ -89,12 +89,16 @@ async def test_what_is_in_the_socket_and_the_loop_has_not_read(meanwhile, number
         ] * number
 
 
-async def test_a_connection_without_a_socket_is_not_used():
+async def test_a_connection_without_a_socket_is_used_once(monkeypatch):
+    real = asyncio.BaseTransport.get_extra_info
+
+    def without_socket(self, name, default=None):
+        return default if name == "socket" else real(self, name, default)
+
+    monkeypatch.setattr(asyncio.BaseTransport, "get_extra_info", without_socket)
     async with Sandbox() as sandbox, opened() as manager:
-        await send(manager, request_to(sandbox))
-        [protocol] = idle(manager)
-        with mock.patch.object(type(protocol.transport), "get_extra_info", return_value=None):
-            assert (await send(manager, request_to(sandbox, 2))).status == 201
+        for number in (1, 2):
+            assert (await send(manager, request_to(sandbox, number))).status == 201
         assert sandbox.record.counts.connections == 2
 
 
