@@ -60,6 +60,7 @@ class HPPError(Exception):
     correlation_id: str | None = None
     cause: str | None = None
 
+    _default_message: ClassVar[str] = ""
     _default_delivery: ClassVar[Delivery | None] = None
 
     def __init__(
@@ -73,7 +74,7 @@ class HPPError(Exception):
     ) -> None:
         # Only the message is an argument of the exception, so the default pickling works: it calls the class with
         # `args` and then restores the attributes.
-        super().__init__(message)
+        super().__init__(message or self._default_message)
         self.delivery = delivery if delivery is not None else self._default_delivery
         self.attempts = attempts
         self.correlation_id = correlation_id
@@ -109,12 +110,7 @@ class CallbackError(HPPError, ValueError):
 class ClientClosedError(HPPError):
     """The client is closed. Nothing was attempted."""
 
-    def __init__(
-        self,
-        message: str = "the client is closed. Create a new one, and keep it for the life of the process",
-        **facts: Any,
-    ) -> None:
-        super().__init__(message, **facts)
+    _default_message = "the client is closed. Create a new one, and keep it for the life of the process"
 
 
 class WrongLoopError(HPPError):
