@@ -37,7 +37,7 @@ QUICK = Size(rounds=3, requests=100, imports=3, growth=2_000, callbacks=500, row
 def sections(url: str, size: Size) -> dict[str, Callable[[], Section]]:
     """Every benchmark by its name."""
     return {
-        "overhead": lambda: overhead.measure(url, rounds=size.rounds, requests=size.requests),
+        "overhead": lambda: overhead.measure(url, rounds=2 * size.rounds, requests=size.requests // 2),
         "sync": lambda: sync.measure(url, rounds=size.rounds // 2, requests=size.requests),
         "generated": lambda: generated.measure(
             url, rounds=max(3, size.rounds // 2), requests=size.requests // 2, patience=size.patience

@@ -1,4 +1,4 @@
-"""A batch beside a bare aiohttp worker pool: CPU per session, time to the first outcome, memory."""
+"""A batch next to a bare aiohttp worker pool: CPU per session, time to the first outcome, memory."""
 
 import asyncio
 import gc
@@ -17,7 +17,7 @@ from benchmarks.report import Figure, Section
 from kustom_hpp import CreateSessionRequest, HPPClient, Session
 from kustom_hpp.batch import BatchItem, OutcomeState, SqliteJournal, run
 
-ABOUT = "a batch with 32 rows in flight; bare worker pool = 1 (raw aiohttp, the same bytes, its answer not parsed)"
+ABOUT = "a batch with 32 rows in flight; bare worker pool = 1 (raw aiohttp, the same bytes, its response not parsed)"
 CONCURRENCY = 32
 TARGETS = {"batch": 1.7, "batch-journal": None}
 """CPU per session over the bare pool; with a journal the rows per second count."""
@@ -92,22 +92,20 @@ async def cpu_task(url: str, rounds: int, requests: int) -> dict[str, dict[str, 
             headers = await headers_of(ours, url)
             raw += [RawAiohttp(url, headers), RawAiohttp(url, headers, "raw-again")]
             await check_same([*raw, *batches], url)
-            seconds = await _take_turns([*raw, *batches], url, rounds, requests)
+            seconds = await _alternate([*raw, *batches], url, rounds, requests)
             return {name: asdict(Ratio.of(seconds[name], seconds["raw"])) for name in seconds}
         finally:
             for client in (ours, *raw, *batches):
                 await client.aclose()
 
 
-async def _take_turns(
-    clients: list[RawAiohttp | Batch], url: str, rounds: int, requests: int
-) -> dict[str, list[float]]:
-    """As `measure.take_turns`, where a turn of a batch is a whole run."""
+async def _alternate(clients: list[RawAiohttp | Batch], url: str, rounds: int, requests: int) -> dict[str, list[float]]:
+    """Do what `measure.alternate` does; the burst of a batch is a whole run."""
     before = server.counts(url)
     seconds: dict[str, list[float]] = {client.name: [] for client in clients}
     for number in range(rounds + 1):
-        turn = number % len(clients)
-        for client in (*clients[turn:], *clients[:turn]):
+        first = number % len(clients)
+        for client in (*clients[first:], *clients[:first]):
             if isinstance(client, Batch):
                 spent = await client.burst(requests)
             else:
@@ -155,7 +153,7 @@ def measure(url: str, *, rounds: int, requests: int, rows: tuple[int, ...] = ROW
         url: of the server.
         rounds: of the measuring of CPU.
         requests: of each client in each round; at most as many as there are distinct ones.
-        rows: sizes of batches whose memory is measured; the last one is held against the second.
+        rows: sizes of batches whose memory is measured; the last one is compared with the second.
 
     """
     arguments = {"url": url, "rounds": rounds, "requests": min(requests, payloads.DISTINCT)}
@@ -195,7 +193,7 @@ def _memory(rows: tuple[int, ...]) -> list[Figure]:
 
 
 def _peak_kib() -> float:
-    """The most that this program ever held. Not ru_maxrss where it can be helped: that begins with the parent's."""
+    """Return the peak memory of this program. ru_maxrss starts with the parent's, so it is the last resort."""
     status = Path("/proc/self/status")
     if status.exists():
         [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]

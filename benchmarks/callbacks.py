@@ -1,4 +1,4 @@
-"""CPU of `callbacks.parse` beside `json.loads` of the same bytes, with orjson and without."""
+"""CPU of `callbacks.parse` next to `json.loads` of the same bytes, with orjson and without."""
 
 import gc
 import json
@@ -52,13 +52,13 @@ def _burst(read: Callable[[bytes], object], body: bytes, times: int) -> float:
 
 
 async def task(rounds: int, times: int) -> dict[str, dict[str, float]]:
-    """In a child: {body: Ratio}. The two take turns in one run, so that whatever else the machine does falls on both."""
+    """In a child: {body: Ratio}. The two alternate in one run, so that other load on the machine affects both."""
     from kustom_hpp import callbacks
 
     found = {}
     for name, body in BODIES.items():
-        told = json.loads(body)
-        if callbacks.parse(body).event_id != told.get("event_id"):
+        plain = json.loads(body)
+        if callbacks.parse(body).event_id != plain.get("event_id"):
             raise CheckFailedError(f"parse does not read {name!r}")
         ours, theirs = [], []
         for number in range(rounds + 1):

@@ -27,7 +27,7 @@ def main() -> None:
     if not order["orjson"]:
         sys.modules["orjson"] = None  # type: ignore[assignment] # importing it fails as if it were not installed
     module, name = TASKS[order["task"]]
-    # Imported only now, so that what is blocked stays out.
+    # Imported only now, so that a blocked library stays out.
     task = getattr(importlib.import_module(module), name)
     print(json.dumps(asyncio.run(task(**order["arguments"]))))
 

@@ -30,7 +30,7 @@ class Ours:
 
 
 class RawAiohttp:
-    """aiohttp with nothing around it: bytes in, bytes out, the answer not parsed."""
+    """Plain aiohttp: bytes in, bytes out, the response not parsed."""
 
     def __init__(self, url: str, headers: dict[str, str], name: str = "raw") -> None:
         self.name = name
@@ -44,9 +44,9 @@ class RawAiohttp:
     async def send(self, index: int) -> bool:
         """One POST."""
         data = self._bodies[index % payloads.DISTINCT]
-        async with self._session.post(self._url, data=data, headers=self._headers) as answer:
-            body = await answer.read()
-        return answer.status == 201 and body == payloads.ANSWER
+        async with self._session.post(self._url, data=data, headers=self._headers) as response:
+            body = await response.read()
+        return response.status == 201 and body == payloads.RESPONSE_BODY
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -76,7 +76,7 @@ async def check_same(clients: Sequence[Client], url: str, *, headers: bool = Tru
     first: dict[str, str] | None = None
     for client in clients:
         if not await client.send(index):
-            raise CheckFailedError(f"{client.name}: its answer is not what the server sends")
+            raise CheckFailedError(f"{client.name}: its response is not the server's")
         seen, body = server.last_request(url, client.name)
         if json.loads(body) != payloads.plain(index):
             raise CheckFailedError(f"{client.name}: its body is not the one that all send")

@@ -62,7 +62,7 @@ def facts() -> dict[str, str]:
         CIMultiDict.__module__ == "multidict._multidict",
         importlib.util.find_spec("yarl._quoting_c") is not None,
     ]
-    names = [name for name, good in zip(("aiohttp", "multidict", "yarl"), compiled, strict=True) if good]
+    names = [name for name, is_compiled in zip(("aiohttp", "multidict", "yarl"), compiled, strict=True) if is_compiled]
     load = " ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "unknown"
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}, {platform.system()}",

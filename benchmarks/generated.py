@@ -1,7 +1,7 @@
 """The peer that a user would pick: a client that openapi-python-client generates from a description of the API.
 
-Its best case: the asynchronous functions, one httpx client that is kept, a pool as wide as needed, prebuilt models.
-The generator is used if it can be imported, else installed into a temporary folder; nothing that it makes is kept.
+Its best case: the asynchronous functions, one httpx client for all requests, a pool as wide as needed, prebuilt models.
+The generator is used if it can be imported, else installed into a temporary folder; what it generates is deleted.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import payloads
 from benchmarks.clients import Ours, check_same, headers_of
 from benchmarks.environment import child_environment, in_fresh_interpreter
-from benchmarks.measure import Client, Ratio, take_turns
+from benchmarks.measure import Client, Ratio, alternate
 from benchmarks.openapi import DESCRIPTION
 from benchmarks.report import Figure, Section
 
@@ -65,7 +65,7 @@ async def task(url: str, rounds: int, requests: int) -> dict[str, dict[str, floa
     try:
         clients.append(Generated(url, await headers_of(clients[0], url)))
         await check_same(clients, url, headers=False)  # httpx adds Connection: keep-alive
-        seconds = await take_turns(clients, url=url, concurrency=CONCURRENCY, rounds=rounds, requests=requests)
+        seconds = await alternate(clients, url=url, concurrency=CONCURRENCY, rounds=rounds, requests=requests)
         return {name: asdict(Ratio.of(seconds[name], seconds["ours"])) for name in seconds}
     finally:
         for client in clients:
@@ -77,8 +77,8 @@ def measure(url: str, *, rounds: int, requests: int, patience: float) -> Section
 
     Args:
         url: of the server.
-        rounds: see `take_turns`.
-        requests: see `take_turns`.
+        rounds: see `alternate`.
+        requests: see `alternate`.
         patience: seconds that installing the generator may take.
 
     """
@@ -106,17 +106,19 @@ def _paths(folder: Path) -> list[str]:
 
 def generate(folder: Path, patience: float) -> str:
     """Generate the client into a folder; empty, or why that could not be done and what to do about it."""
-    way_out = f"install it beside kustom_hpp (pip install {GENERATOR}) and run this again"
+    remedy = f"install it next to kustom_hpp (pip install {GENERATOR}) and run this again"
     if importlib.util.find_spec("openapi_python_client") is None:
         target = str(folder / "installed")
         command = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", target, GENERATOR]
         if why := _run(command, folder, patience):
-            return f"{GENERATOR} could not be installed ({why}): {way_out}"
+            return f"{GENERATOR} could not be installed ({why}): {remedy}"
     (folder / "description.json").write_text(json.dumps(DESCRIPTION))
-    (folder / "config.json").write_text(json.dumps({"post_hooks": []}))  # nobody reads the code: no need to format it
+    (folder / "config.json").write_text(
+        json.dumps({"post_hooks": []})
+    )  # the code is not read, so it need not be formatted
     command = ["-m", "openapi_python_client", "generate", "--path", "description.json", "--config", "config.json"]
     if why := _run([*command, "--meta", "none", "--output-path", PACKAGE], folder, 60):
-        return f"{GENERATOR} could not generate the client ({why}): {way_out}"
+        return f"{GENERATOR} could not generate the client ({why}): {remedy}"
     return ""
 
 

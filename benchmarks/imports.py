@@ -1,4 +1,4 @@
-"""CPU of `from kustom_hpp import HPPClient` beside `import aiohttp`, each in fresh interpreters that take turns."""
+"""CPU of `from kustom_hpp import HPPClient` next to `import aiohttp`, each in fresh interpreters that alternate."""
 
 import statistics
 import subprocess
@@ -26,11 +26,11 @@ def measure(*, rounds: int) -> Section:
 
 
 def _measure(rounds: int, compiled: str) -> Section:
-    names = [_AIOHTTP, _OURS, _AGAIN]  # the same again tells how far two equal things measure apart
+    names = [_AIOHTTP, _OURS, _AGAIN]  # the same again shows the noise
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):
-        turn = number % len(names)
-        for name in (*names[turn:], *names[:turn]):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
             spent = _import(name, compiled)
             if number:
                 seconds[name].append(spent)

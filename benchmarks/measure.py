@@ -1,8 +1,8 @@
-"""CPU per request of clients that take turns.
+"""CPU per request of clients that alternate.
 
-The clients of a section live in one process and take turns in bursts, each round in another order, so that whatever else
-the machine does falls on all of them alike. Every round gives one ratio; the median of the ratios is the figure, their
-quartiles say how far to trust it. Every answer is looked at, and the server's own count must be the client's.
+The clients of a section live in one process and alternate in bursts, each round in another order, so that other load on the
+machine affects all of them alike. Every round gives one ratio. The median of the ratios is the figure; their quartiles show
+how precise it is. Every response is checked, and the server's count of requests must be the client's.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ class CheckFailedError(Exception):
 
 
 class Client(Protocol):
-    """What is measured."""
+    """A client that is measured."""
 
     name: str
     """Also the first part of its path at the server."""
 
     async def send(self, index: int) -> bool:
-        """Send request number `index`; whether the answer is the one that the server gives."""
+        """Send request number `index`; return True if the response is the server's."""
         ...
 
     async def aclose(self) -> None:
@@ -59,7 +59,7 @@ async def burst(client: Client, *, requests: int, concurrency: int) -> float:
     """CPU seconds per request of one burst: N workers that pull from one counter.
 
     Raises:
-        CheckFailedError: an answer is not the one that the server gives.
+        CheckFailedError: a response is not the server's.
 
     """
     numbers = iter(range(requests))
@@ -77,31 +77,31 @@ async def burst(client: Client, *, requests: int, concurrency: int) -> float:
     await asyncio.gather(*workers)
     spent = time.process_time() - began
     if wrong:
-        raise CheckFailedError(f"{client.name}: {wrong} of {requests} answers are not what the server sends")
+        raise CheckFailedError(f"{client.name}: {wrong} of {requests} responses are not the server's")
     return spent / requests
 
 
-async def take_turns(
+async def alternate(
     clients: Sequence[Client], *, url: str, concurrency: int, rounds: int, requests: int
 ) -> dict[str, list[float]]:
     """CPU seconds per request of every round, by client.
 
     Args:
-        clients: who takes turns.
+        clients: the clients that alternate.
         url: of the server, which is asked for its count.
         concurrency: requests in flight.
         rounds: after one that warms up and does not count.
         requests: of each client in each round.
 
     Raises:
-        CheckFailedError: an answer is wrong, or the server counted another number of requests.
+        CheckFailedError: a response is wrong, or the server counted another number of requests.
 
     """
     before = server.counts(url)
     seconds: dict[str, list[float]] = {client.name: [] for client in clients}
     for number in range(rounds + 1):
-        turn = number % len(clients)
-        for client in (*clients[turn:], *clients[:turn]):
+        first = number % len(clients)
+        for client in (*clients[first:], *clients[:first]):
             spent = await burst(client, requests=requests, concurrency=concurrency)
             if number:
                 seconds[client.name].append(spent)

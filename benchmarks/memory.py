@@ -90,7 +90,7 @@ def _traced() -> int:
 
 
 def _resident_kib() -> float:
-    """What the process holds now; where the system does not tell, the most that it ever held."""
+    """Return the process's memory now, or its peak if the system does not report the former."""
     gc.collect()
     import resource  # not on Windows
 

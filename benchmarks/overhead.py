@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 from benchmarks.clients import Ours, RawAiohttp, check_same, headers_of
 from benchmarks.environment import has_orjson, in_fresh_interpreter
-from benchmarks.measure import Client, Ratio, take_turns
+from benchmarks.measure import Client, Ratio, alternate
 from benchmarks.report import Figure, Section
 
-ABOUT = "CPU per request of create_session, raw aiohttp = 1 (the same bytes and headers, its answer not parsed)"
+ABOUT = "CPU per request of create_session, raw aiohttp = 1 (the same bytes and headers, its response not parsed)"
 TARGETS = {1: 1.30, 16: 1.36, 100: 1.30}
 """By concurrency, with orjson."""
 
@@ -20,12 +20,12 @@ async def task(
     clients: list[Client] = [ours]
     try:
         headers = await headers_of(ours, url)
-        # The same client again tells how far two equal things measure apart.
+        # The same client again shows the noise.
         clients += [RawAiohttp(url, headers), RawAiohttp(url, headers, "raw-again")]
         await check_same(clients, url)
         found = {}
         for concurrency in concurrencies:
-            seconds = await take_turns(clients, url=url, concurrency=concurrency, rounds=rounds, requests=requests)
+            seconds = await alternate(clients, url=url, concurrency=concurrency, rounds=rounds, requests=requests)
             found[str(concurrency)] = {name: asdict(Ratio.of(seconds[name], seconds["raw"])) for name in seconds}
         return found
     finally:

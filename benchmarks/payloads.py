@@ -1,4 +1,4 @@
-"""What goes over the wire in every benchmark: distinct requests of about 1,200 bytes, one answer of about 890."""
+"""The messages of every benchmark: distinct requests of about 1,200 bytes, one response of about 890."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ DISTINCT = 500
 SESSION_ID = "9cbc9884-1fdb-45a8-9694-9340340d0436"
 _API = f"https://api.kustom.co/hpp/v1/sessions/{SESSION_ID}"
 _PAGE = "https://pay.kustom.co/eu/hpp/payments/2OCkffK"
-ANSWER = json.dumps(
+RESPONSE_BODY = json.dumps(
     {
         "session_id": SESSION_ID,
         "session_url": _API,

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure beside its target."""
+    """One figure and its target."""
 
     what: str
     peer: str = ""

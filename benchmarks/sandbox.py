@@ -59,7 +59,7 @@ async def _send(
     return created
 
 
-async def take_turns(servers: list[Process], rounds: int, requests: int) -> dict[str, list[float]]:
+async def alternate(servers: list[Process], rounds: int, requests: int) -> dict[str, list[float]]:
     """CPU seconds per request of every round, by server, after a round that warms up.
 
     Raises:
@@ -70,9 +70,9 @@ async def take_turns(servers: list[Process], rounds: int, requests: int) -> dict
     seconds: dict[str, list[float]] = {server.kind: [] for server in servers}
     for number in range(rounds + 1):
         for server in servers if number % 2 else servers[::-1]:
-            before = server.told()
+            before = server.report()
             created = await burst(server.base_url, data, requests)
-            after = server.told()
+            after = server.report()
             if not created == after["created"] - before["created"] == requests:
                 raise CheckFailedError(f"{server.kind}: {created} of {requests} created, {after} after {before}")
             if number:
@@ -89,7 +89,7 @@ def measure(*, rounds: int, requests: int) -> Section:
 
     """
     with Process("bare") as bare, Process("sandbox") as sandbox:
-        seconds = asyncio.run(take_turns([bare, sandbox], rounds, requests))
+        seconds = asyncio.run(alternate([bare, sandbox], rounds, requests))
     # Throughput is one over the time.
     ratios = [theirs / ours for theirs, ours in zip(seconds["bare"], seconds["sandbox"], strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")

@@ -1,7 +1,7 @@
-"""A server that answers every POST with the same 201, as cheaply as Python can, and counts what it got.
+"""A server that returns the same 201 for every POST, as cheaply as Python can, and counts the requests.
 
 It runs in a process of its own (`Server`), so that none of its cost is on a client's clock. The first part of a path names
-the client ("/raw/hpp/v1/sessions"); `GET /counts` tells how many requests each client made, `GET /last/<client>` shows
+the client ("/raw/hpp/v1/sessions"); `GET /counts` returns how many requests each client made, `GET /last/<client>` shows
 its last one. A client whose name begins with "batch" gets sessions with ids of their own. The process ends when its
 standard input does, so it never outlives who started it.
 """
@@ -18,14 +18,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.environment import child_environment
-from benchmarks.payloads import ANSWER, SESSION_ID
+from benchmarks.payloads import RESPONSE_BODY, SESSION_ID
 
 _HEAD = "HTTP/1.1 {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 _ID = SESSION_ID.encode()
-_CREATED = _HEAD.format("201 Created", len(ANSWER)).encode() + ANSWER
+_CREATED = _HEAD.format("201 Created", len(RESPONSE_BODY)).encode() + RESPONSE_BODY
 
 
-class _Books:
+class _Log:
     """What the server remembers of its clients."""
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class _Books:
 class _Connection(asyncio.Protocol):
     """One connection: whole requests in, fixed bytes out."""
 
-    def __init__(self, books: _Books) -> None:
-        self._books = books
+    def __init__(self, log: _Log) -> None:
+        self._log = log
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,35 +52,35 @@ class _Connection(asyncio.Protocol):
                 end += int(buffer[length + 15 : buffer.index(b"\r\n", length)])
             if len(buffer) < end:
                 break
-            self._answer(buffer[:end])
+            self._respond(buffer[:end])
             buffer = buffer[end:]
         self._buffer = buffer
 
-    def _answer(self, request: bytes) -> None:
+    def _respond(self, request: bytes) -> None:
         method, path, _ = request.split(b" ", 2)
         client = path.split(b"/", 2)[1]
         if method == b"POST":
-            self._books.counts[client] += 1
-            self._books.last[client] = request
+            self._log.counts[client] += 1
+            self._log.last[client] = request
             self._transport.write(self._distinct() if client.startswith(b"batch") else _CREATED)
             return
         if client == b"counts":
-            told: Any = {name.decode(): count for name, count in self._books.counts.items()}
+            found: Any = {name.decode(): count for name, count in self._log.counts.items()}
         else:
-            told = self._books.last.get(path.rpartition(b"/")[2], b"").decode()
-        answer = json.dumps(told).encode()
-        self._transport.write(_HEAD.format("200 OK", len(answer)).encode() + answer)
+            found = self._log.last.get(path.rpartition(b"/")[2], b"").decode()
+        body = json.dumps(found).encode()
+        self._transport.write(_HEAD.format("200 OK", len(body)).encode() + body)
 
     def _distinct(self) -> bytes:
         """The same, with an id of its own: a batch stops where two rows get the same session."""
-        number = sum(self._books.counts.values())
+        number = sum(self._log.counts.values())
         return _CREATED.replace(_ID, b"%036d" % number)
 
 
 async def _serve() -> None:
-    books, over = _Books(), asyncio.Event()
+    log, over = _Log(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(books), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: _Connection(log), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
 
     def wait_for_the_end() -> None:
@@ -112,22 +112,22 @@ class Server(AbstractContextManager["Server"]):
 
 def counts(url: str) -> dict[str, int]:
     """How many requests each client has made, by the server's own count."""
-    told: dict[str, int] = _ask(f"{url}/counts")
-    return told
+    counted: dict[str, int] = _get(f"{url}/counts")
+    return counted
 
 
 def last_request(url: str, client: str) -> tuple[dict[str, str], bytes]:
     """Headers and body of the last request that the server got from a client."""
-    head, _, body = str(_ask(f"{url}/last/{client}")).partition("\r\n\r\n")
+    head, _, body = str(_get(f"{url}/last/{client}")).partition("\r\n\r\n")
     lines = [line.partition(": ") for line in head.split("\r\n")[1:]]
     return {name: value for name, _, value in lines}, body.encode()
 
 
-def _ask(url: str) -> Any:
+def _get(url: str) -> Any:
     # A proxy of the environment has nothing to do with loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=10) as answer:
-        return json.load(answer)
+    with opener.open(url, timeout=10) as response:
+        return json.load(response)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A server in a process of its own that tells its own CPU: `python -m benchmarks.serving bare|sandbox`.
+"""A server in a process of its own that reports its own CPU: `python -m benchmarks.serving bare|sandbox`.
 
 `bare` is an aiohttp.web application whose one handler reads the body and returns a fixed 201, `sandbox` is what `kustom-hpp
 sandbox` runs. Its first line is its base URL; for each line that it reads it writes {"cpu": seconds, "created": sessions}.
@@ -36,7 +36,7 @@ async def bare() -> AsyncIterator[Served]:
         nonlocal count
         await request.read()
         count += 1
-        return web.Response(status=201, body=payloads.ANSWER, content_type="application/json")
+        return web.Response(status=201, body=payloads.RESPONSE_BODY, content_type="application/json")
 
     app = web.Application()
     app.router.add_post(payloads.CREATE_PATH, create)
@@ -62,12 +62,12 @@ async def serve(kind: str) -> None:
     async with {"bare": bare, "sandbox": sandbox}[kind]() as (base_url, created):
         print(base_url, flush=True)
 
-        def tell() -> None:
+        def report() -> None:
             print(json.dumps({"cpu": time.process_time(), "created": created()}), flush=True)
 
         def listen() -> None:
             for _ in sys.stdin:
-                loop.call_soon_threadsafe(tell)
+                loop.call_soon_threadsafe(report)
             loop.call_soon_threadsafe(over.set)
 
         threading.Thread(target=listen, daemon=True).start()
@@ -88,13 +88,13 @@ class Process(AbstractContextManager["Process"]):
         self.base_url = self._line().strip()
         return self
 
-    def told(self) -> dict[str, Any]:
-        """What it tells of itself now."""
+    def report(self) -> dict[str, Any]:
+        """Return the CPU and the number of sessions so far."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        told: dict[str, Any] = json.loads(self._line())
-        return told
+        reported: dict[str, Any] = json.loads(self._line())
+        return reported
 
     def _line(self) -> str:
         assert self._process.stdout is not None

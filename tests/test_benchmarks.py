@@ -37,17 +37,17 @@ def url() -> Iterator[str]:
 
 
 class Scripted:
-    """A client that answers as it is told, and counts nothing at the server."""
+    """A client with scripted responses that sends nothing."""
 
     name = "scripted"
 
-    def __init__(self, *, good: bool) -> None:
-        self.good = good
+    def __init__(self, *, valid: bool) -> None:
+        self.valid = valid
         self.sent: list[int] = []
 
     async def send(self, index: int) -> bool:
         self.sent.append(index)
-        return self.good
+        return self.valid
 
     async def aclose(self) -> None:
         pass
@@ -61,7 +61,7 @@ def test_requests_are_valid_distinct_and_as_long_as_they_are_said_to_be() -> Non
     assert payloads.request(7).warnings() == ()
     assert payloads.body(7) != payloads.body(8)
     assert 1_150 < len(payloads.body(7)) < 1_250
-    assert 850 < len(payloads.ANSWER) < 950
+    assert 850 < len(payloads.RESPONSE_BODY) < 950
 
 
 async def test_our_client_and_the_raw_one_send_the_same_and_the_server_counts_both(url: str) -> None:
@@ -102,19 +102,19 @@ async def test_a_client_that_sends_another_body_is_refused(url: str) -> None:
 
 
 async def test_workers_pull_every_request_once() -> None:
-    client = Scripted(good=True)
+    client = Scripted(valid=True)
     assert await measure.burst(client, requests=10, concurrency=4) > 0
     assert sorted(client.sent) == list(range(10))
 
 
 async def test_a_wrong_answer_is_no_figure() -> None:
-    with pytest.raises(measure.CheckFailedError, match="scripted: 3 of 3 answers"):
-        await measure.burst(Scripted(good=False), requests=3, concurrency=2)
+    with pytest.raises(measure.CheckFailedError, match="scripted: 3 of 3 responses"):
+        await measure.burst(Scripted(valid=False), requests=3, concurrency=2)
 
 
 async def test_requests_that_the_server_did_not_get_are_no_figure(url: str) -> None:
     with pytest.raises(measure.CheckFailedError, match="scripted: 4 requests by its own count, 0 by the server's"):
-        await measure.take_turns([Scripted(good=True)], url=url, concurrency=1, rounds=1, requests=2)
+        await measure.alternate([Scripted(valid=True)], url=url, concurrency=1, rounds=1, requests=2)
 
 
 def test_a_ratio_is_the_median_of_the_rounds() -> None:
@@ -177,18 +177,18 @@ def test_sandbox_measures_it_beside_a_bare_handler() -> None:
 
 async def test_a_sandbox_that_creates_nothing_is_no_figure() -> None:
     class Idle:
-        """Answers as it should, and has created nothing."""
+        """Returns 201, and has created nothing."""
 
         kind = "idle"
 
-        def told(self) -> dict[str, float]:
+        def report(self) -> dict[str, float]:
             return {"cpu": 1.0, "created": 0}
 
     with serving.Process("bare") as bare:
         idle = Idle()
         idle.base_url = bare.base_url
         with pytest.raises(measure.CheckFailedError, match="idle: 3 of 3 created"):
-            await sandbox.take_turns([idle], rounds=1, requests=3)
+            await sandbox.alternate([idle], rounds=1, requests=3)
 
 
 @pytest.mark.slow
@@ -244,9 +244,9 @@ def test_a_missed_target_is_shown_and_fails_only_a_check(
 
 def test_json_is_one_object(one_section: list[Figure], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--json", "one"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["machine"]["aiohttp"]
-    assert told["sections"][0]["figures"][0]["reached"] is False
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["machine"]["aiohttp"]
+    assert printed["sections"][0]["figures"][0]["reached"] is False
 
 
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
