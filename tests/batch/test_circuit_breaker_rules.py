@@ -191,6 +191,8 @@ def test_what_ends_a_row_of_doubts(between: str) -> None:
         one.failed(0, REFUSED if between == "refused" else INVALID)
     one.in_doubt(one.generation, LOST, NOW)
     assert one.open is (between == "invalid")
+    one.in_doubt(one.generation, LOST, NOW)
+    assert one.open
 
 
 # Refusals

@@ -2,6 +2,7 @@
 
     python -m tests.prove --short         # at most 3 minutes; .ci/run does this
     python -m tests.prove                 # the whole programme, at most 60 minutes on two cores
+    python -m tests.prove --part 0.1      # every trial, a tenth of the way from short to whole
     python -m tests.prove --only P4 P9    # some promises
     python -m tests.prove --json FILE     # write the table as JSON too
 

@@ -69,7 +69,17 @@ def parse(line: str) -> tuple[list[Row], float]:
 async def run_apart(trial: Trial, size: Size) -> Ended:
     """Run one trial in a process of its own; one that ends otherwise than with its rows is a row that failed."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "tests.prove", "--trial", trial.name, "--seed", str(size.seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.prove",
+        "--trial",
+        trial.name,
+        "--seed",
+        str(size.seed),
+        "--part",
+        str(size.part),
+    ]
     process = await asyncio.create_subprocess_exec(
         *command, *(["--short"] if size.short else []), cwd=ROOT,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -138,6 +148,7 @@ def as_json(ended: list[Ended], size: Size, seconds: float) -> dict[str, Any]:
         "aiohttp": metadata.version("aiohttp"),
         "kustom_hpp": metadata.version("kustom_hpp"),
         "short": size.short,
+        "part": size.part,
         "seed": size.seed,
         "seconds": round(seconds),
         "trials": [
@@ -156,13 +167,16 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="a part of each trial: at most 3 minutes")
     parser.add_argument("--only", nargs="+", default=[], metavar="P", help="promises (P4) or parts of trials' names")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--part", type=float, default=1.0, help="0.1: all trials, a tenth of the way from short to whole"
+    )
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     parser.add_argument("--trial", help=argparse.SUPPRESS)
     parser.add_argument("--uvloop", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     load_trials()
-    size = Size(short=options.short, seed=options.seed)
+    size = Size(short=options.short, seed=options.seed, part=options.part)
     if options.trial:
         new_loop = import_module("uvloop").new_event_loop if options.uvloop else None
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -48,10 +48,12 @@ class Size:
 
     short: bool
     seed: int
+    part: float = 1.0
+    """How much of the way from the short programme to the whole one."""
 
     def pick(self, short: int, whole: int) -> int:
         """Return the number for this size."""
-        return short if self.short else whole
+        return short if self.short else round(short + (whole - short) * self.part)
 
 
 @frozen(kw_only=True)
