@@ -52,6 +52,7 @@ async def test_ten_megabytes(healthy: Sandbox, operation: str) -> None:
     assert len(healthy.record.requests[-1].body) == 1_000_000
 
 
+@pytest.mark.slow
 async def test_ten_megabytes_in_chunks_of_a_byte_each(healthy: Sandbox) -> None:
     """A few bytes of framing for each byte, and as many reads as the sender likes."""
     head = request(healthy).partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -186,7 +186,7 @@ def test_a_closed_one_says_so(sandbox: ThreadedSandbox) -> None:
             ask()
 
 
-def test_200_times_opened_and_closed_leave_nothing() -> None:
+def test_50_times_opened_and_closed_leave_nothing() -> None:
     code = """
 import gc, os, threading, warnings
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
@@ -198,7 +198,7 @@ def left():
 with ThreadedSandbox() as sandbox:  # what is opened once and for all
     sandbox.wait_until_idle()
 before = left()
-for _ in range(200):
+for _ in range(50):
     with ThreadedSandbox() as sandbox:
         sandbox.record
 assert left() == before, (before, left())

@@ -291,6 +291,7 @@ def test_a_client_in_a_loop_that_does_not_turn(pytester: pytest.Pytester) -> Non
     assert "Unclosed" not in result.stderr.str()
 
 
+@pytest.mark.slow
 def test_each_test_has_a_sandbox_of_its_own_and_nothing_stays(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
