@@ -134,22 +134,27 @@ class Fleet:
 
         """
         await self._ledger.create_schema()
-        query = "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS there"
         async with self.app.open_async():
-            found = await self.app.connector.execute_query_one_async(query)
-            if not found["there"]:
+            if not await self._has_queue():
                 await self.app.schema_manager.apply_schema_async()
+
+    async def _has_queue(self) -> bool:
+        query = "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS there"
+        return bool((await self.app.connector.execute_query_one_async(query))["there"])
 
     async def __aenter__(self) -> Self:
         """Connect to the queue and the ledger.
 
         Raises:
-            JournalError: the database has no valid ledger.
+            JournalError: the database cannot be reached, or has no valid ledger or no queue.
 
         """
-        self._ledger = PostgresLedger(self._dsn, **self._ledger_options)
-        await self._ledger.__aenter__()
-        await self.app.open_async()
+        async with contextlib.AsyncExitStack() as stack:
+            self._ledger = await stack.enter_async_context(PostgresLedger(self._dsn, **self._ledger_options))
+            await stack.enter_async_context(self.app.open_async())
+            if not await self._has_queue():
+                raise JournalError("the database has no queue. Run: kustom-hpp fleet init --app MODULE:FLEET")
+            stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -224,14 +229,19 @@ class Fleet:
         """Work on the queues of these merchants until SIGTERM or SIGINT, or until `drain`.
 
         Each merchant has its own queue, client and requests in flight, so that a small one never waits behind a big one.
-        A database that does not respond is waited for.
+        A database that does not respond is waited for, except at the start.
 
         Args:
             merchants: their names.
             install_signal_handlers: False if the program handles signals itself and calls `drain`.
 
+        Raises:
+            JournalError: at the start, as `async with fleet`.
+
         """
         self._draining.clear()
+        async with self:
+            pass
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGTERM, signal.SIGINT) if install_signal_handlers else ()
         for number in numbers:
