@@ -49,13 +49,14 @@ class Room:
 
 _RETRY = "kustom_hpp/retry.py"
 _CALLBACKS = "kustom_hpp/callbacks.py"
+_PACE = "kustom_hpp/pace.py"
 _BREAKER = "kustom_hpp/batch/circuit_breaker.py"
 _MAPPING = "tests/transport/test_exception_mapping.py"
 ROOMS = (
     Room(file=_RETRY, tests=("tests/test_retry.py", "tests/test_retry_waits.py")),
     Room(file="kustom_hpp/transport/exception_mapping.py", tests=(_MAPPING,)),
     Room(file="kustom_hpp/transport/connector.py", tests=(_MAPPING,), only="PRE_SEND_EXCEPTIONS"),
-    Room(file="kustom_hpp/pace.py", tests=("tests/test_pace.py", "tests/test_pace_learning.py")),
+    Room(file=_PACE, tests=("tests/test_pace.py", "tests/test_pace_learning.py")),
     # The rules are the same in each store: the one on a disk would take most of the time.
     Room(file="kustom_hpp/batch/journal_rules.py", tests=("tests/batch/test_journal.py", "-k", "not sqlite")),
     Room(
@@ -94,6 +95,11 @@ SURVIVORS: dict[str, str] = {
             "not_processed: return None -> return None",
         )
     },
+    f"{_PACE}: Pace.__init__: 1 -> -1 #2": "without a rate the burst is 1, whatever stands here",
+    f"{_PACE}: Pace.record_response: return removed": "it only spares the usual case what would change nothing",
+    f"{_PACE}: Pace._increase: self._full_at - now <= _IN_USE * self._burst_tolerance -> Lt": (
+        "no clock hits the border of two floats"
+    ),
     f"{_BREAKER}: CircuitBreaker._backoff: 16 -> +1": "the pause has its maximum from level 4 on",
     f"{_BREAKER}: CircuitBreaker._backoff: 16 -> -1": "the same",
     f"{_CALLBACKS}: _object: raise ValueError(f'is {{error}}') from None -> without its cause": (

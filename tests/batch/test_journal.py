@@ -9,11 +9,14 @@ import pytest
 from kustom_hpp import errors
 from kustom_hpp._messages import Delivery
 from kustom_hpp.batch import AlreadyRecorded, Claimed, MemoryJournal, OutcomeState, SqliteJournal, Verdict
+from kustom_hpp.batch.journal_rules import is_refusal
 from tests.support.journal_contract import (
     LOST,
+    NOT_SENT,
     ORDER,
     PAYLOAD,
     REJECTED,
+    THROTTLED,
     UNREADABLE,
     ExclusiveJournalContract,
     Opener,
@@ -147,3 +150,19 @@ async def test_rows_come_in_the_order_of_their_claims(opener: Opener) -> None:
         await journal.claim(key, None, PAYLOAD)
     await journal.settle(keys[600], created(keys[600]))
     assert [row.key async for row in journal.rows()] == keys
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, False),
+        (NOT_SENT, False),
+        (THROTTLED, False),
+        (errors.AuthenticationError("who are you", status=401, attempts=1), False),
+        (errors.PermissionDeniedError("not this", status=403, attempts=1), True),
+        (REJECTED, True),
+    ],
+    ids=repr,
+)
+def test_what_is_a_refusal_of_the_row(error: errors.HPPError | None, expected: bool) -> None:
+    assert is_refusal(error) is expected

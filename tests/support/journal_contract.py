@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 import itertools
 import pickle
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -128,6 +129,14 @@ class JournalContract:
         assert reported.state is IN_DOUBT
         assert reported.error.delivery is Delivery.UNKNOWN
         assert reported.earlier_run
+
+    async def test_a_row_says_when_it_was_changed(self, opener: Opener) -> None:
+        journal = await opener()
+        before = dt.datetime.now(dt.UTC)
+        await journal.claim("a", None, PAYLOAD)
+        await journal.settle("a", created())
+        [row] = [row async for row in journal.rows()]
+        assert before - dt.timedelta(seconds=1) < row.changed_at < dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
 
     async def test_a_run_claims_a_key_once(self, opener: Opener) -> None:
         journal = await opener()
@@ -498,8 +507,10 @@ class SharedJournalContract(JournalContract):
         one, two = await shared.open(), await shared.open()
         await one.claim("a", ORDER, PAYLOAD)
         for journal in (one, two):
-            with pytest.raises(errors.JournalError, match="is sending it"):
+            with pytest.raises(errors.JournalError, match="is sending it") as caught:
                 await journal.resolve("a", Verdict.SEND_AGAIN)
+        until = r"Wait until it ends, or until its lease does, at \d\d:\d\d:\d\d UTC"
+        assert re.search(until, str(caught.value))
         await shared.expire(one)
         await two.resolve("a", Verdict.SEND_AGAIN)
 
