@@ -47,7 +47,7 @@ async def poll_until_final(
     Raises:
         NotFoundError: the session expired or never existed; with the last details.
         DeadlineExceededError: the status is not final yet; with the last details.
-        HPPError: a read failed for good.
+        HPPError: a read failed, and a retry would not help.
 
     """
     now = asyncio.get_running_loop().time

@@ -350,7 +350,7 @@ class HPPClient:
         return await poll_until_final(read, policy, deadline=deadline, poll=poll, on_read=on_read)
 
     async def disable_session(self, session: Session | SessionDetails | str, *, deadline: float | None = None) -> None:
-        """Disable a session for good: DELETE its `session_url`, or /hpp/v1/sessions/{session_id}.
+        """Disable a session permanently: DELETE its `session_url`, or /hpp/v1/sessions/{session_id}.
 
         The consumer's page then shows an error. Idempotent: the client retries every temporary failure, and a 404 after
         an attempt without a response counts as success.
