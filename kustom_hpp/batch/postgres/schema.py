@@ -230,7 +230,7 @@ def check(connection: "psycopg.Connection[Any]", address: str) -> None:
     """
     server = _check_server(connection, address)
     if not server.has_schema:
-        raise JournalError(f"{address} has no ledger. Create its tables: {_INIT} postgresql://...")
+        raise JournalError(f"{address} has no ledger. Create its tables: {_INIT} URL")
     version = _version(connection, address, server.user)
     if version != VERSION:
         step = "Upgrade kustom_hpp" if version > VERSION else "Use the release that made it, or another database"
