@@ -5,6 +5,7 @@ import errno
 import inspect
 import socket
 import ssl
+from collections.abc import Callable
 from unittest import mock
 
 import aiohttp
@@ -212,11 +213,13 @@ class Wire:
         self.events.append(f"{len(data)} bytes")
 
 
-def body_of(data: bytes, mark: SendMarker, events: list[str]) -> OneShotPayload:
+def body_of(
+    data: bytes, mark: SendMarker, events: list[str], may_send: Callable[[], bool] | None = None
+) -> OneShotPayload:
     """A body whose events are told in order: what the mark says at the beginning of each phase, and what is written."""
     clock = mock.Mock()
     clock.restart.side_effect = lambda seconds: events.append(f"phase of {seconds:g} s, sent {mark.sent}")
-    return OneShotPayload(data, mark, clock, 35.0)
+    return OneShotPayload(data, mark, clock, 35.0, may_send)
 
 
 PHASE = "phase of 35 s, sent True"
@@ -240,6 +243,19 @@ async def test_the_mark_is_set_before_the_first_byte(size, expected, through):
     await (body.write(Wire(events)) if through == "write" else body.write_with_length(Wire(events), size))
     assert events == expected
     assert body.size == size
+
+
+async def test_a_body_that_may_not_be_sent_writes_nothing():
+    events, mark = [], SendMarker()
+    with pytest.raises(RuntimeError, match=r"^may_send returned False$"):
+        await body_of(b"x", mark, events, lambda: False).write(Wire(events))
+    assert (events, mark.sent, mark.refused) == ([], False, True)
+
+
+async def test_a_body_that_may_be_sent_is_written():
+    events, mark = [], SendMarker()
+    await body_of(b"x", mark, events, lambda: True).write(Wire(events))
+    assert (events, mark.sent, mark.refused) == ([PHASE, "1 bytes"], True, False)
 
 
 @pytest.mark.parametrize("through", ["write", "write_with_length"])
