@@ -32,7 +32,8 @@ SESSION_ENDS_BEFORE = dt.timedelta(hours=1)
 _LIFETIME = ORDER_LIFETIME - SESSION_ENDS_BEFORE
 MAX_TIMELINE = 200
 """Entries of a session's timeline: its creation and the newest."""
-_LETTERS = string.ascii_letters + string.digits
+_BASE62 = (string.ascii_letters + string.digits + "aZ").encode() * 4
+"""A letter or digit for each byte."""
 _REFERENCE = string.ascii_uppercase + string.digits
 _PLACEHOLDER = r"\{\{(session_id|order_id|authorization_token)\}\}"
 
@@ -237,7 +238,7 @@ def new_id() -> str:
 
 def new_token(length: int = 32) -> str:
     """Return random letters and digits: a token of a `distribution_module`, or the id of a page."""
-    return "".join(secrets.SystemRandom().choices(_LETTERS, k=length))
+    return secrets.token_bytes(length).translate(_BASE62).decode()
 
 
 def new_session(request: CreateSessionRequest, now: dt.datetime) -> StoredSession:
