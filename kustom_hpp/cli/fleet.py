@@ -81,9 +81,10 @@ def work(*merchants: str, app: App) -> int:
 
 
 def status(*, app: App) -> int:
-    """Show the jobs of each merchant, and the rows, live workers and surplus sessions in the ledger.
+    """Show the jobs of each merchant, and the rows in the ledger.
 
-    A job has up to 100 ids. 'kustom-hpp journal show' lists the rows in doubt and the surplus sessions of a scope.
+    The ledger's row count comes with its live workers and surplus sessions. A job has up to 100 ids. 'kustom-hpp journal show'
+    lists the rows in doubt and the surplus sessions of a scope.
 
     Args:
         app: The fleet, as MODULE:NAME.

@@ -113,12 +113,12 @@ def test_an_end_that_nobody_paid_exits_1(
 
 
 def test_a_wait_that_is_over(cli: Cli, session_id: str) -> None:
-    done = cli("wait", session_id, "--deadline", "0.6", "--poll", "0.5")
+    done = cli("wait", session_id, "--deadline", "1", "--poll", "5")  # one read, however slow the machine is
     assert (done.code, done.out) == (1, "")
     status, error = done.err.splitlines()
     assert status == "status: WAITING"
     assert error == (
-        "error: the session did not reach a final status within 0.6 s: its last status was WAITING. It is safe to run it "
+        "error: the session did not reach a final status within 1 s: its last status was WAITING. It is safe to run it "
         "again with a longer --deadline."
     )
 
