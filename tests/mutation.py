@@ -1,7 +1,5 @@
 """Mutation testing of the rooms that decide: `python -m tests.mutation [--jobs N] [--only TEXT] [part of a file's name]`.
 
-All of it takes about ten minutes on two cores.
-
 Each mutant is one small change to one file (a comparison, a constant, a boolean, a removed statement, a dropped element,
 see `changes`), made in a copy of the project and met with the tests of that room. It is killed where they fail. The score
 is killed / all; equivalent mutants are not taken out of it. Survivors are printed, with the reason where `SURVIVORS` has

@@ -163,7 +163,7 @@ async def find_bugs(bugs: Sequence[Bug]) -> tuple[int, int]:
 
 @trial("P4", seconds=15)
 async def journal_histories(size: Size) -> list[Row]:
-    """Random claims, outcomes, crashes and ends of leases, and a model of twenty lines that says what must come of them."""
+    """Random claims, outcomes, crashes and ends of leases, and a small model that says what must come of them."""
     lines: list[tuple[str, str]] = []
     for name, counts in HISTORIES.items():
         try:

@@ -1,4 +1,4 @@
-"""Trials that run other programmes: other event loops and libraries, the mutation run, the secret scan, debug mode."""
+"""Trials that run the tests: in debug mode, while blocking calls are watched, and with small changes to the library."""
 
 import asyncio
 import os
