@@ -147,6 +147,8 @@ class SettleRow:
     key: str
     outcome: Outcome
     shared: bool = False
+    unique_order: bool = False
+    """As in `ClaimRow`, for a shared journal: there another key may have claimed the order of a resolved row."""
 
     def __call__(self, store: RowStore) -> ClaimedElsewhere | None:
         """Record the outcome.
@@ -167,6 +169,10 @@ class SettleRow:
             return ClaimedElsewhere("the person who resolved it") if created else None  # the verdict stays
         if row.state == OutcomeState.CREATED:
             raise JournalError(f"the row {self.key!r} cannot be settled: it has a session already")
+        if created and row.state == OutcomeState.FAILED and self.unique_order and row.payment_session is not None:
+            holder = store.order_holder(row.payment_session, self.key)
+            if holder is not None:
+                return ClaimedElsewhere(f"the row {holder!r}, which is for the same KCO order")
         if store.update(new):
             return None
         # Another row has the session: this one is in doubt, and stays so.

@@ -70,11 +70,14 @@ class Model:
             return errors.InvalidRequestError if row.run == run else ClaimedElsewhere
         if row is not None and not self.may_send(row, run, payload, force):
             return AlreadyRecorded
-        others = [other for other in self.rows.values() if other is not row and other.state not in {FREE, REFUSED}]
-        if order is not None and any(other.order == order for other in others):
+        if self.is_taken(order, row):
             return errors.InvalidRequestError
         self.rows[key] = Row(CLAIMED, run, order, payload, doubted=row is not None and row.in_doubt)
         return Claimed
+
+    def is_taken(self, order: str | None, row: Row | None) -> bool:
+        others = [other for other in self.rows.values() if other is not row and other.state not in {FREE, REFUSED}]
+        return order is not None and any(other.order == order for other in others)
 
     def may_send(self, row: Row, run: int, payload: bytes, force: bool) -> bool:
         if row.in_doubt:
@@ -89,7 +92,8 @@ class Model:
         if row.run == run and row.state == CREATED and row.session == session_id:
             return None
         stays = self.shared and row.by_hand and (end != CREATED or row.state == CREATED)
-        if row.run != run or stays:
+        late = self.shared and end == CREATED and row.state in {FREE, REFUSED} and self.is_taken(row.order, row)
+        if row.run != run or stays or late:
             self.surplus += [session_id] if session_id else []
             return None if row.run == run and end != CREATED else ClaimedElsewhere
         if row.state == CREATED:

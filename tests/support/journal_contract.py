@@ -472,6 +472,16 @@ class SharedJournalContract(JournalContract):
         assert await one.settle("a", created()) is None
         assert await shared.surplus() == []
 
+    async def test_a_late_session_is_surplus_if_another_key_has_its_order(self, shared: Shared) -> None:
+        one, two = await shared.open(), await shared.open()
+        await one.claim("a", ORDER, PAYLOAD)
+        await shared.expire(one)
+        await two.resolve("a", Verdict.FAILED)
+        assert await two.claim("b", ORDER, PAYLOAD) == Claimed()
+        assert type(await one.settle("a", created())) is ClaimedElsewhere
+        assert await shared.surplus() == ["session-1"]
+        assert await two.settle("b", created("b", "session-2")) is None
+
     async def test_a_run_puts_back_no_claim_that_a_person_has_resolved(self, shared: Shared) -> None:
         one, two = await shared.open(), await shared.open()
         await one.claim("a", ORDER, PAYLOAD)

@@ -65,7 +65,8 @@ class SharedMemoryJournal:
         return Claimed(may_send=self._lease.may_send)
 
     async def settle(self, key: str, outcome: Outcome) -> ClaimedElsewhere | None:
-        elsewhere = self._write(lambda: SettleRow(self._run, key, outcome, shared=True)(self.store))
+        operation = SettleRow(self._run, key, outcome, shared=True, unique_order=not self._allow_same_order)
+        elsewhere = self._write(lambda: operation(self.store))
         self._claimed.discard(key)
         if elsewhere is not None and outcome.session is not None:
             self.store.surplus.append(outcome.session.session_id)

@@ -202,7 +202,7 @@ class PostgresJournal:
 
         If another run has taken the row over, a session of this outcome is recorded in `kustom_hpp.surplus`.
         """
-        return self._submit(SettleRow(self._run.run, key, outcome, shared=True))
+        return self._submit(SettleRow(self._run.run, key, outcome, shared=True, unique_order=self._run.unique_order))
 
     async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
         """End a doubt; see `SqliteJournal.resolve`. A row that a live run holds is refused."""
