@@ -22,6 +22,8 @@ from tests.support.golden import FULL_ANSWER, FULL_BODY, FULL_REQUEST, FULL_SESS
 
 KEY = "kco_test_hpp_c2hhcGUtb2YtdGhlLXJlcXVlc3Q"
 HERE = "https://api.playground.kustom.co/hpp/v1/sessions"
+NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+"""No clock of aiohttp's runs besides the client's own."""
 
 
 @pytest.fixture
@@ -71,15 +73,26 @@ async def test_what_aiohttp_is_given(mocked, request_, body):
     mocked.assert_called_once()
 
 
-async def test_what_keeps_aiohttp_from_doing_more_than_asked(mocked):
+async def test_an_own_session_is_given_no_more_than_the_request(mocked):
     seen = Seen()
     mocked.post(HERE, callback=seen)
     async with hpp.HPPClient(KEY) as client:
         await client.create_session(MINIMAL_REQUEST)
+        session = client._create_context.transport._session
+        assert (session.timeout, session.raise_for_status, session.auto_decompress) == (NO_TIMEOUT, False, True)
+    (got,) = seen.requests
+    assert set(got) == {"url", "data", "headers", "allow_redirects"}
+    assert got["allow_redirects"] is False
+
+
+async def test_the_settings_of_a_borrowed_session_do_not_apply(mocked):
+    seen = Seen()
+    mocked.post(HERE, callback=seen)
+    async with aiohttp.ClientSession(connector=hpp.guarded_connector(), raise_for_status=True) as session:
+        await hpp.HPPClient(KEY, http_session=session).create_session(MINIMAL_REQUEST)
     (got,) = seen.requests
     assert (got["allow_redirects"], got["raise_for_status"], got["middlewares"]) == (False, False, ())
-    # No clock of aiohttp's runs beside ours.
-    assert got["timeout"] == aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+    assert (got["timeout"], got["auto_decompress"]) == (NO_TIMEOUT, True)
     assert not {"auth", "cookies", "params", "json", "proxy_auth"} & set(got)
 
 

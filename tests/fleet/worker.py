@@ -80,6 +80,6 @@ def request_of(client: hpp.HPPClient, key: str) -> hpp.CreateSessionRequest:
 if __name__ == "__main__":
     order = WorkerOrder(**json.loads(sys.argv[1]))
     if not order.repairs:
-        LedgerDatabase._reassert = lambda *_: None
+        LedgerDatabase._reassert = lambda *_, **__: None
         LedgerDatabase._others_are_behind = lambda *_: False
     asyncio.run(order.fleet().work([*order.apis]))

@@ -167,14 +167,15 @@ class LedgerDatabase:
         """Check a new connection, and put back what a failover may have lost before anybody claims anything."""
         check(connection, self._address)
         query = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int"
-        [[self._timeline]] = connection.execute(query).fetchall()
+        [[timeline]] = connection.execute(query).fetchall()
         for run in self._runs.values():
-            self._reassert(connection, run)
+            self._reassert(connection, run, failed_over=timeline != self._timeline)
+        self._timeline = timeline  # only now: a connection that is lost before asks for all of it again
         self._next_beat = 0.0
         self._renew_leases(connection)
         self._quiet = self._others_are_behind(connection)
 
-    def _reassert(self, connection: Connection, run: Run) -> None:
+    def _reassert(self, connection: Connection, run: Run, *, failed_over: bool) -> None:
         keys = sorted({*run.open, *run.settled})
         restored = lost = 0
         for first in range(0, len(keys), _CHUNK):
@@ -184,7 +185,7 @@ class LedgerDatabase:
                 mine = run.open.get(key) or run.settled[key]
                 if (row := found.get(key)) is not None and is_as_known(row, mine):
                     continue
-                if self._transact(connection, InRun(run, partial(put_back, key=key))):
+                if self._transact(connection, InRun(run, partial(put_back, key=key, failed_over=failed_over))):
                     restored += 1
                 else:
                     lost += 1

@@ -275,8 +275,14 @@ def _keys(found: Iterable[tuple[Any, ...]]) -> set[tuple[int, str]]:
 # What a failover lost
 
 
-def put_back(table: LedgerRows, key: str) -> bool:
+def put_back(table: LedgerRows, key: str, *, failed_over: bool) -> bool:
     """Restore a row that this run knows to have been durable.
+
+    Args:
+        table: the rows.
+        key: the row's key.
+        failed_over: True if the database has another timeline than before. Only then may a row of another run be older than
+            the row of this one. Without it, that run took the row over, and a failed row may be a person's verdict.
 
     Returns:
         False if the row belongs to another run now, or a person has resolved it.
@@ -294,7 +300,7 @@ def put_back(table: LedgerRows, key: str) -> bool:
         return row.run == run.run or row.session_id == mine.session_id
     resolved = row.run == run.run and row.note != mine.note
     replaceable = mine.state == OutcomeState.CREATED or (
-        not resolved and (row.run == run.run or row.state == OutcomeState.FAILED)
+        not resolved and (row.run == run.run or (failed_over and row.state == OutcomeState.FAILED))
     )
     return replaceable and table.update(mine)
 
