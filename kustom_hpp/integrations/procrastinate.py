@@ -34,6 +34,7 @@ from typing import Any, Final, Self
 from attrs import define, field
 
 from kustom_hpp.batch import Outcome, OutcomeState, PostgresLedger, Scope
+from kustom_hpp.batch.postgres.ledger import PATIENCE
 from kustom_hpp.batch.postgres.overview import ScopeStatus
 from kustom_hpp.errors import BatchStoppedError, ConfigError, JournalError
 from kustom_hpp.integrations.worker import ClientOf, RequestOf, UnfinishedError, WorkerKit
@@ -52,6 +53,8 @@ CHUNK: Final = 100
 _TASK: Final = "kustom_hpp.create_sessions"
 _MAX_PAUSE: Final = 300.0
 _POLL: Final = 1.0
+_NO_CONNECTION: Final = ("OperationalError", "ConnectionTimeout")
+"""Causes of an error that may pass: psycopg's classes."""
 _log: Final = logging.getLogger("kustom_hpp")
 
 
@@ -229,19 +232,18 @@ class Fleet:
         """Work on the queues of these merchants until SIGTERM or SIGINT, or until `drain`.
 
         Each merchant has its own queue, client and requests in flight, so that a small one never waits behind a big one.
-        A database that does not respond is waited for, except at the start.
+        A database that does not respond is waited for; at the start for the ledger's `patience`.
 
         Args:
             merchants: their names.
             install_signal_handlers: False if the program handles signals itself and calls `drain`.
 
         Raises:
-            JournalError: at the start, as `async with fleet`.
+            JournalError: at the start: the database cannot be reached, or has no valid ledger or no queue.
 
         """
         self._draining.clear()
-        async with self:
-            pass
+        await self._check_database()
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGTERM, signal.SIGINT) if install_signal_handlers else ()
         for number in numbers:
@@ -256,6 +258,20 @@ class Fleet:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+    async def _check_database(self) -> None:
+        """Connect once, so that missing tables are an error. A database that restarts is waited for."""
+        now = asyncio.get_running_loop().time
+        give_up = now() + self._ledger_options.get("patience", PATIENCE)
+        while True:
+            try:
+                async with self:
+                    return
+            except JournalError as error:
+                if error.cause not in _NO_CONNECTION or now() > give_up:
+                    raise
+                _log.warning("the worker connects again: %s", error)
+            await asyncio.sleep(1.0)
 
     def drain(self) -> None:
         """End `work`: no new rows are sent, requests in flight end, and unsent ids go back to the queue."""

@@ -150,7 +150,7 @@ class LedgerDatabase:
         try:
             connection = connect(self._dsn)
         except psycopg.Error as error:
-            failure = explain(error, self._address)
+            failure = JournalError(explain(error, self._address), cause=type(error).__name__)
         else:
             try:
                 self._take_up(connection)
@@ -161,7 +161,7 @@ class LedgerDatabase:
                 raise
             self._connection = connection
             return connection
-        raise JournalError(failure)
+        raise failure
 
     def _take_up(self, connection: Connection) -> None:
         """Check a new connection, and put back what a failover may have lost before anybody claims anything."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from kustom_hpp.batch.postgres.pace import SharedPace
     from kustom_hpp.batch.postgres.rows import LedgerRows
 
+PATIENCE = 60.0
+"""Seconds that a call waits for a database that does not respond, by default."""
 _PAGE: Final = 500
 MIN_AGE: Final = dt.timedelta(days=3)
 """The age of the youngest rows that `PostgresJournal.prune` may shorten."""
@@ -52,7 +54,7 @@ class PostgresLedger:
     sessions' URLs, digests, responses and errors; no credentials, no merchant URLs, no requests.
     """
 
-    def __init__(self, dsn: str, *, lease: float = 150.0, beat: float = 30.0, patience: float = 60.0) -> None:
+    def __init__(self, dsn: str, *, lease: float = 150.0, beat: float = 30.0, patience: float = PATIENCE) -> None:
         """Create a ledger. The first use connects.
 
         Args:
