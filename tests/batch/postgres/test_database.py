@@ -100,11 +100,12 @@ async def test_rows_that_the_database_forgot_are_put_back(own_cluster: Cluster) 
         assert sorted(await all_of(journal), key=lambda row: row[0].key) == before
 
 
-async def test_a_row_that_another_run_has_taken_is_not_put_back_and_not_sent(own_cluster: Cluster) -> None:
+@pytest.mark.parametrize("taken", ["run = 'another'", "run = 'another', state = 'failed', note = 'by a person'"])
+async def test_a_row_that_another_run_has_taken_is_not_put_back_and_not_sent(own_cluster: Cluster, taken: str) -> None:
     dsn = own_cluster.dsn("ledger")
     async with PostgresLedger(dsn) as ledger, ledger.journal("here") as journal:
         claim = await journal.claim("a", None, PAYLOAD)
-        own_cluster.execute("UPDATE kustom_hpp.rows SET run = 'another'", "ledger")
+        own_cluster.execute(f"UPDATE kustom_hpp.rows SET {taken}", "ledger")
         await asyncio.to_thread(own_cluster.crash)
         await asyncio.to_thread(own_cluster.start)
         await journal.doubts()
