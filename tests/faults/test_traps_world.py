@@ -216,7 +216,7 @@ def said_by_a_child(do: Callable[[], None]) -> str:
 async def test_t18_the_mark_is_set_where_aiohttp_says_that_it_sends(sandbox, fault):
     if fault:
         sandbox.fault(find_fault(fault))
-    assert await _mark_and_trace(sandbox.base_url) == (True, 1, 1)
+    assert await _mark_and_trace(sandbox.base_url, connect_timeout=30.0) == (True, 1, 1)
 
 
 @pytest.mark.parametrize("port", ["refuse", "connect_hang", "tls_hang", "tls_reset", "tls_eof", "tls_plain", "tls_old"])
@@ -225,7 +225,7 @@ async def test_t18_the_mark_is_unset_where_aiohttp_says_that_it_sent_nothing(san
         assert await _mark_and_trace(opened.base_url) == (False, 0, 0)
 
 
-async def _mark_and_trace(base_url: str) -> tuple[bool, int, int]:
+async def _mark_and_trace(base_url: str, connect_timeout: float = SHORT.connect) -> tuple[bool, int, int]:
     """Our mark, and how many heads and bodies aiohttp says that it has sent."""
     mark, heads, chunks = SendMarker(), [], []
 
@@ -244,7 +244,7 @@ async def _mark_and_trace(base_url: str) -> tuple[bool, int, int]:
         url=URL(base_url + "/hpp/v1/sessions"),
         headers={"Authorization": Secret("Basic x")},
         body=b"{}",
-        connect_timeout=SHORT.connect,
+        connect_timeout=connect_timeout,
         read_timeout=SHORT.read,
     )
     async with aiohttp.ClientSession(connector=hpp.guarded_connector(), trace_configs=[tracing]) as session:

@@ -312,7 +312,7 @@ async def test_each_of_many_concurrent_calls_is_the_child_of_its_own_callers_spa
     """One hook and one client for all; the sandbox answers on a real socket, in whatever order."""
     tracer = telemetry.tracers.get_tracer("shop")
     async with Sandbox() as sandbox:
-        sandbox.fault("status_503", probability=0.05, seed=5)
+        sandbox.fault("status_503", probability=0.12, seed=5)
         retry = hpp.RetrySettings(max_attempts=9, initial=0.001, maximum=0.01, on_unknown="resend")
         async with hpp.HPPClient(
             sandbox.api_key, base_url=sandbox.base_url, retry=retry, hooks=[telemetry.hook]

@@ -150,18 +150,16 @@ class LedgerDatabase:
         try:
             connection = connect(self._dsn)
         except psycopg.Error as error:
-            failure = JournalError(explain(error, self._address), cause=type(error).__name__)
-        else:
-            try:
-                self._take_up(connection)
-            except BaseException as error:
-                connection.close()
-                if isinstance(error, psycopg.Error) and not self._runs:
-                    raise JournalError(explain(error, self._address), cause=type(error).__name__) from None
-                raise
-            self._connection = connection
-            return connection
-        raise failure
+            raise JournalError(explain(error, self._address), cause=type(error).__name__) from None
+        try:
+            self._take_up(connection)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.Error) and not self._runs:
+                raise JournalError(explain(error, self._address), cause=type(error).__name__) from None
+            raise
+        self._connection = connection
+        return connection
 
     def _take_up(self, connection: Connection) -> None:
         """Check a new connection, and put back what a failover may have lost before anybody claims anything."""
