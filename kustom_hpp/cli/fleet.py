@@ -121,7 +121,7 @@ def _load(app: str) -> Any:
     """Return the fleet that a module has.
 
     Raises:
-        CommandError: there is none.
+        CommandError: the module cannot be found, or has no fleet of that name.
 
     """
     module_name, _, name = app.partition(":")

@@ -20,7 +20,7 @@ JsonObject = dict[str, Any]
 _MAX_PIXELS = (1 << 63) - 1
 _MIN_CONTACT = 4
 
-# The JSON of a URL that is surely valid, as bytes: all of ASCII that a URL may contain; braces in placeholders only. Python
+# The JSON of most valid URLs, as bytes: all of ASCII that a URL may contain; braces in placeholders only. Python
 # matches a set that lists its members faster than one with "^". No quantifier gives back what it took, so no input is slow.
 _AUTHORITY = r"!$-.0-;=@-[\]_a-z|~"
 _PATH = rf"{_AUTHORITY}/?#"

@@ -25,9 +25,9 @@ _LOCAL_SECONDS: Final = 2.0
 _PATIENCE: Final = 1.0
 """Seconds to wait for the database's response."""
 _STALE: Final = 1.0
-"""Seconds after which a reserved start that nobody took is forgotten."""
+"""Seconds after which a reserved start is dropped, if no caller took it."""
 # full_at is the time at which the bucket is full again (the "generic cell rate algorithm"), by the database's clock.
-_TAKE: Final = """INSERT INTO kustom_hpp.turns AS t (merchant, full_at)
+_TAKE: Final = """INSERT INTO kustom_hpp.rate_limits AS t (merchant, full_at)
     VALUES (%(merchant)s, extract(epoch FROM clock_timestamp())::float8 + %(seconds)s)
     ON CONFLICT (merchant) DO UPDATE
         SET full_at = greatest(t.full_at, extract(epoch FROM clock_timestamp())::float8) + %(seconds)s
@@ -54,7 +54,7 @@ class SharedPace(Pace):
         self._merchant = merchant
         self._thread = reservations
         self._starts = deque[float]()
-        """Reserved starts that nobody has taken, on time.monotonic's clock."""
+        """Reserved starts for the next callers, on the clock of time.monotonic."""
         self._waiting = 0
         """Callers of `acquire`."""
         self._reservations: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}

@@ -69,7 +69,7 @@ TABLES: Final = (
         run text NOT NULL,
         at timestamptz NOT NULL DEFAULT clock_timestamp()
     )""",
-    "CREATE TABLE kustom_hpp.turns (merchant text PRIMARY KEY, full_at float8 NOT NULL) WITH (fillfactor = 50)",
+    "CREATE TABLE kustom_hpp.rate_limits (merchant text PRIMARY KEY, full_at float8 NOT NULL) WITH (fillfactor = 50)",
     """CREATE VIEW kustom_hpp.ledger AS
         SELECT s.scope, convert_from(r.key, 'UTF8') AS key, r.payment_session, r.state, r.session_id, r.attempts, r.run,
                to_timestamp(r.at / 1000.0) AS changed_at, r.note
@@ -80,7 +80,7 @@ TABLES: Final = (
 _UNIQUE_INDEXES: Final = {"rows_pkey", "rows_session", "rows_order"}
 """Without one of these an order could get two sessions."""
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
-_WRITTEN: Final = ("scopes", "runs", "rows", "surplus", "turns")
+_WRITTEN: Final = ("scopes", "runs", "rows", "surplus", "rate_limits")
 SETTINGS: Final = {
     # A claim is durable on the server's disk before a request leaves, whatever the server's own default is.
     "synchronous_commit": "on",

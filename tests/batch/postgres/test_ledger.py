@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kustom_hpp.batch import PostgresLedger
+from kustom_hpp.batch.postgres.database import LedgerDatabase
 from tests.support.journal_contract import Opener, SharedJournalContract
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.postgres import Cluster
@@ -69,7 +70,11 @@ class SharedRuns:
 
 
 @pytest.fixture
-async def shared(cluster: Cluster, ledger_dsn: str, scope: str) -> AsyncIterator[SharedRuns]:
+async def shared(
+    cluster: Cluster, ledger_dsn: str, scope: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SharedRuns]:
+    # Between its operations a run renews nothing, as if it slept: on a busy machine it would take back an expired lease.
+    monkeypatch.setattr(LedgerDatabase, "max_idle", None)
     async with AsyncExitStack() as stack:
         yield SharedRuns(cluster, ledger_dsn, scope, stack)
 
