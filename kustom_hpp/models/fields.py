@@ -83,7 +83,7 @@ class ItemsKind(FieldKind):
 
     def sure_json(self, *, required: bool) -> str:  # noqa: ARG002 - the same for both
         """Return the pattern of a list of valid items."""
-        return rf"\[(?:{self.kind.sure_json(required=True)},?+)*+\]"
+        return rf"\[(?:{self.kind.sure_json(required=True)},?+)*\]"
 
     def schema(self, *, required: bool) -> JsonObject:
         """Return the schema of the list."""
@@ -258,7 +258,7 @@ def sure_json(model: type) -> str:
     for item in declared(model):
         field_json = f'"{item.name}":{item.kind.sure_json(required=item.required)},?+'
         groups.setdefault(item.replaces or item.name, []).append(field_json)
-    optional = {item.name: "" if item.required else "?+" for item in declared(model)}
+    optional = {item.name: "" if item.required else "?" for item in declared(model)}
     return r"\{" + "".join(f"(?:{'|'.join(fields)}){optional[name]}" for name, fields in groups.items()) + r"\}"
 
 

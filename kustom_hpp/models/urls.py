@@ -32,7 +32,7 @@ _NOT_IN_URL = rf'\u0000-\u0020\u007f-\u009f{BLANKS}"<>\\^`'
 _HOST = rf"[^/?#{_NOT_IN_URL}{{}}]+"
 _REST = rf"(?:[/?#][^{_NOT_IN_URL}]*)?"
 _HTTP, _HTTPS = "[hH][tT][tT][pP]", "[hH][tT][tT][pP][sS]"
-_USER, _PORT = "(?:[^@/?#]*@)?", "(?::[0-9]+)?"
+_USER, _PORT = rf"(?:[^@/?#{_NOT_IN_URL}{{}}]*@)?", "(?::[0-9]+)?"
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _LOOPBACK = rf"{_USER}(?:localhost|127\.{_BYTE}\.{_BYTE}\.{_BYTE}|\[::1\]){_PORT}"
 # A name without a dot, such as a service of docker compose; names that are never public; addresses of RFC 1918 and RFC 4193.

@@ -94,6 +94,11 @@ def test_the_pattern_matches_no_invalid_json(body: str) -> None:
     assert not re.fullmatch(fields.sure_json(Outer).encode(), body.encode())
 
 
+def test_no_group_of_the_pattern_has_a_possessive_quantifier() -> None:
+    """Python 3.11.0 to 3.11.4 matches `(?:...)?+` wrongly (gh-106052): an invalid request would pass."""
+    assert re.findall(r"\)[*+?]\+", fields.sure_json(hpp.CreateSessionRequest)) == []
+
+
 def test_a_schema_follows_too() -> None:
     inner, colour = {"$ref": "#/components/schemas/Inner"}, {"$ref": "#/components/schemas/Colour"}
     assert fields.schema(Outer) == {

@@ -1,14 +1,15 @@
 """A secret in the query of a URL: everything else stays byte for byte."""
 
+import re
 import urllib.parse
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
 import kustom_hpp as hpp
-from kustom_hpp.models.urls import canonical_order_url
+from kustom_hpp.models.urls import ANY_LINK, ANY_URL, CALLBACK_URL, HTTPS_URL, canonical_order_url, check_url
 
 SECRET = "s3cr3t-_.~0123456789"
 
@@ -157,3 +158,27 @@ def test_different_orders(one, other):
 )  # fmt: skip
 def test_what_is_not_an_order(url):
     assert canonical_order_url(url) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rules"),
+    [
+        (ANY_URL, {}),
+        (HTTPS_URL, {"https": "so it is"}),
+        (CALLBACK_URL, {"https": "so it is", "private_http": True}),
+        (ANY_LINK, {"app_link": True}),
+    ],
+    ids=["any URL", "https", "callback", "any link"],
+)
+def test_a_url_that_the_schema_allows_has_no_problems(pattern, rules):
+    @given(st.from_regex(pattern, fullmatch=True))
+    @example("http://\x0b@localhost")
+    @example("http://<a>@127.0.0.1:80/x")
+    @example("http://{a}@shop")
+    def allowed(url):
+        if re.fullmatch(pattern, url):
+            problems = []
+            check_url(problems, "url", url, **rules)
+            assert problems == []
+
+    allowed()

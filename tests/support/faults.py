@@ -34,7 +34,8 @@ MIB = 1 << 20
 def _server_not_reading(connection: Connection, args: Args) -> None:
     # A small receive buffer, so that a body of some 200 KB does not fit into the system's buffers.
     connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.transport.pause_reading()
+    # asyncio before 3.11.3 adds the reader after this callback, whether the transport is paused or not.
+    asyncio.get_running_loop().call_soon(connection.transport.pause_reading)
     connection.call_later(args["seconds"], connection.reset)
 
 
