@@ -1,38 +1,33 @@
-"""What every web framework needs: one client for an app, its background work, and the checks of status callbacks.
+"""What every web framework needs: one client for an app, its background work, and the status endpoint.
 
-It knows no framework. The module of a framework describes its request, and makes a response of the result. It has
-`client_context`, `client_from`, `run_in_background` and `status_endpoint`, and nothing else.
+It knows no framework. The module of a framework makes a `WebFramework`, which says how to describe its requests and how to
+make its responses, and has the functions `client_context`, `client_from`, `run_in_background` and `status_endpoint` of it.
 """
 
 import asyncio
-import inspect
 import logging
-import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Generic, Literal, TypeVar, get_args
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Generic, TypeVar
 
 from attrs import frozen
 
-from kustom_hpp import callbacks
+from kustom_hpp.callbacks import MAX_BODY
 from kustom_hpp.client import HPPClient
-from kustom_hpp.errors import CallbackError, ConfigError, clean_text
+from kustom_hpp.errors import ConfigError
+from kustom_hpp.integrations._status_endpoint import (
+    Acknowledge,
+    CallbackRequest,
+    CallbackResponse,
+    SecretSource,
+    StatusEndpoint,
+    UpdateHandler,
+)
 
 RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+StartT = TypeVar("StartT")
 
-UpdateHandler = Callable[[RequestT, callbacks.StatusUpdate], Coroutine[Any, Any, None]]
-"""Processes a status update: an async function of the request that brought it, and the update."""
-SecretSource = str | Callable[[RequestT], str | Awaitable[str | None] | None]
-"""The secret that a callback must bring, or a function that finds it for a request; None if there is none."""
-ClientFactory = Callable[[], HPPClient]
-Acknowledge = Literal["before", "after"]
-"""When the endpoint responds: before the handler runs, or after it has finished."""
-
-GRACE = 5.0
-"""Seconds in which updates may finish when the app stops."""
-_RESPOND_WITHIN = 2.5
-"""Seconds for the response: the API waits 3, see docs.kustom.co, "Status callbacks"."""
-_MAX_CONTENT_TYPE = 100
-_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _log = logging.getLogger("kustom_hpp")
 
 
@@ -58,8 +53,7 @@ class AppClient:
     def _start(self, work: Coroutine[Any, Any, None], name: str, tasks: set[asyncio.Task[bool]]) -> asyncio.Task[bool]:
         if self._closing:
             work.close()
-            msg = "the app is stopping: it starts no more work"
-            raise RuntimeError(msg)
+            raise RuntimeError("the app is stopping: it starts no more work")
         task = asyncio.get_running_loop().create_task(_log_failures(work, name))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -98,165 +92,121 @@ async def _log_failures(work: Coroutine[Any, Any, None], name: str) -> bool:
 
 
 @frozen(kw_only=True)
-class CallbackRequest:
-    """A request to the status endpoint, as far as its checks need it."""
+class WebFramework(Generic[RequestT, ResponseT, StartT]):
+    """What distinguishes a web framework from the others, and the functions that its module has of this."""
 
-    method: str
-    secrets: Sequence[str]
-    """All values that the query has under the secret's name; the endpoint refuses more than one."""
-    length: int | None
-    """The Content-Length."""
-    content_type: str
-    body: AsyncIterable[bytes]
-    """The body, decompressed. Raises ConnectionError if it breaks off, and ValueError if it cannot be decompressed."""
+    attach: Callable[[Any, AppClient], object]
+    """Attaches the client to an app that starts; returns what the app's context yields."""
+    find: Callable[[RequestT | StartT], AppClient | None]
+    """Finds it again: in a request, or in what has it when the app starts."""
+    remedy: str
+    """How the app gets a client, for the error if it has none."""
+    request: type[RequestT]
+    response: type[ResponseT]
+    describe: Callable[[RequestT, str], CallbackRequest]
+    """Describes a request to the status endpoint, by the name of the secret in its query."""
+    respond: Callable[[CallbackResponse], ResponseT]
 
+    def client_context(
+        self, make_client: Callable[[], HPPClient] = HPPClient.from_env, *, grace: float = 5.0
+    ) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+        """Return the context of an app: it opens one client when the app starts, and closes it when the app stops.
 
-@frozen(kw_only=True)
-class CallbackResponse:
-    """The endpoint's response: 204, or the reason of a refusal."""
+        Args:
+            make_client: creates the client when the app starts; by default from the environment.
+            grace: seconds in which accepted status updates may finish when the app stops.
 
-    status: int
-    text: str = ""
+        """
 
+        @asynccontextmanager
+        async def context(app: Any) -> AsyncIterator[object]:
+            app_client = AppClient(make_client(), grace)
+            try:
+                yield self.attach(app, app_client)
+            finally:
+                await app_client.aclose()
 
-class _RefusedError(Exception):
-    """The request is not a valid callback."""
+        return context
 
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.response = CallbackResponse(status=status, text=text)
+    def app_client(self, source: RequestT | StartT) -> AppClient:
+        """Return the client and the work of an app.
 
+        Raises:
+            ConfigError: the app has no client.
 
-class StatusEndpoint(Generic[RequestT]):
-    """Checks status callbacks and passes their updates to a handler.
+        """
+        app_client = self.find(source)
+        if app_client is None:
+            raise ConfigError(f"the app has no client: {self.remedy}")
+        return app_client
 
-    Raises:
-        ConfigError: the secret is invalid, `on_update` is not a coroutine function, or `acknowledge` is unknown.
+    def client_from(self, source: RequestT | StartT) -> HPPClient:
+        """Return the app's client.
 
-    """
+        Args:
+            source: a request; or what has the client when the app starts, after `client_context`.
 
-    def __init__(
+        Raises:
+            ConfigError: the app has no client.
+
+        """
+        return self.app_client(source).client
+
+    def run_in_background(self, source: RequestT | StartT, work: Coroutine[Any, Any, None]) -> None:
+        """Start work that no response waits for, such as a wait for the session. Its errors are logged.
+
+        It is cancelled when the app stops, so the next start must be able to find unfinished work.
+
+        Args:
+            source: a request; or what has the client when the app starts, after `client_context`.
+            work: a coroutine.
+
+        Raises:
+            ConfigError: the app has no client.
+            RuntimeError: the app is stopping.
+
+        """
+        self.app_client(source).start_work(work)
+
+    def status_endpoint(
         self,
         on_update: UpdateHandler[RequestT],
+        *,
         secret: SecretSource[RequestT],
-        max_size: int,
+        parameter: str = "secret",
+        max_size: int = MAX_BODY,
         acknowledge: Acknowledge = "before",
-    ) -> None:
-        if not inspect.iscoroutinefunction(on_update) and not inspect.iscoroutinefunction(
-            getattr(on_update, "__call__", None)  # noqa: B004 - an object whose call is a coroutine function is one too
-        ):
-            msg = "on_update must be an async function that takes the request and the update"
-            raise ConfigError(msg)
-        if acknowledge not in get_args(Acknowledge):
-            msg = f"acknowledge must be 'before' or 'after', got {acknowledge!r}"
-            raise ConfigError(msg)
-        if not callable(secret):
-            callbacks.check_secret(None, secret)
-        self._on_update = on_update
-        self._secret = secret
-        self._max_size = max_size
-        self._acknowledge = acknowledge
+    ) -> Callable[[RequestT], Coroutine[Any, Any, ResponseT]]:
+        """Return the handler of the route for `MerchantUrls.status_update`.
 
-    async def handle(self, app: AppClient, request: RequestT, incoming: CallbackRequest) -> CallbackResponse:
-        """Check a request, start the handler, and return the response.
+        It responds with 204; 403 for a wrong secret, before it reads the body; 413, 400 and 405 for an invalid callback;
+        503 if the response is not ready in time, so that the API calls again. It logs one line for an invalid callback,
+        without its body.
 
-        Implementation note: the handler is a task of the app, not of the connection. A valid update is processed even if the
-        connection breaks, and it has the grace if the app stops at this moment.
+        Args:
+            on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It
+                must not block the event loop. Its errors are logged. The API repeats calls: de-duplicate by
+                `update.event_id`.
+            secret: the expected secret, or a function, async or not, that finds it for a request by its URL, and returns
+                None if there is none.
+            parameter: the secret's name in the query, the `name` of `with_secret`.
+            max_size: the most bytes of a body, decompressed.
+            acknowledge: "before" responds before `on_update` has run: an update is lost if `on_update` raises or the
+                process dies, because the API does not call again. "after" responds when `on_update` has finished: 204, or
+                503 if it raised or took more than 2.5 seconds (then it is cancelled). The API calls again after a 503, at
+                most four times in all; `on_update` may then run twice for one update, and the update is lost if all calls
+                fail.
+
+        Raises:
+            ConfigError: `on_update` is not an async function, or the secret or `acknowledge` is invalid.
+
         """
-        deadline = asyncio.get_running_loop().time() + _RESPOND_WITHIN
-        try:
-            async with asyncio.timeout_at(deadline):
-                update = await self._check(request, incoming)
-        except TimeoutError:
-            return CallbackResponse(status=503, text="no response in time, call again")
-        except _RefusedError as refusal:
-            return refusal.response
-        task = app.start_update(self._on_update(request, update))
-        if self._acknowledge == "before":
-            return CallbackResponse(status=204)
-        return await _result_of(task, deadline)
+        endpoint = StatusEndpoint(on_update, secret, max_size, acknowledge)
 
-    async def _check(self, request: RequestT, incoming: CallbackRequest) -> callbacks.StatusUpdate:
-        if incoming.method != "POST":
-            raise _RefusedError(405, "POST only")
-        if not await self._secret_matches(request, incoming.secrets):
-            _log.warning("a status callback without the right secret was refused")
-            raise _RefusedError(403, "the secret is not the session's")
-        status, size = 400, incoming.length
-        try:
-            body = await self._read_body(incoming)
-            size = len(body)
-            return callbacks.parse(body, max_size=self._max_size)
-        except ConnectionError:
-            reason = "the body broke off"
-        except CallbackError as error:
-            reason = str(error)
-        except _TooLongError:
-            status, reason = 413, f"the body has more than {self._max_size} bytes"
-        except ValueError as error:
-            reason = f"the body {error}"
-        # The caller knew the secret, so it is the API, or a proxy in between: somebody has to look at this.
-        kind = clean_text(incoming.content_type, _MAX_CONTENT_TYPE) or "none"
-        length = "unknown" if size is None else f"{size} bytes"
-        _log.warning("a status callback was refused: content type %s, length %s: %s", kind, length, reason)
-        raise _RefusedError(status, reason)
+        async def handle(request: RequestT) -> ResponseT:
+            start_update = self.app_client(request).start_update
+            return self.respond(await endpoint.handle(start_update, request, self.describe(request, parameter)))
 
-    async def _secret_matches(self, request: RequestT, secrets: Sequence[str]) -> bool:
-        """Return True if the secret is right; checked before the first byte of the body is read."""
-        expected = self._secret(request) if callable(self._secret) else self._secret
-        if isinstance(expected, Awaitable):
-            expected = await expected
-        return expected is not None and callbacks.check_secret(secrets[0] if len(secrets) == 1 else None, expected)
-
-    async def _read_body(self, incoming: CallbackRequest) -> bytes:
-        if (incoming.length or 0) > self._max_size:
-            raise _TooLongError
-        body = bytearray()
-        async for chunk in incoming.body:
-            body += chunk
-            if len(body) > self._max_size:
-                raise _TooLongError
-        return bytes(body)
-
-
-class _TooLongError(Exception):
-    """The body is longer than the endpoint reads."""
-
-
-async def _result_of(task: asyncio.Task[bool], deadline: float) -> CallbackResponse:
-    """Return 204 if the handler finishes without an error before the deadline; else 503, and the API calls again."""
-    await asyncio.wait([task], timeout=deadline - asyncio.get_running_loop().time())
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.1)
-        _log.warning("work on a status update took more than %g s and was cancelled", _RESPOND_WITHIN)
-        return CallbackResponse(status=503, text="no response in time, call again")
-    if task.cancelled() or not task.result():
-        return CallbackResponse(status=503, text="the update was not processed, call again")
-    return CallbackResponse(status=204)
-
-
-async def decompress(body: AsyncIterable[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Yield a body without its Content-Encoding, in pieces of limited size.
-
-    Raises:
-        ValueError: the encoding is unknown, or the body is not encoded so.
-
-    """
-    names = [name.strip().lower() for name in encoding.split(",") if name.strip().lower() not in ("", "identity")]
-    if names and names not in (["gzip"], ["x-gzip"], ["deflate"]):
-        raise ValueError("has an unknown Content-Encoding")
-    decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if names else None
-    async for chunk in body:
-        if decoder is None:
-            yield chunk
-            continue
-        rest = chunk
-        while rest:
-            try:
-                yield decoder.decompress(rest, callbacks.MAX_BODY)
-            except zlib.error:
-                raise ValueError("is not compressed as its Content-Encoding says") from None
-            rest = decoder.unconsumed_tail
-    if decoder is not None and not decoder.eof:
-        raise ValueError("is not compressed as its Content-Encoding says")
+        # Frameworks read the annotations of a handler.
+        handle.__annotations__ = {"request": self.request, "return": self.response}
+        return handle

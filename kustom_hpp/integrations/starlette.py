@@ -28,28 +28,16 @@ The secret is in the URL, and uvicorn's access log contains URLs with their quer
 a log of your own.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kustom_hpp.callbacks import MAX_BODY
 from kustom_hpp.client import HPPClient
-from kustom_hpp.errors import ConfigError
-from kustom_hpp.integrations._shared import (
-    GRACE,
-    Acknowledge,
-    AppClient,
-    CallbackRequest,
-    ClientFactory,
-    SecretSource,
-    StatusEndpoint,
-    UpdateHandler,
-    decompress,
-)
+from kustom_hpp.integrations._shared import AppClient, WebFramework
+from kustom_hpp.integrations._status_endpoint import CallbackRequest, CallbackResponse
 
 try:
     from starlette.requests import ClientDisconnect, HTTPConnection, Request
-    from starlette.responses import PlainTextResponse, Response
+    from starlette.responses import Response
 except ImportError as error:
     msg = "kustom_hpp.integrations.starlette needs starlette: pip install 'kustom_hpp[starlette]'"
     raise ImportError(msg, name=error.name) from None
@@ -60,29 +48,9 @@ if TYPE_CHECKING:
 else:
     RequestOrState = HTTPConnection  # tells FastAPI that a dependency takes the request
 
+__all__ = ["client_context", "client_from", "run_in_background", "status_endpoint"]
+
 _STATE = "kustom_hpp"
-
-
-def client_context(
-    make_client: ClientFactory = HPPClient.from_env, *, grace: float = GRACE
-) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
-    """Return what goes into `lifespan=`: it opens one client when the app starts, and closes it when the app stops.
-
-    Args:
-        make_client: creates the client when the app starts; by default from the environment.
-        grace: seconds in which accepted status updates may finish when the app stops.
-
-    """
-
-    @asynccontextmanager
-    async def context(_app: Any) -> AsyncIterator[Mapping[str, Any]]:
-        app_client = AppClient(make_client(), grace)
-        try:
-            yield {_STATE: app_client}
-        finally:
-            await app_client.aclose()
-
-    return context
 
 
 def client_from(source: RequestOrState) -> HPPClient:
@@ -95,88 +63,27 @@ def client_from(source: RequestOrState) -> HPPClient:
         ConfigError: the app has no client.
 
     """
-    return _app_client(source).client
+    return _framework.client_from(source)
 
 
-def run_in_background(source: Mapping[str, Any], work: Coroutine[Any, Any, None]) -> None:
-    """Start work that no response waits for, such as a wait for the session. Its errors are logged.
-
-    It is cancelled when the app stops, so the next start must be able to find unfinished work.
-
-    Args:
-        source: a request; or the state of `client_context`, in a lifespan of your own.
-        work: a coroutine.
-
-    Raises:
-        ConfigError: the app has no client.
-        RuntimeError: the app is stopping.
-
-    """
-    _app_client(source).start_work(work)
+def _attach(_app: Any, app_client: AppClient) -> Mapping[str, Any]:
+    return {_STATE: app_client}
 
 
-def status_endpoint(
-    on_update: UpdateHandler[Request],
-    *,
-    secret: SecretSource[Request],
-    parameter: str = "secret",
-    max_size: int = MAX_BODY,
-    acknowledge: Acknowledge = "before",
-) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint for `MerchantUrls.status_update`, for `app.add_route(..., methods=["POST"])`.
-
-    It responds with 204; 403 for a wrong secret, before it reads the body; 413, 400 and 405 for an invalid callback; 503 if
-    the response is not ready in time, so that the API calls again. It logs one line for an invalid callback, without its body.
-
-    Args:
-        on_update: an async function that takes the request and the update, `async def on_update(request, update)`. It must
-            not block the event loop. Its errors are logged. The API repeats calls: de-duplicate by `update.event_id`.
-        secret: the expected secret, or a function, async or not, that finds it for a request by its URL, and returns None if
-            there is none.
-        parameter: the secret's name in the query, the `name` of `with_secret`.
-        max_size: the most bytes of a body, decompressed.
-        acknowledge: "before" responds before `on_update` has run: an update is lost if `on_update` raises or the process
-            dies, because the API does not call again. "after" responds when `on_update` has finished: 204, or 503 if it
-            raised or took more than 2.5 seconds (then it is cancelled). The API calls again after a 503, at most four times
-            in all; `on_update` may then run twice for one update, and the update is lost if all calls fail.
-
-    Raises:
-        ConfigError: `on_update` is not an async function, or the secret or `acknowledge` is invalid.
-
-    """
-    endpoint = StatusEndpoint(on_update, secret, max_size, acknowledge)
-
-    async def handle(request: Request) -> Response:
-        incoming = CallbackRequest(
-            method=request.method,
-            secrets=request.query_params.getlist(parameter),
-            length=_length(request.headers.get("content-length", "")),
-            content_type=request.headers.get("content-type", ""),
-            body=decompress(_body(request), request.headers.get("content-encoding", "")),
-        )
-        response = await endpoint.handle(_app_client(request), request, incoming)
-        headers = {"Allow": "POST"} if response.status == 405 else None  # noqa: PLR2004
-        if not response.text:
-            return Response(status_code=response.status)
-        return PlainTextResponse(response.text, status_code=response.status, headers=headers)
-
-    return handle
-
-
-def _app_client(source: Mapping[str, Any]) -> AppClient:
+def _find(source: Mapping[str, Any]) -> AppClient | None:
     # A request is a mapping too: its scope. It has the lifespan's state, which a mounted app sees as well. The source itself
     # comes first: it may be a state with a "state" of its own.
     state = source if _STATE in source else source.get("state")
-    app_client = state.get(_STATE) if isinstance(state, Mapping) else None
-    if not isinstance(app_client, AppClient):
-        msg = "the app has no client: pass it lifespan=client_context(), or let your own lifespan yield its state"
-        raise ConfigError(msg)
-    return app_client
+    return state.get(_STATE) if isinstance(state, Mapping) else None
 
 
-def _length(text: str) -> int | None:
-    # Not every server checks it. int() refuses thousands of digits; 18 are more than any body has.
-    return int(text[:18]) if text.isdecimal() else None
+def _describe(request: Request, parameter: str) -> CallbackRequest:
+    return CallbackRequest(
+        method=request.method,
+        secrets=request.query_params.getlist(parameter),
+        headers=request.headers,
+        body=_body(request),
+    )
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
@@ -185,3 +92,22 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             yield chunk
     except ClientDisconnect as error:
         raise ConnectionError from error
+
+
+def _respond(response: CallbackResponse) -> Response:
+    kind = "text/plain" if response.text else None
+    return Response(response.text, status_code=response.status, headers=response.headers, media_type=kind)
+
+
+_framework = WebFramework[Request, Response, Mapping[str, Any]](
+    attach=_attach,
+    find=_find,
+    remedy="pass it lifespan=client_context(), or let your own lifespan yield its state",
+    request=Request,
+    response=Response,
+    describe=_describe,
+    respond=_respond,
+)
+client_context = _framework.client_context
+run_in_background = _framework.run_in_background
+status_endpoint = _framework.status_endpoint

@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 import kustom_hpp as hpp
 from kustom_hpp.callbacks import StatusUpdate
-from kustom_hpp.integrations import _shared, starlette
+from kustom_hpp.integrations import _shared, _status_endpoint, starlette
 from kustom_hpp.sandbox import Sandbox
 from tests.integrations.web import APPS, App
 from tests.support.faults import find_fault
@@ -314,7 +314,7 @@ async def test_a_body_that_breaks_off_is_no_update(kind, caplog):
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_the_api_waits(kind, monkeypatch):
-    monkeypatch.setattr(_shared, "_RESPOND_WITHIN", 0.1)
+    monkeypatch.setattr(_status_endpoint, "_RESPOND_WITHIN", 0.1)
     async with endpoint(kind, Taken()).serve() as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         head = f"POST /status/7?secret={SECRET} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 100\r\n\r\n{{"
@@ -325,7 +325,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_the_api_w
 
 
 def test_the_answer_goes_out_within_the_time_that_the_api_waits():
-    assert _shared._RESPOND_WITHIN < 3
+    assert _status_endpoint._RESPOND_WITHIN < 3
 
 
 async def by_order(request):
@@ -375,7 +375,7 @@ async def test_a_secret_that_is_not_found_in_time_is_asked_for_again(kind, brows
         await asyncio.sleep(60)
         raise AssertionError
 
-    monkeypatch.setattr(_shared, "_RESPOND_WITHIN", 0.05)
+    monkeypatch.setattr(_status_endpoint, "_RESPOND_WITHIN", 0.05)
     async with (
         endpoint(kind, Taken(), secret).serve() as url,
         browser.post(f"{url}/status/7?secret={SECRET}", data=BODY) as answer,
@@ -489,7 +489,7 @@ async def test_a_compressed_callback_is_read(kind, browser, encoding):
 )
 async def test_a_callback_that_is_acknowledged_after_its_handler(kind, browser, caplog, monkeypatch, case):
     seconds, error, status, logged = case
-    monkeypatch.setattr(_shared, "_RESPOND_WITHIN", 0.4)
+    monkeypatch.setattr(_status_endpoint, "_RESPOND_WITHIN", 0.4)
     ended: list[object] = []
 
     async def on_update(request: Any, update: StatusUpdate) -> None:
@@ -693,10 +693,12 @@ async def test_what_was_judged_good_is_worked_off_though_the_answer_never_goes_o
 
     taken = Taken()
     app_client = _shared.AppClient(no_client(), 5.0)
-    incoming = _shared.CallbackRequest(method="POST", secrets=[SECRET], length=None, content_type="", body=body())
+    incoming = _status_endpoint.CallbackRequest(method="POST", secrets=[SECRET], headers={}, body=body())
     request = make_mocked_request("POST", "/status/7")
-    answer = await _shared.StatusEndpoint(taken, SECRET, 65_536).handle(app_client, request, incoming)
-    assert answer == _shared.CallbackResponse(status=204)
+    answer = await _status_endpoint.StatusEndpoint(taken, SECRET, 65_536).handle(
+        app_client.start_update, request, incoming
+    )
+    assert answer == _status_endpoint.CallbackResponse(status=204)
     await app_client.aclose()
     assert taken.updates == [UPDATE]
 
