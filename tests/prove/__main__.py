@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,8 +23,11 @@ from rich.table import Table
 from tests.prove.table import PROMISES, TRIALS, Row, Size, Trial
 
 MODULES = ("calls", "memory", "batches", "input", "processes", "suite", "fleets", "lanes", "secret_scan")
-PATIENCE = 3600.0
-"""Seconds for one trial."""
+PATIENCE = 4
+"""How many times its usual time a trial may take, but at least `LEAST_PATIENCE`."""
+LEAST_PATIENCE = 300.0
+CLEAN_UP = 10.0
+"""Seconds that a trial may take to stop its servers and processes."""
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -66,56 +71,67 @@ def parse(line: str) -> tuple[list[Row], float]:
         raise ValueError(line) from error
 
 
-async def run_apart(trial: Trial, size: Size) -> Ended:
-    """Run one trial in a process of its own; one that ends otherwise than with its rows is a row that failed."""
-    started = time.monotonic()
-    command = [
-        sys.executable,
-        "-m",
-        "tests.prove",
-        "--trial",
-        trial.name,
-        "--seed",
-        str(size.seed),
-        "--part",
-        str(size.part),
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """Interrupt a trial and all processes that it started; kill those that do not end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), CLEAN_UP)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def not_finished(trial: Trial, why: str, seconds: float) -> Ended:
+    """Return a row that failed for each promise of a trial that has no rows."""
+    figure = f"not finished: {why[:300]}"
+    rows = [
+        Row(promise=promise, tried=trial.name, figure=figure, target="a figure", held=False, control="not tried")
+        for promise in trial.promises
     ]
+    return Ended(trial, rows, seconds)
+
+
+async def run_apart(trial: Trial, size: Size, patience: float | None = None) -> Ended:
+    """Run one trial in a process of its own; one that ends without its rows, or too late, is a row that failed."""
+    started, patience = time.monotonic(), patience or max(PATIENCE * trial.seconds(size), LEAST_PATIENCE)
+    command = [sys.executable, "-m", "tests.prove", "--trial", trial.name, f"--seed={size.seed}", f"--part={size.part}"]
+    # A session of its own: Ctrl-C reaches this process only, which then interrupts the trial with all its processes.
     process = await asyncio.create_subprocess_exec(
-        *command, *(["--short"] if size.short else []), cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        *command, *(["--short"] if size.short else []), cwd=ROOT, start_new_session=True,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             out, err = await process.communicate()
+    except TimeoutError:
+        return not_finished(trial, f"it took more than {patience:g} s", patience)
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await stop(process)
     seconds = time.monotonic() - started
-    lines = out.decode(errors="replace").strip().splitlines()
+    lines, errors = (text.decode(errors="replace").strip().splitlines() for text in (out, err))
     try:
         rows, cpu_seconds = parse(lines[-1] if lines else "")
-        return Ended(trial, rows, seconds, cpu_seconds)
     except ValueError:
-        last = (err.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
-        failed = [
-            Row(promise=promise, tried=trial.name, figure=f"not run: {last[:300]}", target="a figure", held=False)
-            for promise in trial.promises
-        ]
-        return Ended(trial, failed, seconds)
+        last = errors[-1] if errors else "no output"
+        return not_finished(trial, f"its process ended with {process.returncode}: {last}", seconds)
+    return Ended(trial, rows, seconds, cpu_seconds)
 
 
-async def run_all(trials: list[Trial], size: Size, jobs: int, report: Callable[[list[Ended]], None]) -> list[Ended]:
-    """Run the trials, the longest first, so many at a time; report after each."""
-    slots, ended = asyncio.Semaphore(jobs), list[Ended]()
+async def run_all(trials: list[Trial], size: Size, jobs: int, report: Callable[[Ended], None]) -> None:
+    """Run the trials, the longest first, and report each.
+
+    So many that compute run at a time, and one more that mostly waits.
+    """
+    computing, waiting = asyncio.Semaphore(jobs), asyncio.Semaphore(1)
 
     async def run(trial: Trial) -> None:
-        async with slots:
-            ended.append(await run_apart(trial, size))
-        report(ended)
+        async with waiting if trial.waits else computing:
+            report(await run_apart(trial, size))
 
-    await asyncio.gather(*map(run, sorted(trials, key=lambda one: -one.seconds)))
-    return ended
+    async with asyncio.TaskGroup() as group:
+        for one in sorted(trials, key=lambda one: -one.seconds(size)):
+            group.create_task(run(one))
 
 
 def as_table(ended: list[Ended]) -> Table:
@@ -141,8 +157,9 @@ def by_promise(ended: list[Ended]) -> list[Row]:
     return sorted((row for one in ended for row in one.rows), key=lambda row: order.index(row.promise))
 
 
-def as_json(ended: list[Ended], size: Size, seconds: float) -> dict[str, Any]:
+def as_json(ended: list[Ended], chosen: list[Trial], size: Size, seconds: float) -> dict[str, Any]:
     """Return the table and where it was made."""
+    names = {one.trial.name for one in ended}
     return {
         "python": platform.python_version(),
         "aiohttp": metadata.version("aiohttp"),
@@ -155,6 +172,7 @@ def as_json(ended: list[Ended], size: Size, seconds: float) -> dict[str, Any]:
             {"name": one.trial.name, "seconds": round(one.seconds), "cpu_seconds": round(one.cpu_seconds)}
             for one in ended
         ],
+        "not_finished": [one.name for one in chosen if one.name not in names],
         "rows": [
             {**attrs.asdict(row), "says": PROMISES[row.promise], "passed": row.passed} for row in by_promise(ended)
         ],
@@ -185,30 +203,41 @@ def main() -> int:
         one
         for one in TRIALS.values()
         if (not options.only or any(part in one.promises or part in one.name for part in options.only))
-        and not (one.only_whole and options.short)
+        and (one.short or not options.short)
     ]
-    console, started = Console(width=None if sys.stdout.isatty() else 160), time.monotonic()
+    return show(chosen, size, options)
 
-    def report(ended: list[Ended]) -> None:
-        last = ended[-1]
+
+def show(chosen: list[Trial], size: Size, options: argparse.Namespace) -> int:
+    """Run trials and show the table, also after Ctrl-C; return the exit code."""
+    console, started = Console(width=None if sys.stdout.isatty() else 120), time.monotonic()
+    ended, interrupted = list[Ended](), False
+
+    def report(last: Ended) -> None:
+        ended.append(last)
         verdict = "ok  " if all(row.passed for row in last.rows) else "FAIL"
-        console.print(
-            f"{verdict} {last.seconds:6.0f} s, {last.cpu_seconds:6.0f} s of CPU  {last.trial.name}", highlight=False
-        )
+        times = f"{last.seconds:5.0f} s, {last.cpu_seconds:5.0f} s of CPU"
+        console.print(f"{verdict} {len(ended):2} of {len(chosen)} {times}  {last.trial.name}", highlight=False)
         if options.json:
-            text = json.dumps(as_json(ended, size, time.monotonic() - started), indent=2)
+            text = json.dumps(as_json(ended, chosen, size, time.monotonic() - started), indent=2)
             options.json.write_text(f"{text}\n", encoding="utf-8")
 
-    ended = asyncio.run(run_all(chosen, size, options.jobs, report))
+    try:
+        asyncio.run(run_all(chosen, size, options.jobs, report))
+    except KeyboardInterrupt:
+        interrupted = True
     seconds = time.monotonic() - started
     console.print(as_table(ended))
-    failed = [row for row in by_promise(ended) if not row.passed]
-    proved = {row.promise for one in ended for row in one.rows}
-    console.print(f"{len(by_promise(ended))} rows, {len(failed)} failed, {seconds:.0f} s", highlight=False)
-    missing = [] if options.only else [promise for promise in PROMISES if promise not in proved]
+    rows = by_promise(ended)
+    failed = sum(not row.passed for row in rows)
+    console.print(f"{len(rows)} rows, {failed} failed, {seconds:.0f} s", highlight=False)
+    unfinished = [one.name for one in chosen if one not in {done.trial for done in ended}]
+    if unfinished:
+        console.print(f"interrupted; not finished: {', '.join(unfinished)}", highlight=False)
+    missing = [] if options.only else [promise for promise in PROMISES if promise not in {row.promise for row in rows}]
     if missing:
-        console.print(f"not tried: {', '.join(missing)}")
-    return int(bool(failed) or (bool(missing) and not options.short))
+        console.print(f"not tried: {', '.join(missing)}", highlight=False)
+    return 130 if interrupted else int(failed > 0 or (bool(missing) and not options.short))
 
 
 if __name__ == "__main__":

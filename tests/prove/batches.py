@@ -20,7 +20,7 @@ from tests.support.orders import rows, states, violations
 from tests.support.tcp_proxy import BadNetwork
 
 
-@trial("P4", seconds=40)
+@trial("P4", short=15, whole=300)
 async def kill_9(size: Size) -> list[Row]:
     """Batches that are killed at a random moment, once or twice, and resumed."""
     count = size.pick(12, 200)
@@ -39,7 +39,7 @@ async def kill_9(size: Size) -> list[Row]:
     ]
 
 
-@trial("P2", "P4", seconds=25)
+@trial("P2", "P4", short=20, whole=350)
 async def chaos(size: Size) -> list[Row]:
     """A batch in which three requests of ten meet a random fault."""
     count, seeds = size.pick(600, 20_000), size.pick(1, 5)
@@ -90,7 +90,7 @@ async def over_network(count: int, seed: int) -> tuple[list[str], dict[str, int]
     return broken, dict(states(ended)), dict(network.met)
 
 
-@trial("P2", seconds=25)
+@trial("P2", short=20, whole=350)
 async def bad_network(size: Size) -> list[Row]:
     """A batch through a TCP proxy with latency, slices, cuts, resets and black holes, each way."""
     count, seeds = size.pick(1_000, 20_000), size.pick(1, 5)
@@ -115,7 +115,7 @@ async def bad_network(size: Size) -> list[Row]:
     ]
 
 
-@trial("P4", seconds=12)
+@trial("P4", short=8, whole=75, waits=True)
 async def stopped_process(size: Size) -> list[Row]:
     """A batch whose process is stopped (SIGSTOP) in its middle and continued."""
     seconds = size.pick(3, 60)
@@ -161,7 +161,7 @@ async def find_bugs(bugs: Sequence[Bug]) -> tuple[int, int]:
     return found, len(bugs)
 
 
-@trial("P4", seconds=15)
+@trial("P4", short=15, whole=420)
 async def journal_histories(size: Size) -> list[Row]:
     """Random claims, outcomes, crashes and ends of leases, and a small model that says what must come of them."""
     lines: list[tuple[str, str]] = []
@@ -197,7 +197,7 @@ async def command(*arguments: str) -> tuple[int, str]:
     return process.returncode or 0, out.decode(errors="replace")
 
 
-@trial("P5", seconds=30)
+@trial("P5", short=12, whole=800)
 async def damaged_files(size: Size) -> list[Row]:
     """Every bit of a journal's files flipped, and every length cut."""
     code, out = await command("tests.batch.damage", "--every", str(size.pick(29, 1)), "--jobs", "1")
@@ -216,7 +216,7 @@ async def damaged_files(size: Size) -> list[Row]:
     ]
 
 
-@trial("P5", seconds=30)
+@trial("P5", short=15, whole=60, waits=True)
 async def failing_disks(size: Size) -> list[Row]:
     """Syncs and writes that fail, a full file system, a file that may not grow (needs strace and root)."""
     code, out = await command("tests.batch.disk", "--most", str(size.pick(6, 60)))
@@ -235,7 +235,7 @@ async def failing_disks(size: Size) -> list[Row]:
     ]
 
 
-@trial("P11", seconds=15)
+@trial("P11", short=12, whole=60, waits=True)
 async def batch_outage(size: Size) -> list[Row]:
     """An API that answers 500 from some row on, and a server that is gone for a while."""
     count, seconds = size.pick(1_500, 10_000), size.pick(3, 20)

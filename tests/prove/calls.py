@@ -99,7 +99,7 @@ FIGURES = {
 }
 
 
-@trial("P1", "P2", "P3", "P6", "P7", seconds=60)
+@trial("P1", "P2", "P3", "P6", "P7", short=20, whole=210)
 async def fault_table(size: Size) -> list[Line]:
     """Every row of the fault table; the control of each promise is a client that breaks it."""
     seeds = range(size.seed, size.seed + size.pick(1, 10))
@@ -128,7 +128,7 @@ async def fault_table(size: Size) -> list[Line]:
     return lines
 
 
-@trial("P3", "P10", seconds=20)
+@trial("P3", "P10", short=5, whole=40)
 async def cancellations(size: Size) -> list[Line]:
     """Calls cancelled at random moments, on an owned and on a borrowed session."""
     calls = size.pick(1_500, 10_000)
@@ -194,7 +194,7 @@ async def _overrun(row: Row, *, until: float) -> float:
         return time.monotonic() - started
 
 
-@trial("P9", seconds=15)
+@trial("P9", short=5, whole=25, waits=True)
 async def deadlines(size: Size) -> list[Line]:
     """Every row of the table that hangs, drips or floods, with patient timeouts and a deadline of a second."""
     hanging = [row for row in ROWS if row.silent and row.place is not Place.TLS]
@@ -285,7 +285,7 @@ async def _strays(
     return wrong, cookies
 
 
-@trial("P12", seconds=15)
+@trial("P12", short=4, whole=20, waits=True)
 async def stray_responses(size: Size) -> list[Line]:
     """Creates one after the other on one connection, on which the server says more than it was asked."""
     calls = size.pick(30, 300)
@@ -306,7 +306,7 @@ async def stray_responses(size: Size) -> list[Line]:
     ]
 
 
-@trial("P13", seconds=5)
+@trial("P13", short=3, whole=15, waits=True)
 async def certificates_and_versions(size: Size) -> list[Line]:
     """Servers with an invalid certificate or an old TLS."""
     rows = [row for row in ROWS if row.place is Place.TLS and row.told != "good"]
@@ -337,7 +337,7 @@ async def certificates_and_versions(size: Size) -> list[Line]:
     ]
 
 
-@trial("P14", seconds=5)
+@trial("P14", short=2, whole=6)
 async def urls_in_responses(size: Size) -> list[Line]:
     """Sessions whose URLs lead elsewhere are read, disabled and distributed."""
     errors = requests = 0

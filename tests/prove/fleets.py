@@ -32,7 +32,7 @@ async def database() -> AsyncIterator[tuple[Cluster, str]]:
         await asyncio.to_thread(cluster.__exit__)
 
 
-@trial("P4", seconds=60, only_whole=True)
+@trial("P4", whole=120, waits=True)
 async def fleet(size: Size) -> list[Row]:
     """Workers that are killed while the database crashes; and a failover to a standby that is behind."""
     tried = "workers that are killed"
@@ -70,7 +70,7 @@ async def fleet(size: Size) -> list[Row]:
     ]
 
 
-@trial("P2", seconds=40, only_whole=True)
+@trial("P2", whole=140, waits=True)
 async def sleeping_worker(_: Size) -> list[Row]:
     """A worker that is stopped for longer than its lease, while another run sends its rows."""
     tried, trials = "a worker that sleeps past its lease", 10
@@ -93,7 +93,7 @@ async def sleeping_worker(_: Size) -> list[Row]:
     ]
 
 
-@trial("P4", seconds=60, only_whole=True)
+@trial("P4", whole=60)
 async def ledger_histories(size: Size) -> list[Row]:
     """Random histories of the PostgreSQL journal, with runs at the same time, leases and lost responses."""
     tried, count, wrong = "random histories of the PostgreSQL journal", 60, ""

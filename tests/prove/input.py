@@ -126,7 +126,7 @@ async def _read_responses(count: int, seed: int) -> tuple[Counter[str], list[str
     return endings, foreign
 
 
-@trial("P1", seconds=20)
+@trial("P1", short=15, whole=500)
 async def random_responses(size: Size) -> list[Row]:
     """Random statuses, headers and bodies."""
     count = size.pick(20_000, 1_000_000)
@@ -151,7 +151,7 @@ async def random_responses(size: Size) -> list[Row]:
     ]
 
 
-@trial("P15", seconds=30)
+@trial("P15", short=8, whole=380)
 async def random_callbacks(size: Size) -> list[Row]:
     """Mutated callback bodies, with each JSON library."""
     count, first = size.pick(10_000, 1_000_000), size.seed * 10_000_000
@@ -200,7 +200,7 @@ async def _read_journal(path: Path) -> list[tuple[str, str | None]]:
         ]
 
 
-@trial("P5", seconds=10)
+@trial("P5", short=5, whole=110)
 async def random_journal_files(size: Size) -> list[Row]:
     """A journal's file with random blocks overwritten."""
     count, dice = size.pick(300, 20_000), random.Random(size.seed)
@@ -280,7 +280,7 @@ def _trusting_reader(content: bytes, kind: str) -> None:
             raise TypeError(request)
 
 
-@trial("P1", seconds=15)
+@trial("P1", short=4, whole=130)
 async def random_row_files(size: Size) -> list[Row]:
     """Damaged CSV and JSONL files through `kustom-hpp batch --dry-run`."""
     count, dice = size.pick(150, 10_000), random.Random(size.seed)

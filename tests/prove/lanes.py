@@ -41,7 +41,7 @@ async def fault_table(label: str, python: str, *options: str) -> Row:
     )
 
 
-@trial("P1", seconds=60, only_whole=True)
+@trial("P1", whole=15)
 async def uvloop_lane(_: Size) -> list[Row]:
     """The fault table on uvloop."""
     return [await fault_table("uvloop", sys.executable, "--uvloop")]
@@ -86,13 +86,13 @@ async def with_libraries(python: str, *, newest: bool) -> list[Row]:
     return rows
 
 
-@trial("P1", seconds=90, only_whole=True)
+@trial("P1", whole=60)
 async def lowest_libraries_lane(_: Size) -> list[Row]:
     """The fault table with the lowest releases of the libraries, on this Python."""
     return await with_libraries(sys.executable, newest=False)
 
 
-@trial("P1", seconds=150, only_whole=True)
+@trial("P1", whole=240)
 async def other_pythons_lane(_: Size) -> list[Row]:
     """The fault table on the other Pythons that are here, with the lowest and the newest libraries."""
     versions = {"3.11", "3.12", "3.13"} - {f"{sys.version_info.major}.{sys.version_info.minor}"}

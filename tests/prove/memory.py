@@ -55,7 +55,7 @@ async def sandbox_process(*faults: str) -> AsyncIterator[tuple[str, str]]:
 BOMBS = ("big_body", "gzip_bomb", "deflate_bomb", "error_huge", "error_bomb")
 
 
-@trial("P8", seconds=20)
+@trial("P8", short=6, whole=20)
 async def big_responses(size: Size) -> list[Row]:
     """Bodies and decompression bombs, of successes and of errors."""
     mib = size.pick(128, 1024)
@@ -147,7 +147,7 @@ async def _soak(url: str, count: int, hooks: tuple[Any, ...] = ()) -> tuple[list
     return memory, more_descriptors, left
 
 
-@trial("P10", seconds=40)
+@trial("P10", short=20, whole=420)
 async def soak(size: Size) -> list[Row]:
     """Many creates through one client, against a server in another process."""
     count = size.pick(30_000, 1_000_000)
@@ -196,7 +196,7 @@ async def _outage(calls: int) -> tuple[float, float]:
         return posts / calls, time.monotonic() - back
 
 
-@trial("P11", seconds=10)
+@trial("P11", short=5, whole=30)
 async def outage(size: Size) -> list[Row]:
     """An API that answers 500 to everything, and a client that may resend."""
     calls = size.pick(3_000, 20_000)
@@ -242,7 +242,7 @@ async def _retried_call(sandbox: Sandbox, clock: JumpingClock, number: int) -> f
     return time.monotonic() - started
 
 
-@trial("P9", seconds=6)
+@trial("P9", short=6, whole=45, waits=True)
 async def jumping_clock(size: Size) -> list[Row]:
     """The wall clock jumps by an hour, forwards and back, while a call waits for its retry."""
     took, loop = [], asyncio.get_running_loop()

@@ -71,7 +71,7 @@ def misuse(promise: str, tried: str, broken: list[str], control: list[str]) -> R
     )
 
 
-@trial("P1", seconds=6)
+@trial("P1", short=3, whole=8)
 async def threads(size: Size) -> list[Row]:
     """One client in several threads: one of them gets it, the others get WrongLoopError before a byte is sent."""
     rounds = size.pick(20, 500)
@@ -109,7 +109,7 @@ async def in_two_loops(rounds: int) -> list[str]:
         return await asyncio.to_thread(use)
 
 
-@trial("P1", seconds=4)
+@trial("P1", short=2, whole=4)
 async def two_loops(size: Size) -> list[Row]:
     """A client in a second event loop while the first one is open; then in the first one again."""
     rounds = size.pick(50, 2_000)
@@ -161,7 +161,7 @@ async def forked(rounds: int) -> list[str]:
     return wrong or [f"{connections} connections"] * (connections != 1)
 
 
-@trial("P1", seconds=5)
+@trial("P1", short=3, whole=20)
 async def fork(size: Size) -> list[Row]:
     """A forked process that uses its parent's client, whose connection is open; the parent goes on with it."""
     rounds = size.pick(15, 500)
@@ -215,7 +215,7 @@ async def stop_a_call(seconds: float, *, control: bool = False) -> tuple[str, fl
         return delivery, ended - continued
 
 
-@trial("P9", seconds=8)
+@trial("P9", short=8, whole=130, waits=True)
 async def stopped_call(size: Size) -> list[Row]:
     """A process that is stopped (SIGSTOP) while its call waits: the call ends at once when the process continues."""
     seconds, calls = size.pick(2, 60), size.pick(2, 6)

@@ -94,7 +94,7 @@ async def unredacted(ours: Secrets, folder: Path) -> list[str]:
     return ours.found_in({"create": out.encode()})
 
 
-@trial("P6", seconds=25)
+@trial("P6", short=10, whole=25)
 async def secret_scan(size: Size) -> list[Row]:
     """What the command line prints, logs and stores while everything goes wrong, searched for three secrets."""
     ours = Secrets()

@@ -28,7 +28,7 @@ async def run(*command: str, cwd: Path = ROOT, given: str | None = None, **envir
 DEBUGGED = ("tests/transport", "tests/batch", "tests/sync", "tests/faults/test_cancel.py")
 
 
-@trial("P10", seconds=60, only_whole=True)
+@trial("P10", whole=200)
 async def debug_mode(__: Size) -> list[Row]:
     """Tests with `-X dev` and asyncio's debug mode, every warning an error."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
@@ -70,7 +70,7 @@ async def test_a_transport_that_sleeps():
 """
 
 
-@trial("P9", seconds=60, only_whole=True)
+@trial("P9", whole=500)
 async def blocking_calls(__: Size) -> list[Row]:
     """The whole suite, while blockbuster watches the event loops."""
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -96,7 +96,7 @@ async def blocking_calls(__: Size) -> list[Row]:
     ]
 
 
-@trial("Tests", seconds=40, only_whole=True)
+@trial("Tests", whole=900)
 async def mutation(size: Size) -> list[Row]:
     """Small changes to the modules that decide, met with their tests."""
     jobs = ["--jobs", "1"]

@@ -63,22 +63,30 @@ class Trial:
     name: str
     promises: tuple[str, ...]
     run: Callable[[Size], Awaitable[list[Row]]]
-    seconds: int
-    """About how long it takes in short, to begin with the longest."""
-    only_whole: bool = False
+    short: int
+    """Seconds that it takes about in the short programme; 0 if it belongs to the whole programme only."""
+    whole: int
+    """The same in the whole programme."""
+    waits: bool = False
+    """It waits for most of its time, so it runs at the same time as those that compute."""
+
+    def seconds(self, size: Size) -> float:
+        """Return about how long it takes."""
+        return float(size.pick(self.short, self.whole))
 
 
 TRIALS: dict[str, Trial] = {}
 
 
-def trial(
-    *promises: str, seconds: int = 5, only_whole: bool = False
-) -> Callable[[Callable[[Size], Awaitable[list[Row]]]], Callable[[Size], Awaitable[list[Row]]]]:
+Run = Callable[[Size], Awaitable[list[Row]]]
+
+
+def trial(*promises: str, whole: int, short: int = 0, waits: bool = False) -> Callable[[Run], Run]:
     """Register a function as a trial of these promises."""
 
-    def register(run: Callable[[Size], Awaitable[list[Row]]]) -> Callable[[Size], Awaitable[list[Row]]]:
+    def register(run: Run) -> Run:
         name = getattr(run, "__name__", "").replace("_", " ")
-        TRIALS[name] = Trial(name=name, promises=promises, run=run, seconds=seconds, only_whole=only_whole)
+        TRIALS[name] = Trial(name=name, promises=promises, run=run, short=short, whole=whole, waits=waits)
         return run
 
     return register
