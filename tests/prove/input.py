@@ -101,6 +101,10 @@ def mutated(body: bytes, dice: random.Random) -> bytes:
     return body
 
 
+def learn_nothing(*_: object, **__: object) -> None:
+    """Replace what a pace learns from a response."""
+
+
 async def _read_responses(count: int, seed: int) -> tuple[Counter[str], list[str]]:
     """Let calls read random responses; return how they ended, and what escaped."""
     dice = random.Random(seed)
@@ -113,7 +117,7 @@ async def _read_responses(count: int, seed: int) -> tuple[Counter[str], list[str
         lambda: client.disable_session("0b1d9815-165e-42e2-8867-35bc03789e00"),
     )
     # Random rate limits teach no pace: reads have one of their own.
-    with mock.patch.object(hpp.Pace, "record_response", lambda *_, **__: None):
+    with mock.patch.object(hpp.Pace, "record_response", learn_nothing):
         for number in range(count):
             try:
                 await dice.choice(calls)()

@@ -5,8 +5,11 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from attrs import frozen
 
 from tests.prove.table import Row, Size, trial
 
@@ -25,29 +28,55 @@ async def run(*command: str, cwd: Path = ROOT, given: str | None = None, **envir
     return process.returncode or 0, out.decode(errors="replace")
 
 
-DEBUGGED = ("tests/transport", "tests/batch", "tests/sync", "tests/faults/test_cancel.py")
+ROOMS = ("tests/transport", "tests/batch", "tests/sync", "tests/faults/test_cancel.py")
+"""The tests of what sends, waits and writes."""
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+MOST_AGAIN = 10
 
 
-@trial("P10", whole=200)
-async def debug_mode(__: Size) -> list[Row]:
+@frozen(kw_only=True)
+class Outcome:
+    """What came of a run of tests."""
+
+    passed: bool
+    summary: str
+    out: str
+
+
+async def run_tests(python: Sequence[str], options: Sequence[str], **environment: str) -> Outcome:
+    """Run tests. Those that fail run once more, one at a time: a busy machine must not decide."""
+    with tempfile.TemporaryDirectory() as cache:
+        pytest = [*python, "-m", "pytest", "-q", "-o", f"cache_dir={cache}"]
+        code, out = await run(*pytest, "-n", "2", *options, **environment)
+        failed = FAILED.findall(out)
+        summary = out.strip().splitlines()[-1].strip("= ")
+        if not failed or len(failed) > MOST_AGAIN:
+            return Outcome(passed=code == 0, summary=" ".join([summary, *failed[:3]]), out=out)
+        code, again = await run(*pytest, "-n", "0", "--last-failed", *options, **environment)
+    names = ", ".join(FAILED.findall(again) or failed)
+    summary += f"; {names} {'passed when run again alone' if code == 0 else 'failed twice'}"
+    return Outcome(passed=code == 0, summary=summary, out=out + again)
+
+
+@trial("P10", whole=120)
+async def debug_mode(_: Size) -> list[Row]:
     """Tests with `-X dev` and asyncio's debug mode, every warning an error."""
-    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
-    there = [name for name in DEBUGGED if (ROOT / name).exists()]
-    code, out = await run(*command, *there, PYTHONASYNCIODEBUG="1")
+    strict = [sys.executable, "-X", "dev", "-W", "error"]
+    tests = await run_tests(strict, ROOMS, PYTHONASYNCIODEBUG="1")
+    # A test that runs when a forgotten file or coroutine is found fails for it: that one must not count as passed.
+    forgotten = len(re.findall(r"^(?:FAILED|ERROR) .*(?:Unraisable|Warning)", tests.out, re.MULTILINE))
     with tempfile.TemporaryDirectory() as folder:
         planted = Path(folder) / "test_planted.py"
-        planted.write_text(
-            "import warnings\ndef test_it():\n    open(__file__)\n    import gc; gc.collect()\n", encoding="utf-8"
-        )
-        control, _ = await run(sys.executable, "-X", "dev", "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                               "-o", "filterwarnings=error", str(planted), cwd=Path(folder))  # fmt: skip
+        planted.write_text("import gc\n\ndef test_it():\n    open(__file__)\n    gc.collect()\n", encoding="utf-8")
+        pytest = [*strict, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=error"]
+        control, _out = await run(*pytest, str(planted), cwd=Path(folder))
     return [
         Row(
             promise="P10",
-            tried=f"{', '.join(there)} with -X dev and asyncio debug",
-            figure=out.strip().splitlines()[-1].strip("= "),
-            target="0 failed",
-            held=code == 0,
+            tried="the tests of transport, batch and sync with -X dev and asyncio's debug mode",
+            figure=f"{forgotten} warnings; {tests.summary}",
+            target="0; 0 failed",
+            held=tests.passed and not forgotten,
             control="a test that leaves a file open " + ("fails" if control else "passes"),
             noticed=control != 0,
         )
@@ -71,25 +100,27 @@ async def test_a_transport_that_sleeps():
 
 
 @trial("P9", whole=500)
-async def blocking_calls(__: Size) -> list[Row]:
+async def blocking_calls(size: Size) -> list[Row]:
     """The whole suite, while blockbuster watches the event loops."""
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    code, out = await run(*pytest, "-n", "2", "-m", "", "--ignore", "tests/browser", KUSTOM_HPP_NO_BLOCKING="1")
+    whole = size.part == 1
+    options = ["-m", "", "--ignore", "tests/browser"] if whole else ROOMS
+    tests = await run_tests([sys.executable], options, KUSTOM_HPP_NO_BLOCKING="1")
     with tempfile.TemporaryDirectory() as folder:
         planted = Path(folder) / "test_planted.py"
         planted.write_text(SLEEPS, encoding="utf-8")
         _, planted_out = await run(
-            *pytest, "-p", "tests.conftest", "-o", "asyncio_mode=auto", str(planted), cwd=Path(folder),
-            PYTHONPATH=str(ROOT), KUSTOM_HPP_NO_BLOCKING="1",
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.conftest",
+            "-o", "asyncio_mode=auto", str(planted), cwd=Path(folder), PYTHONPATH=str(ROOT), KUSTOM_HPP_NO_BLOCKING="1",
         )  # fmt: skip
+    blocked = tests.out.count("BlockingError: ")
     caught = planted_out.count("BlockingError: Blocking call to time.sleep")
     return [
         Row(
             promise="P9",
-            tried="the whole suite under blockbuster",
-            figure=f"{out.count('BlockingError: ')} blocking calls; {out.strip().splitlines()[-1].strip('= ')}",
-            target="0",
-            held=code == 0,
+            tried=f"{'the whole suite' if whole else 'a part of the suite'} under blockbuster",
+            figure=f"{blocked} blocking calls; {tests.summary}",
+            target="0; 0 failed",
+            held=tests.passed and not blocked,
             control=f"a transport that sleeps: {caught} noticed",
             noticed=caught > 0,
         )
