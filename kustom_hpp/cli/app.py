@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 
-from cyclopts import App, CycloptsError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from kustom_hpp._version import __version__
 from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, redirect_to_devnull, report_error
@@ -94,6 +94,9 @@ def build_app(words: Iterable[str] = ()) -> App:
 def _usage_text(error: CycloptsError) -> str:
     """Return what is wrong with the arguments, without the values that may be a secret."""
     text = str(error).partition(" Available commands:")[0].rstrip(".")
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        need = "is required" if error.keyword is None else "needs a value"
+        text = f"{error.argument.name} {need}{text.partition(' argument')[2]}"
     if isinstance(error, UnusedCliTokensError):
         text = f"{len(error.unused_tokens or ())} argument(s) too many"
     if isinstance(error, UnknownOptionError):

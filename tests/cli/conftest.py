@@ -67,7 +67,7 @@ def variables(**settings: str) -> dict[str, str]:
 
 def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
     """Start a command in a process of its own."""
-    command = [sys.executable, "-m", "kustom_hpp.cli", *arguments]
+    command = [sys.executable, "-m", "kustom_hpp", *arguments]
     return subprocess.Popen(
         command,
         env=variables(**settings),

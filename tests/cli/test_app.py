@@ -67,10 +67,7 @@ def test_help_tells_everything_on_stdout(cli: Cli, command: str, due: list[str])
 
 USAGE = [
     # arguments, what stderr says
-    (
-        "create",
-        "Command \"create\" parameter FILE requires an argument. Run 'kustom-hpp create --help' for usage.",
-    ),
+    ("create", "FILE is required. Run 'kustom-hpp create --help' for usage."),
     ("create a.json b.json", "1 argument(s) too many. Run 'kustom-hpp create --help' for usage."),
     (
         "create --deadline nan -",

@@ -17,7 +17,7 @@ from tests.support.proxy import open_proxy
 async def command(*arguments: str, stdin: bytes = b"", **settings: str) -> Done:
     """Run a command in a process of its own, while this loop serves."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "kustom_hpp.cli", *arguments, env=variables(**settings),
+        sys.executable, "-m", "kustom_hpp", *arguments, env=variables(**settings),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(stdin), 40)

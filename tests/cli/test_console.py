@@ -23,7 +23,7 @@ def settings_of(sandbox: ThreadedSandbox) -> dict[str, str]:
 def redirected(redirection: str, *arguments: str, **settings: str) -> Done:
     """Run a command as a shell does with this redirection."""
     done = subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "kustom_hpp.cli", *arguments],
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "kustom_hpp", *arguments],
         env=variables(**settings), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=50,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -108,7 +108,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing(sandbox: ThreadedSandbox, tm
     command = [
         sys.executable,
         "-m",
-        "kustom_hpp.cli",
+        "kustom_hpp",
         "batch",
         write(tmp_path / "in", 16),
         *paths,

@@ -304,7 +304,9 @@ def test_no_credentials(cli: Cli, name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "due"),
     [
-        ("wait x", "--deadline"),
+        ("wait x", "error: --deadline is required. Run 'kustom-hpp wait --help' for usage."),
+        ("wait x --deadline", "error: --deadline needs a value. Run 'kustom-hpp wait --help' for usage."),
+        ("wait x --deadlin 5", "error: --deadline is required. Did you mean --deadline instead of --deadlin?"),
         ("wait x --deadline 0", "It must be a finite number above 0, in seconds, got 0.0."),
         ("wait x --deadline 1e10", "It must be a finite number above 0 and at most 1,000,000,000, in seconds"),
         ("read x --deadline 1e10", "It must be a finite number above 0 and at most 1,000,000,000, in seconds"),
@@ -313,7 +315,7 @@ def test_no_credentials(cli: Cli, name: str) -> None:
         ("create - --deadline 1e10", "It must be a finite number above 0 and at most 1,000,000,000, in seconds"),
         ("wait x --deadline 1 --poll 0.1", "It must be a finite number of at least 0.5, in seconds"),
         ("wait x --deadline 1 --poll nan", "It must be a finite number of at least 0.5, in seconds"),
-        ("read", 'Command "read" parameter SESSION requires an argument.'),
+        ("read", "error: SESSION is required. Run 'kustom-hpp read --help' for usage."),
         ("read x y", "1 argument(s) too many."),
         (
             "disable x --deadline inf",

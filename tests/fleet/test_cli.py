@@ -43,7 +43,7 @@ async def run(*arguments: str, folder: Path, stdin: bytes = b"", **environment: 
 async def start(*arguments: str, folder: Path, **environment: str) -> asyncio.subprocess.Process:
     root = str(Path(__file__).parents[2])
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "kustom_hpp.cli", *arguments,
+        sys.executable, "-m", "kustom_hpp", *arguments,
         cwd=folder, env={**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "error", **environment},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

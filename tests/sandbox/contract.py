@@ -30,7 +30,7 @@ RUNS = {
 @contextmanager
 def served() -> Iterator[dict[str, str]]:
     """A sandbox in a process of its own: its `base_url` and `api_key`."""
-    command = [sys.executable, "-m", "kustom_hpp.cli", "sandbox", "--json"]
+    command = [sys.executable, "-m", "kustom_hpp", "sandbox", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -1,4 +1,4 @@
-"""`python -m kustom_hpp.cli` is `kustom-hpp`."""
+"""`python -m kustom_hpp` is `kustom-hpp`."""
 
 import sys
 
