@@ -29,7 +29,7 @@ OWNERS = {
     "sqlite3": {"batch"},
     "psycopg": {"batch"},
     "procrastinate": {"integrations"},
-    "jinja2": {"sandbox"},
+    "jinja2": {"cli", "sandbox"},
     "segno": {"sandbox"},
     "anyio": {"sandbox"},
     "pytest": {"testing"},

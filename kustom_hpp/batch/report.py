@@ -44,6 +44,11 @@ class Period:
         """Sessions per second on average."""
         return self.created / self.seconds
 
+    @property
+    def length(self) -> dt.timedelta:
+        """The time from its first second to its last."""
+        return dt.timedelta(seconds=self.seconds)
+
 
 @frozen
 class ResponseTimes:
@@ -56,6 +61,11 @@ class ResponseTimes:
     maximum: float
     histogram: tuple[tuple[float | None, int], ...]
     """Upper bounds, each with the number of sessions up to it; the last bound is None."""
+
+    @property
+    def marks(self) -> tuple[tuple[str, float], ...]:
+        """The percentiles, each with its name."""
+        return ("median", self.p50), ("90 %", self.p90), ("99 %", self.p99), ("slowest", self.maximum)
 
 
 @frozen
@@ -106,6 +116,13 @@ class JournalReport:
     def rows(self) -> int:
         """All rows of the journal."""
         return sum(self.states.values()) + self.to_send
+
+    @property
+    def totals(self) -> list[tuple[str, int]]:
+        """The number of rows by state, and of those in `to_send`."""
+        always = (OutcomeState.CREATED, OutcomeState.FAILED, OutcomeState.IN_DOUBT)
+        by_state = [(str(state), count) for state, count in self.states.items() if count or state in always]
+        return [*by_state, ("to_send", self.to_send)]
 
 
 async def summarize(entries: AsyncIterable[JournalEntry]) -> JournalReport:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
 from kustom_hpp._version import __version__
 from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, redirect_to_devnull, report_error
@@ -71,6 +71,7 @@ def build_app(words: Iterable[str] = ()) -> App:
         name="kustom-hpp",
         help=_HELP,
         help_epilogue=_EXIT_CODES,
+        default_parameter=Parameter(negative=""),
         version=f"kustom-hpp {__version__} (Python {platform.python_version()})",
         print_error=False,
         exit_on_error=False,

@@ -1,7 +1,10 @@
 """The report of a journal: as tables on the terminal, or as an HTML file."""
 
 import datetime as dt
+from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -9,11 +12,10 @@ from rich.text import Text
 
 from kustom_hpp.batch import OutcomeState
 from kustom_hpp.batch.report import JournalReport
-from kustom_hpp.batch.report_html import render_html, seconds_text
 from kustom_hpp.cli.console import CommandError, Exit
 from kustom_hpp.errors import clean_text
 
-_MAX_DOUBTS = 50
+_MAX_DOUBTS = 200
 """Doubts that the terminal shows; `--html` and `export` have more."""
 _HTML_START = b"<!doctype html>"
 
@@ -39,68 +41,103 @@ def write_html(target: str, report: JournalReport, *, title: str, scope: str) ->
         raise CommandError(msg, Exit.USAGE) from None
 
 
+def render_html(report: JournalReport, *, title: str, scope: str, now: dt.datetime) -> str:
+    """Return one HTML document: no scripts, nothing from elsewhere, light and dark, printable."""
+    import jinja2  # no other command needs it
+
+    environment = jinja2.Environment(
+        autoescape=True,
+        finalize=lambda value: clean_text(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "count": "{:,}".format,
+        "per_second": "{:,.1f}/s".format,
+        "seconds": _seconds,
+        "span": _span,
+        "time": lambda moment: f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC",
+    }
+    template = resources.files("kustom_hpp.cli").joinpath("journal_report.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(report=report, title=title, scope=scope, now=now)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms" if seconds < 1 else f"{seconds:,.1f} s"
+
+
+def _span(seconds: int) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+# On the terminal
+
+
+def print_overview(console: Console, report: JournalReport, surplus: Iterable[tuple[str, str | None]]) -> None:
+    """Print the number of rows by state, the rows in doubt, and the surplus sessions of a ledger."""
+    remarks = {"to_send": "not sent or throttled; the next run sends them"}
+    counts = [(name, number) for name, number in report.totals if number or name not in remarks]
+    rows = [(name.replace("_", " "), f"{number:,}", remarks.get(name, "")) for name, number in counts]
+    console.print(_table(None, ("state", ">rows", "remark"), rows, show_header=False))
+    _print_doubts(console, report)
+    steps = [
+        (key, session_id or "unknown", f"kustom-hpp disable {session_id}" if session_id else "create a new order")
+        for key, session_id in surplus
+    ]
+    if steps:
+        console.print(_table("Surplus sessions", ("key", "session", "next step"), steps))
+
+
 def print_report(console: Console, report: JournalReport) -> None:
     """Print the report as tables."""
-    for table in (_totals(report), _periods(report), _response_times(report), _failures(report), _doubts(report)):
-        if table is not None:
-            console.print(table)
-            console.print()
-    hidden = report.states[OutcomeState.IN_DOUBT] - min(len(report.doubts), _MAX_DOUBTS)
-    if hidden:
-        console.print(f"and {hidden:,} more in doubt: 'kustom-hpp journal export' has all of them.", soft_wrap=True)
+    totals = [("all", report.rows), *report.totals]
+    rows = [(name.replace("_", " "), f"{number:,}") for name, number in totals]
+    tables = [_table("Rows", ("state", ">rows"), rows)]
+    if report.periods:
+        columns = ("start (UTC)", "duration", ">sessions", ">mean/s", ">busiest second")
+        periods = [
+            (
+                f"{each.start:%Y-%m-%d %H:%M:%S}",
+                str(each.length),
+                f"{each.created:,}",
+                f"{each.rate:,.1f}",
+                f"{each.peak:,}",
+            )
+            for each in report.periods
+        ]
+        tables.append(_table("Sessions per second", columns, periods))
+    if report.response_times is not None:
+        names, values = zip(*report.response_times.marks, strict=True)
+        tables.append(_table("Response times", names, [tuple(map(_seconds, values))]))
+    if report.failures:
+        failures = [(each.code, f"{each.count:,}", each.next_step) for each in report.failures]
+        tables.append(_table("Failures", ("code", ">rows", "next step"), failures))
+    for table in tables:
+        console.print(table)
+        console.print()
+    _print_doubts(console, report)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+def _print_doubts(console: Console, report: JournalReport) -> None:
+    doubts = report.doubts[:_MAX_DOUBTS]
+    if doubts:
+        rows = [(each.key, each.order or "", f"{each.since:%Y-%m-%d %H:%M:%S}", each.reason) for each in doubts]
+        console.print(_table("Rows in doubt", ("key", "order", "since (UTC)", "why"), rows))
+    if more := report.states[OutcomeState.IN_DOUBT] - len(doubts):
+        console.print(f"and {more:,} more in doubt: 'kustom-hpp journal export' has all of them.", soft_wrap=True)
+
+
+def _table(title: str | None, columns: Iterable[str], rows: Iterable[tuple[str, ...]], **options: Any) -> Table:
+    """Return a table. The name of a column of numbers begins with ">"."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False, **options
+    )
     for name in columns:
-        number = name in {"rows", "sessions", "mean/s", "busiest second"}
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
-    return table
-
-
-def _totals(report: JournalReport) -> Table:
-    table = _table("Rows", "state", "rows")
-    table.add_row("all", f"{report.rows:,}")
-    for state in OutcomeState:
-        if report.states[state] or state is not OutcomeState.CLAIMED_ELSEWHERE:
-            table.add_row(state.replace("_", " "), f"{report.states[state]:,}")
-    table.add_row("to send", f"{report.to_send:,}")
-    return table
-
-
-def _periods(report: JournalReport) -> Table | None:
-    if not report.periods:
-        return None
-    table = _table("Sessions per second", "start (UTC)", "duration", "sessions", "mean/s", "busiest second")
-    for period in report.periods:
-        duration = str(dt.timedelta(seconds=period.seconds))
-        numbers = (f"{period.created:,}", f"{period.rate:,.1f}", f"{period.peak:,}")
-        table.add_row(f"{period.start:%Y-%m-%d %H:%M:%S}", duration, *numbers)
-    return table
-
-
-def _response_times(report: JournalReport) -> Table | None:
-    if (times := report.response_times) is None:
-        return None
-    table = _table("Response times", "median", "90 %", "99 %", "slowest")
-    table.add_row(*map(seconds_text, (times.p50, times.p90, times.p99, times.maximum)))
-    return table
-
-
-def _failures(report: JournalReport) -> Table | None:
-    if not report.failures:
-        return None
-    table = _table("Failures", "code", "rows", "next step")
-    for each in report.failures:
-        table.add_row(Text(clean_text(each.code)), f"{each.count:,}", Text(each.next_step))
-    return table
-
-
-def _doubts(report: JournalReport) -> Table | None:
-    if not report.doubts:
-        return None
-    table = _table("Rows in doubt", "key", "order", "since (UTC)", "why")
-    for doubt in report.doubts[:_MAX_DOUBTS]:
-        since = f"{doubt.since:%Y-%m-%d %H:%M:%S}"
-        table.add_row(Text(clean_text(doubt.key)), Text(clean_text(doubt.order or "")), since, Text(doubt.reason))
+        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean_text(cell)) for cell in row))
     return table

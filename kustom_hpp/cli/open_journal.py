@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
+
+from cyclopts import Parameter
 
 from kustom_hpp.batch import PostgresLedger, Scope, SqliteJournal
 from kustom_hpp.batch.postgres.ledger import PostgresJournal
@@ -11,6 +14,8 @@ from kustom_hpp.batch.sqlite.journal import read_scope
 from kustom_hpp.cli.console import CommandError, Exit
 from kustom_hpp.errors import HPPError, JournalError
 
+JournalName = Annotated[str, Parameter(help="The journal's file, or the ledger's URL.")]
+ScopeName = Annotated[str | None, Parameter(help="Which of a ledger's scopes, if it has several.")]
 _SCHEMES = ("postgresql://", "postgres://")
 
 
