@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from kustom_hpp._redaction import describe_shape, secrets_in_url
-from kustom_hpp.models.urls import ANY_LINK, ANY_URL, CALLBACK_URL, HTTPS_URL, check_url, warn_url
+from kustom_hpp.models.urls import ANY_LINK, ANY_URL, HTTPS_URL, check_url, warn_url
 from kustom_hpp.models.validation import Problems, check_enum, check_text
 
 JsonObject = dict[str, Any]
@@ -92,8 +92,8 @@ class UrlKind(FieldKind):
         pattern = ANY_LINK if self.app_link else ANY_URL
         about = {}
         if self.https:
-            pattern = CALLBACK_URL if self.private_http else HTTPS_URL
-            private = " and, in a test network, for private hosts" if self.private_http else ""
+            pattern = HTTPS_URL
+            private = "; a sandbox with --expose accepts private hosts too" if self.private_http else ""
             about = {"description": f"Must be https: {self.https}. http is for loopback{private}."}
         return (
             _text_schema(required=required) | {"pattern": f"^{pattern}$" if required else f"^(?:{pattern})?$"} | about

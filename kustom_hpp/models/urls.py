@@ -52,8 +52,6 @@ ANY_URL = _NO_WRONG_BRACES + _URL
 """A URL that has no problems if http is allowed."""
 HTTPS_URL = rf"{_NO_WRONG_BRACES}(?:{_HTTPS}://{_HOST}|{_HTTP}://{_LOOPBACK}){_REST}"
 """A URL that has no problems if it must be https: http is for loopback."""
-CALLBACK_URL = rf"{_NO_WRONG_BRACES}(?:{_HTTPS}://{_HOST}|{_HTTP}://(?:{_LOOPBACK}|{_PRIVATE})){_REST}"
-"""A URL that has no problems if it must be https: http is for loopback and private hosts."""
 
 # Schemes that no app registers: scripts, local files, and other protocols.
 _NO_APP = (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 import kustom_hpp as hpp
-from kustom_hpp.models.urls import ANY_LINK, ANY_URL, CALLBACK_URL, HTTPS_URL, canonical_order_url, check_url
+from kustom_hpp.models.urls import ANY_LINK, ANY_URL, HTTPS_URL, canonical_order_url, check_url
 
 SECRET = "s3cr3t-_.~0123456789"
 
@@ -165,10 +165,9 @@ def test_what_is_not_an_order(url):
     [
         (ANY_URL, {}),
         (HTTPS_URL, {"https": "so it is"}),
-        (CALLBACK_URL, {"https": "so it is", "private_http": True}),
         (ANY_LINK, {"app_link": True}),
     ],
-    ids=["any URL", "https", "callback", "any link"],
+    ids=["any URL", "https", "any link"],
 )
 def test_a_url_that_the_schema_allows_has_no_problems(pattern, rules):
     @given(st.from_regex(pattern, fullmatch=True))

@@ -175,7 +175,8 @@ TEXTS = [
     ("at", "options", "required"),
     [
         (("MerchantUrls", "success"), {"app_link": True}, False),
-        (("MerchantUrls", "status_update"), {"https": "only", "private_http": True}, False),
+        # As the API has it: only a sandbox in a test network accepts http to private hosts.
+        (("MerchantUrls", "status_update"), {"https": "only"}, False),
         (("BackgroundImage", "url"), {"https": "only"}, True),
         (("CreateSessionRequest", "payment_session_url"), {}, True),
     ],
