@@ -19,9 +19,11 @@ from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models.distributions import contact_fields
 from kustom_hpp.models.urls import check_url
 from kustom_hpp.sandbox import Sandbox
-from kustom_hpp.sandbox.endpoints.openapi import PATHS, SCHEMAS, description
+from kustom_hpp.sandbox.endpoints.openapi import description
 from kustom_hpp.sandbox.endpoints.sessions import ENDPOINTS
 
+PATHS = description("")["paths"]
+SCHEMAS = description("")["components"]["schemas"]
 REQUESTS = (models.CreateSessionRequest, models.MerchantUrls, models.Options, models.BackgroundImage)
 DISTRIBUTIONS = (models.EmailDistribution, models.SmsDistribution, models.TokenDistribution)
 ANSWERS = (
