@@ -88,7 +88,7 @@ def _schemas() -> dict[str, JsonObject]:
 
 def description(base_url: str) -> JsonObject:
     """Return the description of a sandbox at this base URL."""
-    document: JsonObject = json.loads((resources.files(__package__) / "openapi.json").read_bytes())
+    document: JsonObject = json.loads((resources.files("kustom_hpp.sandbox.endpoints") / "openapi.json").read_bytes())
     document["servers"] = [{"url": base_url}]
     # In the file an operation names its refusals by their statuses.
     refusals = document.pop("refusals")

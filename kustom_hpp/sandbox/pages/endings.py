@@ -2,88 +2,34 @@
 
 Where the documents are silent, chosen here: a final or expired session gets a page that says so, with 200 if it is completed
 and 410 if it is expired, disabled or cancelled; a page that never existed is a 404. Each links back to the shop if a
-merchant URL shows where that is.
+merchant URL shows where that is. `ending.html` has the texts.
 """
 
 import datetime as dt
+from types import MappingProxyType
 from typing import Any
-
-import attrs
-from attrs import frozen
 
 from kustom_hpp.models import SessionStatus
 from kustom_hpp.sandbox.pages.security_headers import origin_of
 from kustom_hpp.sandbox.sample_orders import Order
 from kustom_hpp.sandbox.stored_session import StoredSession
 
-
-@frozen
-class Ending:
-    """The texts of a page without a payment form."""
-
-    http_status: int
-    tone: str
-    """`success`, `failure` or `quiet`."""
-    heading: str
-    text: str
-    again: str = ""
-    """Label of the link back to the payment page; empty if the session allows no other attempt."""
-    hint: str = ""
-    """Why the sandbox shows this page."""
-
-
-_UNKNOWN = Ending(
-    404,
-    "quiet",
-    "There is no such page",
-    "The link may be incomplete, or the sandbox has been restarted since.",
-    hint="Sessions live only in the sandbox's memory. Create a new one.",
+_URLS = MappingProxyType(
+    {
+        SessionStatus.COMPLETED: "success",
+        SessionStatus.FAILED: "failure",
+        SessionStatus.ERROR: "error",
+        SessionStatus.BACK: "back",
+        SessionStatus.CANCELLED: "cancel",
+        SessionStatus.DISABLED: "",
+    }
 )
-_EXPIRED = Ending(
-    410,
-    "quiet",
-    "This payment link has expired",
-    "Nothing was charged. Return to the shop to order again.",
-    hint="A session expires one hour before its payment session, 47 hours after its creation. A read now returns 404.",
-)
-_ENDINGS = {
-    SessionStatus.COMPLETED: Ending(200, "success", "Payment complete", "Thank you. The shop has your order."),
-    SessionStatus.FAILED: Ending(200, "failure", "Payment declined", "Nothing was charged.", again="Try again"),
-    SessionStatus.ERROR: Ending(
-        200,
-        "failure",
-        "Something went wrong",
-        "A technical error stopped the payment. Nothing was charged.",
-        again="Try again",
-    ),
-    SessionStatus.BACK: Ending(
-        200,
-        "quiet",
-        "Not paid yet",
-        "You left the payment. Your order is still waiting for you.",
-        again="Return to the payment",
-    ),
-    SessionStatus.CANCELLED: Ending(410, "quiet", "Purchase cancelled", "Nothing was charged. This link stays closed."),
-    SessionStatus.DISABLED: Ending(
-        410,
-        "quiet",
-        "This payment link is no longer active",
-        "The shop has closed it. Nothing was charged.",
-        hint="The session was disabled through the API. That is final.",
-    ),
-}
-_URL_OF_ENDING = {
-    SessionStatus.COMPLETED: "success",
-    SessionStatus.FAILED: "failure",
-    SessionStatus.ERROR: "error",
-    SessionStatus.BACK: "back",
-    SessionStatus.CANCELLED: "cancel",
-}
+"""The statuses with a page here, and the merchant URL of each."""
 
 
 def has_ending(session: StoredSession, now: dt.datetime) -> bool:
     """Return True if the session has a result to show."""
-    return session.status in _ENDINGS or session.is_expired(now)
+    return session.status in _URLS or session.is_expired(now)
 
 
 def ending(
@@ -94,20 +40,18 @@ def ending(
     `just_now` is for the result page: a cancellation that just succeeded is a 200.
     """
     if session is None or order is None:
-        return {**attrs.asdict(_UNKNOWN), "paid": None, "reference": None, "onward": None, "path": "", "session_id": ""}
+        nothing = dict.fromkeys(("missing_url", "paid", "reference", "onward", "path", "session_id"))
+        return {"kind": "UNKNOWN", "http_status": 404, **nothing}
     is_completed = session.status is SessionStatus.COMPLETED
     is_expired = session.is_expired(now) and not is_completed
-    shown = _EXPIRED if is_expired else _ENDINGS[session.status]
-    name = None if is_expired else _URL_OF_ENDING.get(session.status)
-    onward, hint = None if name is None else session.merchant_url(name), shown.hint
-    if name is not None and onward is None:
-        names = "error or failure" if name == "error" else name
-        hint = f"The session has no {names} URL, so the browser stays on this generic page."
-    is_success = just_now and shown is _ENDINGS[SessionStatus.CANCELLED]
+    is_closed = is_expired or (session.status.is_final and not is_completed)
+    is_cancelled_now = just_now and not is_expired and session.status is SessionStatus.CANCELLED
+    name = "" if is_expired else _URLS[session.status]
+    onward = session.merchant_url(name) if name else None
     return {
-        **attrs.asdict(shown),
-        "http_status": 200 if is_success else shown.http_status,
-        "hint": hint,
+        "kind": "EXPIRED" if is_expired else str(session.status),
+        "http_status": 410 if is_closed and not is_cancelled_now else 200,
+        "missing_url": "" if onward else name,
         "paid": order if is_completed else None,
         "reference": None if is_expired else session.klarna_reference,
         "onward": onward or _shop(session),

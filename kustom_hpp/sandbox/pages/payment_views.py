@@ -14,7 +14,7 @@ from typing import Any
 
 from yarl import URL
 
-from kustom_hpp.models import PaymentMethodCategory, PurchaseType, SessionStatus, ShowSubtotalDetail
+from kustom_hpp.models import PaymentMethodCategory, PurchaseType, ShowSubtotalDetail
 from kustom_hpp.models.requests import Options
 from kustom_hpp.sandbox.pages.security_headers import origin_of
 from kustom_hpp.sandbox.sample_orders import Order, money, percent
@@ -27,15 +27,6 @@ _MAX_ADDRESS = 120
 _SHORT_TOTAL, _LONG_TOTAL = 15, 22
 """Characters of a total that fit in the largest font size, and in the next smaller one."""
 _NOT_A_DOMAIN = r"[\d.]+|.*:.*|.*\.localhost"
-_BUTTONS = {
-    PurchaseType.BUY: "Buy",
-    PurchaseType.RENT: "Rent",
-    PurchaseType.BOOK: "Book",
-    PurchaseType.SUBSCRIBE: "Subscribe",
-    PurchaseType.DOWNLOAD: "Download",
-    PurchaseType.ORDER: "Order",
-    PurchaseType.CONTINUE: "Continue",
-}
 _CATEGORIES = {
     PaymentMethodCategory.PAY_NOW: "Pay now",
     PaymentMethodCategory.PAY_LATER: "Pay later",
@@ -43,11 +34,6 @@ _CATEGORIES = {
     PaymentMethodCategory.DIRECT_DEBIT: "Direct debit",
     PaymentMethodCategory.DIRECT_BANK_TRANSFER: "Bank transfer",
     PaymentMethodCategory.KLARNA: "Klarna",
-}
-_NOTICES = {
-    SessionStatus.FAILED: "The payment was declined. You can try again.",
-    SessionStatus.ERROR: "Something went wrong with the payment. You can try again.",
-    SessionStatus.MANUAL_ID_CHECK: "The store is checking your identity.",
 }
 
 
@@ -81,10 +67,10 @@ def page(session: StoredSession, order: Order, *, is_sample: bool) -> dict[str, 
         "is_sample": is_sample,
         "subtotals": [] if options.show_subtotal_detail is ShowSubtotalDetail.HIDE else list(_subtotals(order)),
         "total_size": "" if length <= _SHORT_TOTAL else "long" if length <= _LONG_TOTAL else "longer",
-        "button": _BUTTONS[options.purchase_type or PurchaseType.BUY],
+        "button": str(options.purchase_type or PurchaseType.BUY).capitalize(),
         # A KCO order has none here: its checkout has its own choice.
         "categories": _categories(options) if session.is_kp else {},
-        "notice": _NOTICES.get(session.status, ""),
+        "status": session.status,
         "secondary_action": session.secondary_action,
         "destinations": dict(_destinations(session)),
         "open_until": f"{expires.day} {expires:%B %Y, %H:%M} UTC",
