@@ -14,7 +14,7 @@ from kustom_hpp.sandbox import FAULTS, FaultRules, Latency, MerchantRateLimit, S
 from kustom_hpp.sandbox.faults import parse_fault
 from kustom_hpp.sandbox.pages import console
 from kustom_hpp.sandbox.pages import console_views as views
-from kustom_hpp.sandbox.pages.failed_requests import is_failed, request_view
+from kustom_hpp.sandbox.pages.console_views import is_failed, request_view
 from kustom_hpp.sandbox.record import RecordedRequest
 from tests.sandbox.pages import HOSTILE, KP, Page, browse, create
 from tests.sandbox.support import ORDER, Wire, ask, exchange, order, request

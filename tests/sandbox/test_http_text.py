@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kustom_hpp.sandbox import FAULTS, Sandbox, Stage
-from kustom_hpp.sandbox.pages.failed_requests import request_view
+from kustom_hpp.sandbox.pages.console_views import request_view
 from kustom_hpp.sandbox.pages.http_text import MAX_TEXT, Problem, problems_of, request_text, response_text
 from kustom_hpp.sandbox.record import RecordedRequest
 from tests.sandbox.support import basic, exchange, request, short

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from kustom_hpp.sandbox.faults import FAULTS, ConnectionAction, Fault, FaultContext, FaultType, Stage, split_fault
+from kustom_hpp.sandbox.faults import FAULTS, ConnectionAction, Fault, FaultType, RequestContext, Stage, split_fault
 from kustom_hpp.sandbox.faults.base import (
     Args,
     body_fault,
@@ -39,7 +39,7 @@ def _server_not_reading(connection: Connection, args: Args) -> None:
     connection.call_later(args["seconds"], connection.reset)
 
 
-async def _drip_head(context: FaultContext, args: Args) -> ConnectionAction:
+async def _drip_head(context: RequestContext, args: Args) -> ConnectionAction:
     whole = context.response_with_body()
     await drip(context, whole.encode()[: -len(whole.body)], args["interval"])
     await context.send(whole.body)
@@ -47,7 +47,7 @@ async def _drip_head(context: FaultContext, args: Args) -> ConnectionAction:
     return ConnectionAction.KEEP
 
 
-async def _double_answer(context: FaultContext, args: Args) -> ConnectionAction:
+async def _double_answer(context: RequestContext, args: Args) -> ConnectionAction:
     first, late = context.response_with_body(), args["late"]
     unrelated = first.with_body(dumps(context.unrelated_session())).encode()
     if late <= 0:
@@ -60,19 +60,19 @@ async def _double_answer(context: FaultContext, args: Args) -> ConnectionAction:
     return ConnectionAction.KEEP
 
 
-async def _interim_flood(context: FaultContext, args: Args) -> ConnectionAction:
+async def _interim_flood(context: RequestContext, args: Args) -> ConnectionAction:
     while True:
         await context.send(b"HTTP/1.1 102 Processing\r\n\r\n")
         await context.connection.pause(args["interval"])
 
 
-async def _interim_103(context: FaultContext, args: Args) -> ConnectionAction:
+async def _interim_103(context: RequestContext, args: Args) -> ConnectionAction:
     await context.send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
     await context.send(context.healthy_response())
     return ConnectionAction.KEEP
 
 
-async def _status_199(context: FaultContext, args: Args) -> ConnectionAction:
+async def _status_199(context: RequestContext, args: Args) -> ConnectionAction:
     await context.send(b"HTTP/1.1 199 Odd\r\nContent-Length: 0\r\n\r\n")
     return await hang(context, args)
 
@@ -241,16 +241,16 @@ def _wrong_types(session: Session) -> Session:
     return {name: wrong.get(name, value) for name, value in session.items()}
 
 
-def _set_cookie(context: FaultContext, args: Args) -> RawResponse:
+def _set_cookie(context: RequestContext, args: Args) -> RawResponse:
     return context.healthy_response().with_headers(("Set-Cookie", "sid=from-the-sandbox; Path=/; Max-Age=3600"))
 
 
-def _padded(context: FaultContext) -> tuple[bytes, bytes]:
+def _padded(context: RequestContext) -> tuple[bytes, bytes]:
     """Return the response's JSON, cut where padding may be inserted."""
     return context.response_with_body().body[:-1] + b',"padding":"', b'"}'
 
 
-async def _stream(context: FaultContext, head: RawResponse, pieces: Iterator[bytes]) -> ConnectionAction:
+async def _stream(context: RequestContext, head: RawResponse, pieces: Iterator[bytes]) -> ConnectionAction:
     """Send a chunked response piece by piece; other tasks run between two pieces."""
     context.recorded.status = head.status
     await context.send(_chunked_head(head))
@@ -278,13 +278,13 @@ def _packed(start: bytes, mib: int, end: bytes, wbits: int) -> Iterator[bytes]:
     yield press.flush()
 
 
-async def _big_body(context: FaultContext, args: Args) -> ConnectionAction:
+async def _big_body(context: RequestContext, args: Args) -> ConnectionAction:
     start, end = _padded(context)
     return await _stream(context, context.response_with_body(), _plain(start, args["mib"], end))
 
 
 def _bomb(name: str, encoding: str, wbits: int) -> FaultType:
-    async def apply(context: FaultContext, args: Args) -> ConnectionAction:
+    async def apply(context: RequestContext, args: Args) -> ConnectionAction:
         start, end = _padded(context)
         head = context.response_with_body().with_headers(("Content-Encoding", encoding))
         return await _stream(context, head, _packed(start, args["mib"], end, wbits))
@@ -350,12 +350,12 @@ _MORE_STATUSES = (
 )  # fmt: skip
 
 
-def _not_modified(context: FaultContext, args: Args) -> RawResponse:
+def _not_modified(context: RequestContext, args: Args) -> RawResponse:
     return context.error(304).with_body(b"")
 
 
 def _success(status: int) -> FaultType:
-    def respond(context: FaultContext, args: Args) -> RawResponse:
+    def respond(context: RequestContext, args: Args) -> RawResponse:
         response = attrs.evolve(context.healthy_response(), status=status)
         return response.with_body(b"") if status == 205 else response
 
@@ -363,7 +363,7 @@ def _success(status: int) -> FaultType:
 
 
 def _redirect_same(status: int) -> FaultType:
-    def respond(context: FaultContext, args: Args) -> RawResponse:
+    def respond(context: RequestContext, args: Args) -> RawResponse:
         return context.error(status).with_headers(("Location", context.base_url + context.recorded.path))
 
     processed = status == 303
@@ -376,21 +376,21 @@ def _redirect_same(status: int) -> FaultType:
     )
 
 
-def _wrong_error(context: FaultContext) -> bytes:
+def _wrong_error(context: RequestContext) -> bytes:
     return dumps({"error_code": {"a": 1}, "error_messages": [None, 5, ["x"]], "correlation_id": 17})
 
 
-def _singular(context: FaultContext) -> bytes:
+def _singular(context: RequestContext) -> bytes:
     one = {"error_code": "BAD_VALUE", "error_message": "only one", "correlation_id": context.recorded.correlation_id}
     return dumps(one | {"service_version": 1, "fraud_status": None})
 
 
-def _evil(context: FaultContext) -> bytes:
+def _evil(context: RequestContext) -> bytes:
     evil = "\x1b[31mred\x07\x00\r\nINFO injected line\u202e\u2028" + "A" * 5_000
     return dumps({"error_code": "EVIL\r\n\x1b[0m", "error_messages": [evil, "\x9b0m"], "correlation_id": "id\r\n\x00"})
 
 
-def _echo(context: FaultContext, args: Args) -> RawResponse:
+def _echo(context: RequestContext, args: Args) -> RawResponse:
     authorization = next((value for name, value in context.recorded.headers if name.lower() == b"authorization"), b"")
     text = authorization.decode("latin-1")
     body = {
@@ -404,11 +404,11 @@ def _echo(context: FaultContext, args: Args) -> RawResponse:
 _ERROR_START = b'{"error_code":"BAD_VALUE","error_messages":["'
 
 
-async def _huge(context: FaultContext, args: Args) -> ConnectionAction:
+async def _huge(context: RequestContext, args: Args) -> ConnectionAction:
     return await _stream(context, context.error(args["status"]), _plain(_ERROR_START, args["mib"], b'"]}'))
 
 
-async def _error_bomb(context: FaultContext, args: Args) -> ConnectionAction:
+async def _error_bomb(context: RequestContext, args: Args) -> ConnectionAction:
     head = context.error(args["status"]).with_headers(("Content-Encoding", "gzip"))
     return await _stream(context, head, _packed(_ERROR_START, args["mib"], b'"]}', 31))
 

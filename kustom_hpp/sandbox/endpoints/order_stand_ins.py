@@ -13,7 +13,6 @@ import contextlib
 import re
 from typing import Any
 
-from aiohttp import web
 from yarl import URL
 
 from kustom_hpp._redaction import describe_shape
@@ -36,7 +35,7 @@ def _create_order(server: Server, context: RequestContext) -> RawResponse:
     value = {**body, "order_id": order_id, "html_snippet": _SNIPPET, "started_at": now, "last_modified_at": now}
     server.state.add_order(path, value, order)
     response = context.response(201, _with_status(server, path))
-    return response.with_headers(("Location", server.base_url_for(context.request) + path))
+    return response.with_headers(("Location", context.base_url + path))
 
 
 def _create_payment_session(server: Server, context: RequestContext) -> RawResponse:
@@ -46,7 +45,7 @@ def _create_payment_session(server: Server, context: RequestContext) -> RawRespo
     server.state.add_order(path, {**body, "client_token": token}, order)
     value = {"session_id": session_id, "client_token": token, "payment_method_categories": []}
     response = context.response(200, value)
-    return response.with_headers(("Location", server.base_url_for(context.request) + path))
+    return response.with_headers(("Location", context.base_url + path))
 
 
 def _read_stored(server: Server, context: RequestContext) -> RawResponse:
@@ -137,9 +136,3 @@ STAND_INS = (
     Endpoint("read_payment_session", "GET", KP_SESSION_PATH + "{payment_session_id}", _read_stored, meets_faults=False),
 )
 """Every stand-in."""
-
-
-def add_routes(app: web.Application, server: Server) -> None:
-    """Serve the stand-ins."""
-    for endpoint in STAND_INS:
-        app.router.add_route(endpoint.method, endpoint.path, server.handler(endpoint))

@@ -11,8 +11,6 @@ If the documents say nothing:
   201 with the `distribution_module`.
 """
 
-from aiohttp import web
-
 from kustom_hpp.sandbox.endpoints import distribution
 from kustom_hpp.sandbox.endpoints.request_body import check_content_type, read_create
 from kustom_hpp.sandbox.http.raw_response import RawResponse
@@ -36,18 +34,17 @@ def _create(server: Server, context: RequestContext) -> RawResponse:
     if session is None:
         raise ApiRefusal(404, "NOT_FOUND", "the payment session has expired or is completed: create a new one")
     context.session = session
-    base_url = server.base_url_for(context.request)
     context.recorded.created = session.session_id
     server.record.add(
         CreatedSession(
             session_id=session.session_id,
             payment_session_url=request.payment_session_url,
-            redirect_url=session.page_url(base_url),
+            redirect_url=session.page_url(context.base_url),
             request=context.recorded.number,
         )
     )
     _record_warnings(server, session, warnings)
-    return context.response(201, session.created_json(base_url))
+    return context.response(201, session.created_json(context.base_url))
 
 
 def _read(server: Server, context: RequestContext) -> RawResponse:
@@ -81,7 +78,7 @@ def _check_identity(server: Server, context: RequestContext) -> RawResponse:
 def _renew_token(server: Server, context: RequestContext) -> RawResponse:
     session = _session(server, context)
     server.state.renew_token(session)
-    return context.response(201, session.distribution_module(server.base_url_for(context.request)))
+    return context.response(201, session.distribution_module(context.base_url))
 
 
 def _session(server: Server, context: RequestContext) -> StoredSession:
@@ -113,9 +110,3 @@ ENDPOINTS = (
     ),
 )
 """Every operation of the API."""
-
-
-def add_routes(app: web.Application, server: Server) -> None:
-    """Serve the API."""
-    for endpoint in ENDPOINTS:
-        app.router.add_route(endpoint.method, endpoint.path, server.handler(endpoint))

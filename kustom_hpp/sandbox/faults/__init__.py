@@ -10,20 +10,21 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from kustom_hpp.sandbox.faults.base import ConnectionAction, Fault, FaultContext, FaultType, Stage
+from kustom_hpp.sandbox.faults.base import ConnectionAction, Fault, FaultType, Stage
 from kustom_hpp.sandbox.faults.bodies import BODY_FAULTS
 from kustom_hpp.sandbox.faults.connections import CONNECTION_FAULTS
 from kustom_hpp.sandbox.faults.framing import FRAMING_FAULTS
 from kustom_hpp.sandbox.faults.slow import SLOW_FAULTS
 from kustom_hpp.sandbox.faults.statuses import STATUS_FAULTS
+from kustom_hpp.sandbox.http.request_context import RequestContext
 
 __all__ = [
     "FAULTS",
     "FAULT_GROUPS",
     "ConnectionAction",
     "Fault",
-    "FaultContext",
     "FaultType",
+    "RequestContext",
     "Stage",
     "fault_type",
     "parse_fault",

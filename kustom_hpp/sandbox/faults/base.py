@@ -1,11 +1,12 @@
 """What a fault is: a type with a function that acts on a connection, and `Fault`, a type with its parameters."""
 
+import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
@@ -38,56 +39,7 @@ class ConnectionAction(StrEnum):
     """The sandbox closes it, unless the fault did."""
 
 
-@define(kw_only=True, eq=False)
-class FaultContext(RequestContext):
-    """One request that a fault acts on: `recorded` has its headers and body, `connection` what the client sees."""
-
-    healthy: RawResponse | None
-    """The response without a fault; None if the fault does not process the request."""
-    session_json: dict[str, Any]
-    """The session that the request created or was about: the body of the healthy response or, if that has none, the session
-    as read. Empty if the fault does not process the request."""
-    unrelated_session: Callable[[], dict[str, Any]]
-    """Returns the same for a session that does not exist."""
-    base_url: str
-    sink: Callable[[], Awaitable[str]]
-    """Returns the base URL of the sink, and opens it if necessary."""
-
-    def healthy_response(self) -> RawResponse:
-        """Return the response without a fault. Only for faults that process the request."""
-        assert self.healthy is not None  # noqa: S101 - for the type checker
-        return self._with_connection(self.healthy)
-
-    def response_with_body(self) -> RawResponse:
-        """Return the healthy response or, if that is an empty 204, a 200 with the session.
-
-        A client treats every 2xx as success. Source: docs.klarna.com, escalation and retry policy.
-        """
-        healthy = self.healthy_response()
-        if healthy.body:
-            return healthy
-        return self._with_connection(raw_response.of_value(200, self.session_json, self.recorded.correlation_id))
-
-    def error(self, status: int, message: str = "injected by a fault") -> RawResponse:
-        """Return an error response in the API's shape."""
-        code = raw_response.error_code(status)
-        return self._with_connection(raw_response.error(status, code, [message], self.recorded.correlation_id))
-
-    async def send(self, data: RawResponse | bytes) -> None:
-        """Write a response, whole or as bytes, and record its status if it has one."""
-        if isinstance(data, RawResponse):
-            self.recorded.status = data.status
-            data = self._with_connection(data).encode()
-        self.record_response(data)
-        await self.connection.send(data)
-
-    def _with_connection(self, response: RawResponse) -> RawResponse:
-        if any(name.lower() == "connection" for name, _ in response.headers):
-            return response
-        return response.with_headers(*self.connection_headers)
-
-
-Apply = Callable[[FaultContext, Args], Awaitable[ConnectionAction]]
+Apply = Callable[[RequestContext, Args], Awaitable[ConnectionAction]]
 ApplyToConnection = Callable[[Connection, Args], None]
 
 
@@ -111,6 +63,10 @@ class FaultType:
     """True if the sandbox processes the request first, so that a session exists."""
     defaults: Mapping[str, Any] = field(factory=dict)
     """The parameters with their defaults. A value must have the type of the default."""
+
+
+processing_fault = functools.partial(FaultType, processes_request=True)
+"""A type of fault that acts after the sandbox has processed the request."""
 
 
 @frozen(repr=False)
@@ -186,7 +142,7 @@ def raw_fault(
 ) -> FaultType:
     """Return a fault that processes the request and sends bytes instead of the response."""
 
-    async def apply(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+    async def apply(context: RequestContext, args: Args) -> ConnectionAction:  # noqa: ARG001
         data = build(context.response_with_body())
         if (line := _STATUS_LINE.match(data)) is not None:
             context.recorded.status = int(line[1])
@@ -197,11 +153,11 @@ def raw_fault(
 
 
 def response_fault(
-    name: str, about: str, build: Callable[[FaultContext, Args], RawResponse], **settings: Any
+    name: str, about: str, build: Callable[[RequestContext, Args], RawResponse], **settings: Any
 ) -> FaultType:
     """Return a fault that sends a well-formed response and keeps the connection."""
 
-    async def apply(context: FaultContext, args: Args) -> ConnectionAction:
+    async def apply(context: RequestContext, args: Args) -> ConnectionAction:
         await context.send(build(context, args))
         return ConnectionAction.KEEP
 
@@ -222,11 +178,11 @@ def status_fault(status: int) -> FaultType:
 
 
 def error_body_fault(
-    name: str, about: str, build: Callable[[FaultContext], bytes], content_type: str = "application/json"
+    name: str, about: str, build: Callable[[RequestContext], bytes], content_type: str = "application/json"
 ) -> FaultType:
     """Return a fault that responds with an error status and this body."""
 
-    def respond(context: FaultContext, args: Args) -> RawResponse:
+    def respond(context: RequestContext, args: Args) -> RawResponse:
         response = context.error(args["status"]).with_headers(("Content-Type", content_type))
         return response.with_body(build(context))
 
@@ -236,7 +192,7 @@ def error_body_fault(
 def wait_fault(name: str, about: str, value: Callable[[float], str], *, status: int = 429) -> FaultType:
     """Return a fault that responds with a Retry-After header."""
 
-    def respond(context: FaultContext, args: Args) -> RawResponse:
+    def respond(context: RequestContext, args: Args) -> RawResponse:
         return context.error(args["status"]).with_headers(("Retry-After", value(args["seconds"])))
 
     defaults = {"status": status, "seconds": 1.0, "commit": 0}
@@ -246,7 +202,7 @@ def wait_fault(name: str, about: str, value: Callable[[float], str], *, status: 
 def redirect_fault(status: int, *, processes_request: bool = False) -> FaultType:
     """Return a fault that redirects to the sink, which is another origin."""
 
-    async def apply(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+    async def apply(context: RequestContext, args: Args) -> ConnectionAction:  # noqa: ARG001
         url = await context.sink() + context.recorded.path
         await context.send(context.error(status).with_headers(("Location", url)))
         return ConnectionAction.KEEP
@@ -264,7 +220,7 @@ def body_fault(
 ) -> FaultType:
     """Return a fault that sends the healthy status with another body, made of the session's JSON."""
 
-    def respond(context: FaultContext, args: Args) -> RawResponse:  # noqa: ARG001
+    def respond(context: RequestContext, args: Args) -> RawResponse:  # noqa: ARG001
         response = context.response_with_body().with_headers(("Content-Type", content_type))
         return response.with_body(build(context.session_json))
 

@@ -1,8 +1,8 @@
 """Faults of the connection: refused, reset or closed."""
 
-from kustom_hpp.sandbox.faults.base import Args, ConnectionAction, FaultContext, FaultType, Stage
+from kustom_hpp.sandbox.faults.base import Args, ConnectionAction, FaultType, Stage, processing_fault
 from kustom_hpp.sandbox.http.connection import Connection
-from kustom_hpp.sandbox.http.request_context import discard_body
+from kustom_hpp.sandbox.http.request_context import RequestContext, discard_body
 
 
 def _accept_rst(connection: Connection, args: Args) -> None:  # noqa: ARG001
@@ -13,19 +13,19 @@ def _accept_close(connection: Connection, args: Args) -> None:  # noqa: ARG001
     connection.close()
 
 
-async def close(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+async def close(context: RequestContext, args: Args) -> ConnectionAction:  # noqa: ARG001
     """Close the connection."""
     context.connection.close()
     return ConnectionAction.CLOSE
 
 
-async def reset(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+async def reset(context: RequestContext, args: Args) -> ConnectionAction:  # noqa: ARG001
     """Reset the connection."""
     context.connection.reset()
     return ConnectionAction.CLOSE
 
 
-async def send_head(context: FaultContext) -> bytes:
+async def send_head(context: RequestContext) -> bytes:
     """Send the head of the response and return the body."""
     whole = context.response_with_body()
     context.recorded.status = whole.status
@@ -33,29 +33,29 @@ async def send_head(context: FaultContext) -> bytes:
     return whole.body
 
 
-async def send_half_body(context: FaultContext) -> None:
+async def send_half_body(context: RequestContext) -> None:
     """Send the head and half of the body."""
     body = await send_head(context)
     await context.send(body[: len(body) // 2])
 
 
-async def _half_body_close(context: FaultContext, args: Args) -> ConnectionAction:
+async def _half_body_close(context: RequestContext, args: Args) -> ConnectionAction:
     await send_half_body(context)
     return await close(context, args)
 
 
-async def _half_body_reset(context: FaultContext, args: Args) -> ConnectionAction:
+async def _half_body_reset(context: RequestContext, args: Args) -> ConnectionAction:
     await send_half_body(context)
     return await reset(context, args)
 
 
-async def _keepalive_close(context: FaultContext, args: Args) -> ConnectionAction:
+async def _keepalive_close(context: RequestContext, args: Args) -> ConnectionAction:
     await context.send(context.healthy_response())
     context.connection.call_later(args["after"], context.connection.close)
     return ConnectionAction.KEEP
 
 
-async def _early_413(context: FaultContext, args: Args) -> ConnectionAction:  # noqa: ARG001
+async def _early_413(context: RequestContext, args: Args) -> ConnectionAction:  # noqa: ARG001
     await context.send(context.error(413).with_headers(("Connection", "close")))
     # Closing with unread bytes would send RST, which may destroy the response on its way.
     await discard_body(context.request)
@@ -75,15 +75,14 @@ CONNECTION_FAULTS = (
     ),
     FaultType("early_413", "413 before the body is read", _early_413, stage=Stage.HEAD),
     FaultType("close_before_processing", "reads the request, does not process it, FIN", close),
-    FaultType("close_after_request", "processes the request, FIN", close, processes_request=True),
-    FaultType("reset_after_request", "processes the request, RST", reset, processes_request=True),
-    FaultType("half_body_close", "half of the body, then FIN", _half_body_close, processes_request=True),
-    FaultType("half_body_reset", "half of the body, then RST", _half_body_reset, processes_request=True),
-    FaultType(
+    processing_fault("close_after_request", "processes the request, FIN", close),
+    processing_fault("reset_after_request", "processes the request, RST", reset),
+    processing_fault("half_body_close", "half of the body, then FIN", _half_body_close),
+    processing_fault("half_body_reset", "half of the body, then RST", _half_body_reset),
+    processing_fault(
         "keepalive_close",
         "the response, and FIN on the idle connection after `after` seconds",
         _keepalive_close,
-        processes_request=True,
         defaults={"after": 0.05},
     ),
 )

@@ -7,7 +7,6 @@ import attrs
 
 from kustom_hpp.sandbox.faults.base import (
     Args,
-    FaultContext,
     FaultType,
     error_body_fault,
     redirect_fault,
@@ -16,10 +15,11 @@ from kustom_hpp.sandbox.faults.base import (
     wait_fault,
 )
 from kustom_hpp.sandbox.http.raw_response import RawResponse
+from kustom_hpp.sandbox.http.request_context import RequestContext
 
 
 def _success(status: int) -> FaultType:
-    def respond(context: FaultContext, args: Args) -> RawResponse:  # noqa: ARG001
+    def respond(context: RequestContext, args: Args) -> RawResponse:  # noqa: ARG001
         response = attrs.evolve(context.healthy_response(), status=status)
         return response.with_body(b"") if status == 204 else response  # noqa: PLR2004
 
@@ -31,7 +31,7 @@ def _date(seconds: float) -> str:
     return email.utils.format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds), usegmt=True)
 
 
-def _rate_limited(context: FaultContext, args: Args) -> RawResponse:
+def _rate_limited(context: RequestContext, args: Args) -> RawResponse:
     limit, reset = ("x-ratelimit-limit", "40, 40;w=1"), ("x-ratelimit-reset", f"{args['seconds']:g}")
     return context.error(args["status"]).with_headers(limit, ("x-ratelimit-remaining", "0"), reset)
 

@@ -1,21 +1,27 @@
-"""One request of the API: its body, its credentials, its refusal."""
+"""One request of the API: its body, its credentials, its refusal, and its response."""
 
 import asyncio
 import base64
 import contextlib
+import datetime as dt
+import json
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from typing import Any
 
 from aiohttp import HttpVersion11, web
 from attrs import define, field, frozen
 
-from kustom_hpp.models import MAX_BODY
+from kustom_hpp.models import MAX_BODY, CreateSessionRequest
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.record import MAX_RAW_BYTES, RecordedRequest
-from kustom_hpp.sandbox.stored_session import StoredSession
+from kustom_hpp.sandbox.stored_session import StoredSession, new_session
 
+SessionJson = Callable[[StoredSession, str], dict[str, Any]]
+"""Returns the body of a response for a session and the base URL."""
+_UNRELATED = CreateSessionRequest(payment_session_url="https://unrelated.invalid/checkout/v3/orders/unrelated")
 _LINGER = 5.0
 """Seconds until the connection of a refused request is closed, if its body does not end."""
 
@@ -90,13 +96,23 @@ class Credentials:
 
 @define(kw_only=True, eq=False)
 class RequestContext:
-    """One request while the sandbox serves it."""
+    """One request while the sandbox serves it, also for a fault that acts on it."""
 
     request: web.Request
     connection: Connection
+    """The connection as the client sees it."""
     recorded: RecordedRequest
+    """Its headers and, once it is read, its body."""
+    base_url: str
+    """What the URLs in its response begin with."""
+    sink: Callable[[], Awaitable[str]]
+    """Returns the base URL of the sink, and opens it if necessary."""
+    show: SessionJson = lambda session, _: session.read_json()
+    """Returns the body of its response, or what it could be."""
     session: StoredSession | None = None
     """The session that it created or is about, once it is processed."""
+    healthy: RawResponse | None = None
+    """The response without a fault, once it is processed; None for a fault that does not process the request."""
 
     async def read(self) -> bytes:
         """Return the body.
@@ -125,13 +141,6 @@ class RequestContext:
         self.recorded.complete = True
         return self.recorded.body
 
-    @property
-    def connection_headers(self) -> tuple[tuple[str, str], ...]:
-        """The headers by which a response says what happens to the connection (RFC 9112, section 9.3)."""
-        if not self.request.keep_alive:
-            return (("Connection", "close"),)
-        return () if self.request.version >= HttpVersion11 else (("Connection", "keep-alive"),)
-
     def response(self, status: int, value: dict[str, Any] | None = None) -> RawResponse:
         """Return a JSON response to the request; without a value, a 204."""
         return raw_response.of_value(status, value, self.recorded.correlation_id)
@@ -139,6 +148,56 @@ class RequestContext:
     def record_response(self, data: bytes) -> None:
         """Record bytes of the response, as far as the record has space for them."""
         self.recorded.response += data[: MAX_RAW_BYTES - len(self.recorded.response)]
+
+    @property
+    def session_json(self) -> dict[str, Any]:
+        """The session that the request created or was about, as its endpoint shows it; empty before it is processed."""
+        if self.healthy is None or self.session is None:
+            return {}
+        body: dict[str, Any] = json.loads(self.healthy.body or b"{}")
+        return body or self.show(self.session, self.base_url)
+
+    def unrelated_session(self) -> dict[str, Any]:
+        """Return the same for a session that is not stored."""
+        return self.show(new_session(_UNRELATED, dt.datetime.now(dt.UTC)), self.base_url)
+
+    def healthy_response(self) -> RawResponse:
+        """Return the response without a fault. Only for faults that process the request."""
+        assert self.healthy is not None  # noqa: S101 - for the type checker
+        return self._with_connection(self.healthy)
+
+    def response_with_body(self) -> RawResponse:
+        """Return the healthy response or, if that is an empty 204, a 200 with the session.
+
+        A client treats every 2xx as success. Source: docs.klarna.com, escalation and retry policy.
+        """
+        healthy = self.healthy_response()
+        if healthy.body:
+            return healthy
+        return self._with_connection(raw_response.of_value(200, self.session_json, self.recorded.correlation_id))
+
+    def error(self, status: int, message: str = "injected by a fault") -> RawResponse:
+        """Return an error response in the API's shape."""
+        code = raw_response.error_code(status)
+        return self._with_connection(raw_response.error(status, code, [message], self.recorded.correlation_id))
+
+    async def send(self, data: RawResponse | bytes) -> None:
+        """Write a response, whole or as bytes, and record its status if it has one."""
+        if isinstance(data, RawResponse):
+            self.recorded.status = data.status
+            data = self._with_connection(data).encode()
+        self.record_response(data)
+        await self.connection.send(data)
+
+    def _with_connection(self, response: RawResponse) -> RawResponse:
+        """Return a response that says what happens to the connection (RFC 9112, section 9.3)."""
+        if any(name.lower() == "connection" for name, _ in response.headers):
+            return response
+        if not self.request.keep_alive:
+            return response.with_headers(("Connection", "close"))
+        return (
+            response if self.request.version >= HttpVersion11 else response.with_headers(("Connection", "keep-alive"))
+        )
 
 
 async def discard_body(request: web.Request) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from aiohttp import web
 
 from kustom_hpp.sandbox import pages
-from kustom_hpp.sandbox.endpoints import admin, openapi, order_stand_ins
-from kustom_hpp.sandbox.endpoints import sessions as api
+from kustom_hpp.sandbox.endpoints import admin, openapi
+from kustom_hpp.sandbox.endpoints.order_stand_ins import STAND_INS
+from kustom_hpp.sandbox.endpoints.sessions import ENDPOINTS
 from kustom_hpp.sandbox.http.server import Server
 
 ROUTE_MODULES: tuple[Callable[[web.Application, Server], None], ...] = (
@@ -24,6 +25,8 @@ ROUTE_MODULES: tuple[Callable[[web.Application, Server], None], ...] = (
 def application(server: Server) -> web.Application:
     """Return the application with all routes."""
     app = web.Application(middlewares=[server.middleware])
-    for add_routes in (api.add_routes, order_stand_ins.add_routes, *ROUTE_MODULES):
+    for endpoint in (*ENDPOINTS, *STAND_INS):
+        app.router.add_route(endpoint.method, endpoint.path, server.handler(endpoint))
+    for add_routes in ROUTE_MODULES:
         add_routes(app, server)
     return app

@@ -6,7 +6,6 @@ processing, and only if the request is valid: a refused one gets its refusal. `e
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,8 +14,7 @@ from attrs import define, field, frozen
 from multidict import CIMultiDict
 
 from kustom_hpp.errors import InvalidRequestError
-from kustom_hpp.models import CreateSessionRequest
-from kustom_hpp.sandbox.faults import ConnectionAction, Fault, FaultContext, Stage
+from kustom_hpp.sandbox.faults import ConnectionAction, Fault, Stage
 from kustom_hpp.sandbox.faults.rules import CREATE, FaultRules
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
@@ -26,13 +24,14 @@ from kustom_hpp.sandbox.http.request_context import (
     ApiRefusal,
     Credentials,
     RequestContext,
+    SessionJson,
     discard_body,
 )
 from kustom_hpp.sandbox.limits import Latency, TokenBucket
 from kustom_hpp.sandbox.record import Record, payment_session_url
 from kustom_hpp.sandbox.state import SandboxState
 from kustom_hpp.sandbox.status_callbacks import CallbackSender
-from kustom_hpp.sandbox.stored_session import SessionClosedError, StoredSession, new_id, new_session
+from kustom_hpp.sandbox.stored_session import SessionClosedError, new_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,8 +48,8 @@ class Endpoint:
     do: Callable[["Server", RequestContext], RawResponse]
     """Processes the request and returns the healthy response. The server turns an ApiRefusal, an InvalidRequestError and a
     SessionClosedError into a refusal. It does not await, so that nothing happens between a check and its effect."""
-    show: Callable[[StoredSession, str], dict[str, Any]] = lambda session, _: session.read_json()
-    """Returns the body of the response, or what it could be, for a session and the base URL."""
+    show: SessionJson = lambda session, _: session.read_json()
+    """Returns the body of the response, or what it could be."""
     meets_faults: bool = True
     """False for an endpoint that is not part of the HPP API."""
 
@@ -102,7 +101,7 @@ class Server:
 
         async def serve(request: web.Request) -> web.StreamResponse:
             context = request[_CONTEXT]
-            context.recorded.operation = endpoint.name
+            context.recorded.operation, context.show = endpoint.name, endpoint.show
             if self.rules.rules and endpoint.meets_faults:
                 match = self.rules.for_request(await self._url_of(context), endpoint.name)
                 if match is not None:
@@ -129,7 +128,11 @@ class Server:
         task = current_task()
         recorded = self.record.add_request(connection.recorded, request.method, request.raw_path, request.raw_headers)
         recorded.correlation_id, recorded.received_at = new_id(), self.state.clock.now()
-        context = request[_CONTEXT] = RequestContext(request=request, connection=connection, recorded=recorded)
+        base_url, sink = self.base_url_for(request), self.open_sink
+        context = RequestContext(
+            request=request, connection=connection, recorded=recorded, base_url=base_url, sink=sink
+        )
+        request[_CONTEXT] = context
         self.handlers.add(task)
         try:
             return await handler(request)
@@ -199,13 +202,13 @@ class Server:
         await context.read()
         self.credentials.check(context.request.headers.get("Authorization"))
         try:
-            healthy = endpoint.do(self, context)
+            context.healthy = endpoint.do(self, context)
         except SessionClosedError as closed:
             raise ApiRefusal(400, closed.code, str(closed)) from None
         except InvalidRequestError as error:
             raise ApiRefusal(400, "BAD_VALUE", *map(": ".join, error.problems)) from None
         context.recorded.processed = True
-        return healthy
+        return context.healthy
 
     async def _respond_with_fault(
         self, context: RequestContext, endpoint: Endpoint, fault: Fault
@@ -213,38 +216,14 @@ class Server:
         context.recorded.fault = fault
         if fault.stage is Stage.REQUEST:
             await context.read()
-        healthy = await self._process(context, endpoint) if fault.processes_request else None
+        if fault.processes_request:
+            await self._process(context, endpoint)
         if fault.stage is Stage.REQUEST:
             await self._apply_latency(context)
         if context.session is not None:
             self.state.record_event(context.session, "fault", f"{endpoint.name} got {fault}")
-        base_url = self.base_url_for(context.request)
-        fault_context = FaultContext(
-            request=context.request,
-            connection=context.connection,
-            recorded=context.recorded,
-            session=context.session,
-            healthy=healthy,
-            session_json=self._session_json(endpoint, context, healthy),
-            unrelated_session=lambda: endpoint.show(self._unrelated_session(), base_url),
-            base_url=base_url,
-            sink=self.open_sink,
-        )
-        action = await fault.type.apply(fault_context, fault.args)
+        action = await fault.type.apply(context, fault.args)
         return AlreadyWritten(keep_alive=action is ConnectionAction.KEEP and bool(context.request.keep_alive))
-
-    def _session_json(self, endpoint: Endpoint, context: RequestContext, healthy: RawResponse | None) -> dict[str, Any]:
-        if healthy is None or context.session is None:
-            return {}
-        if healthy.body:
-            body: dict[str, Any] = json.loads(healthy.body)
-            return body
-        return endpoint.show(context.session, self.base_url_for(context.request))
-
-    def _unrelated_session(self) -> StoredSession:
-        """Return a session that is not stored."""
-        request = CreateSessionRequest(payment_session_url="https://unrelated.invalid/checkout/v3/orders/unrelated")
-        return new_session(request, self.state.clock.now())
 
     def _refusal(self, context: RequestContext, refused: ApiRefusal) -> web.Response:
         what = raw_response.error(refused.status, refused.code, refused.messages, context.recorded.correlation_id)

@@ -3,7 +3,6 @@
 from aiohttp import web
 
 from kustom_hpp.sandbox.http.server import Server
-from kustom_hpp.sandbox.pages import qr
 from kustom_hpp.sandbox.pages.console import Console
 from kustom_hpp.sandbox.pages.console_actions import ConsoleActions
 from kustom_hpp.sandbox.pages.payment_page import PaymentPage
@@ -18,4 +17,3 @@ def add_routes(app: web.Application, server: Server) -> None:
     console = Console(server, site)
     console.add_routes(app)
     ConsoleActions(server, console).add_routes(app)
-    qr.add_routes(app, server)

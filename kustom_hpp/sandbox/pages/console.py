@@ -21,7 +21,6 @@ from kustom_hpp.sandbox.faults.rules import ANY, OPERATIONS
 from kustom_hpp.sandbox.http.server import Server, connection_of
 from kustom_hpp.sandbox.pages import console_views as views
 from kustom_hpp.sandbox.pages.access import is_trusted
-from kustom_hpp.sandbox.pages.failed_requests import is_failed, request_view
 from kustom_hpp.sandbox.pages.security_headers import headers
 from kustom_hpp.sandbox.pages.site import NoTemplatesError, Site
 from kustom_hpp.sandbox.pages.snippets import curl_snippet, python_snippet
@@ -147,12 +146,12 @@ class Console:
     def _rows(self) -> Iterator[views.Row]:
         """Yield sessions and failed requests, newest first."""
         yield from reversed(self._state.sessions.values())
-        yield from (seen for seen in reversed(self._server.record.requests) if is_failed(seen))
+        yield from (seen for seen in reversed(self._server.record.requests) if views.is_failed(seen))
 
     def _view(self, row: views.Row, now: dt.datetime) -> dict[str, Any]:
         if isinstance(row, StoredSession):
             return views.session_view(row, now)
-        return request_view(row, self._state.sessions.get(row.created or ""))
+        return views.request_view(row, self._state.sessions.get(row.created or ""))
 
     def _settings(self) -> dict[str, Any]:
         """Return the faults, the rate limit and the latency."""

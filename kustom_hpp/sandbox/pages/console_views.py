@@ -15,10 +15,10 @@ from attrs import frozen
 
 from kustom_hpp._redaction import masked_url
 from kustom_hpp.models import SessionStatus
+from kustom_hpp.sandbox.faults import Fault
 from kustom_hpp.sandbox.faults.rules import Rule
 from kustom_hpp.sandbox.limits import Latency, TokenBucket
-from kustom_hpp.sandbox.pages.failed_requests import EPOCH, REFUSED
-from kustom_hpp.sandbox.pages.http_text import error_code_of, json_text, problems_of
+from kustom_hpp.sandbox.pages.http_text import error_code_of, json_text, problems_of, request_text, response_text
 from kustom_hpp.sandbox.record import RecordedRequest
 from kustom_hpp.sandbox.sample_orders import payment_id
 from kustom_hpp.sandbox.stored_session import Action, StoredSession, TimelineEntry
@@ -27,10 +27,13 @@ Row: TypeAlias = StoredSession | RecordedRequest
 """What has a row on the console: a session, or a request that was refused or met a fault."""
 Version: TypeAlias = tuple[object, ...]
 """A value that differs if a row has changed."""
+REFUSED = "refused"
 MAX_ROWS = 100
 """Rows on the console: the newest that match its filter."""
 MAX_RULES = 20
 _MAX_DETAIL = 500
+_EPOCH = dt.datetime.min.replace(tzinfo=dt.UTC)
+_BAD_REQUEST = 400
 _MAX_QUERY = 200
 _MAX_FAULTS_TEXT = 200
 
@@ -98,7 +101,7 @@ def newest_matching(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> li
 
 def _last_event(row: Row) -> tuple[dt.datetime, int]:
     if isinstance(row, RecordedRequest):
-        return row.received_at or EPOCH, row.number
+        return row.received_at or _EPOCH, row.number
     return row.timeline[-1].at, 0
 
 
@@ -185,6 +188,55 @@ def _actions(session: StoredSession, now: dt.datetime) -> Iterator[tuple[str, st
         yield "expire", "Expire"
     if any(entry.what == "callback" for entry in session.timeline):
         yield "repeat_callback", "Repeat callback"
+
+
+def is_failed(seen: RecordedRequest) -> bool:
+    """Return True for a request that was refused or got a fault."""
+    return seen.fault is not None or (seen.status or 0) >= _BAD_REQUEST
+
+
+def request_view(seen: RecordedRequest, session: StoredSession | None) -> dict[str, Any]:
+    """Return the row of a request; `session` is the one that it created, if the sandbox still has it."""
+    fault = seen.fault if isinstance(seen.fault, Fault) else None
+    problems = problems_of(seen)
+    tokens = () if session is None else (session.token, session.authorization_token)
+    first = f"{problems[0].path}: {problems[0].sentence}".removeprefix(": ") if problems else ""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return {
+        "key": key_of(seen),
+        "group": REFUSED if fault is None else "fault",
+        "badge": str(seen.status) if seen.status is not None else "no response" if seen.done else "in flight",
+        "title": (seen.operation or "unknown endpoint").replace("_", " ").capitalize(),
+        "subtitle": f"{seen.method} {seen.path}",
+        "summary": f"met {fault}" if fault is not None else first + more,
+        "time": seen.received_at or _EPOCH,
+        "correlation_id": seen.correlation_id,
+        "problems": problems,
+        "error_code": error_code_of(seen),
+        "fault": "" if fault is None else str(fault),
+        "about": "" if fault is None else fault.type.about.replace("`", ""),
+        "rule": seen.rule,
+        "effect": _effect(seen),
+        "facts": dict(_request_facts(seen)),
+        "session_id": "" if session is None else session.session_id,
+        "request": request_text(seen),
+        "response": response_text(seen, [token for token in tokens if token]),
+    }
+
+
+def _effect(seen: RecordedRequest) -> str:
+    if seen.created is not None:
+        return "The session exists."
+    return "The request was processed." if seen.processed else "The request was not processed."
+
+
+def _request_facts(seen: RecordedRequest) -> Iterator[tuple[str, str]]:
+    yield "Correlation id", seen.correlation_id
+    if seen.created is not None:
+        yield "Session", seen.created
+    if seen.is_create and seen.payment_session_url is not None:
+        yield "Payment", payment_id(seen.payment_session_url)
+    yield "Request", f"number {seen.number:,}, on connection {seen.connection:,}"
 
 
 def rule_views(rules: Iterable[Rule]) -> list[dict[str, Any]]:

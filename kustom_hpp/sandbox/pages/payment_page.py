@@ -4,11 +4,16 @@
     GET  /eu/hpp/payments/{page_id}/cancel     asks for confirmation
     GET  /eu/hpp/payments/{page_id}/result     the generic result page
     POST /eu/hpp/payments/{page_id}/{action}   pay, decline, back, cancel, error
+    GET  /eu/hpp/payments/{session_id}/qr      the QR code of the page
 
 A POST redirects with 303 to the merchant's URL, or to the generic page. Only a POST changes a session, except that a GET of
 the page opens it. The forms carry no token against forgery, because a forged one gains nothing.
+
+About the QR code the documents only say that every browser displays it. Chosen here: PNG, because mail and print also show it;
+404 if the session is unknown or expired.
 """
 
+import io
 from typing import Any
 
 from aiohttp import web
@@ -22,6 +27,8 @@ from kustom_hpp.sandbox.sample_orders import Order
 from kustom_hpp.sandbox.stored_session import Action, SessionClosedError, StoredSession
 
 _PATH = "/eu/hpp/payments/{page_id}"
+_PIXELS = 8
+"""Pixels of a module of the QR code."""
 _URLS = ("success", "cancel", "back", "failure", "error")
 
 
@@ -29,6 +36,7 @@ class PaymentPage:
     """Handlers of the payment page."""
 
     def __init__(self, server: Server, site: Site) -> None:
+        self._server = server
         self._state = server.state
         self._site = site
 
@@ -37,6 +45,7 @@ class PaymentPage:
         app.router.add_get(_PATH, self._page)
         app.router.add_get(f"{_PATH}/cancel", self._confirm_cancel)
         app.router.add_get(f"{_PATH}/result", self._result)
+        app.router.add_get("/eu/hpp/payments/{session_id}/qr", self._qr)
         app.router.add_post(f"{_PATH}/{{action:pay|decline|back|cancel|error}}", self._act)
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -63,6 +72,20 @@ class PaymentPage:
         if session is not None and not has_ending(session, self._state.clock.now()):
             return _redirect(session.page_url(""))
         return await self._ending(session, just_now=True)
+
+    async def _qr(self, request: web.Request) -> web.Response:
+        session = self._state.find(request.match_info["session_id"])
+        if session is None:
+            return web.Response(status=404, text="The session does not exist or has expired.\n")
+        try:
+            import segno
+        except ImportError:
+            return web.Response(status=501, text="QR codes need segno: pip install 'kustom_hpp[sandbox]'\n")
+        image = io.BytesIO()
+        code = segno.make_qr(session.page_url(self._server.base_url_for(request)), error="m")
+        code.save(image, kind="png", scale=_PIXELS)
+        headers = {"X-Content-Type-Options": "nosniff"}
+        return web.Response(body=image.getvalue(), content_type="image/png", headers=headers)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
