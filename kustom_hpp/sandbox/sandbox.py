@@ -4,7 +4,6 @@ import asyncio
 import secrets
 import ssl as _ssl
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
@@ -274,9 +273,7 @@ class Sandbox:
     async def __aenter__(self) -> Self:
         return await self.open()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _listen(self, name: str, port: int, tls: _ssl.SSLContext | None) -> str:

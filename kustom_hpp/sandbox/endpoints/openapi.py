@@ -18,7 +18,7 @@ from kustom_hpp.callbacks import StatusUpdate
 from kustom_hpp.models import fields
 from kustom_hpp.models.distributions import CONTACT, METHODS
 from kustom_hpp.models.field_kinds import JsonObject, reference
-from kustom_hpp.sandbox.endpoints.distribution import ACCESS_ID, COUNTRIES
+from kustom_hpp.sandbox.endpoints.sessions import ACCESS_ID, COUNTRIES
 from kustom_hpp.sandbox.http.raw_response import dumps
 from kustom_hpp.sandbox.http.server import Server
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from kustom_hpp.sandbox.faults.base import ConnectionAction, Fault, FaultType, Stage
-from kustom_hpp.sandbox.faults.bodies import BODY_FAULTS
+from kustom_hpp.sandbox.faults.bodies import BODY_FAULTS, FRAMING_FAULTS
 from kustom_hpp.sandbox.faults.connections import CONNECTION_FAULTS
-from kustom_hpp.sandbox.faults.framing import FRAMING_FAULTS
 from kustom_hpp.sandbox.faults.slow import SLOW_FAULTS
 from kustom_hpp.sandbox.faults.statuses import STATUS_FAULTS
 from kustom_hpp.sandbox.http.request_context import RequestContext

@@ -1,10 +1,11 @@
-"""Faults of the body of a successful response. All process the request."""
+"""Faults of a successful response: of its body, and of its framing. All process the request."""
 
+import gzip
 from collections.abc import Callable
 from typing import Any
 
-from kustom_hpp.sandbox.faults.base import body_fault, fields_fault
-from kustom_hpp.sandbox.http.raw_response import dumps
+from kustom_hpp.sandbox.faults.base import ConnectionAction, body_fault, fields_fault, raw_fault
+from kustom_hpp.sandbox.http.raw_response import RawResponse, dumps
 
 _NEVER_NULL = frozenset({"session_id", "redirect_url"})
 
@@ -44,3 +45,24 @@ BODY_FAULTS = (
         with_urls(lambda url: "https://elsewhere.invalid/" + url.split("/", 3)[-1]),
     ),
 )
+
+
+def _corrupt_gzip(response: RawResponse) -> bytes:
+    packed = bytearray(gzip.compress(response.body, mtime=0))
+    for at in range(len(packed) // 2, len(packed) // 2 + 8):
+        packed[at] ^= 0xFF
+    return response.with_body(bytes(packed), ("Content-Encoding", "gzip")).encode()
+
+
+def _too_long(response: RawResponse) -> bytes:
+    return response.head(("Content-Length", str(len(response.body) + 10))) + response.body
+
+
+FRAMING_FAULTS = (
+    raw_fault("half_status_line", "part of the status line, then FIN", lambda _: b"HTTP/1.1 20"),
+    raw_fault("half_headers", "part of the headers, then FIN", lambda response: response.encode()[:60]),
+    raw_fault("garbage", "bytes that are not HTTP", lambda _: bytes(range(256)) + b"\r\n\r\n"),
+    raw_fault("length_too_long", "a Content-Length 10 bytes too large, then FIN", _too_long),
+    raw_fault("gzip_corrupt", "gzip with flipped bytes", _corrupt_gzip, ConnectionAction.KEEP),
+)
+"""Bytes that are not HTTP, or HTTP that contradicts itself."""
