@@ -1,14 +1,12 @@
 """`kustom-hpp check`: what is installed, what is set, and whether the API accepts the key."""
 
-import asyncio
 import platform
 import re
 import sys
 import time
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 from yarl import URL
@@ -43,9 +41,7 @@ _SHORT = 8
 """Characters of a credential that is too short to show any of it."""
 
 
-def check(
-    *, connection: ConnectionOptions | None = None, online: Annotated[bool, Parameter(negative="")] = False
-) -> int:
+async def check(*, connection: ConnectionOptions | None = None, online: bool = False) -> int:
     """Show versions and settings, and report what is wrong.
 
     Secrets are masked.
@@ -71,7 +67,7 @@ def check(
         print_note("warning", text, "yellow")
     settings = connection.client().settings
     _show("Configuration", _configuration(settings, configured))
-    return asyncio.run(_check_online(settings)) if online else Exit.OK
+    return await _check_online(settings) if online else Exit.OK
 
 
 def _show(title: str, rows: list[tuple[str, str]]) -> None:

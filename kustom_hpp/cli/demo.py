@@ -35,7 +35,7 @@ _WIDE = 120
 """Columns from which a row has session id and URL side by side; on fewer, one below the other."""
 
 
-def demo(*, open_console: Annotated[bool, Parameter(name="--open", negative="")] = False) -> int:
+async def demo(*, open_console: Annotated[bool, Parameter(name="--open")] = False) -> int:
     """Create sessions for example orders at a local sandbox that this command starts.
 
     It needs no account and no network. One create meets a 429 and is retried; one loses its response and is not, because
@@ -45,7 +45,7 @@ def demo(*, open_console: Annotated[bool, Parameter(name="--open", negative="")]
         open_console: Keep the sandbox running until Ctrl-C and open its console in the browser.
 
     """
-    return asyncio.run(run_demo(stdout(), open_console=open_console))
+    return await run_demo(stdout(), open_console=open_console)
 
 
 def example_orders() -> list[dict[str, Any]]:

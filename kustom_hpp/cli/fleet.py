@@ -1,10 +1,7 @@
 """`kustom-hpp fleet`: put ids into a fleet's queue, work on it, and show how far it is."""
 
-import asyncio
 import importlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,91 +9,61 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, require_stream, stdout
+from kustom_hpp.cli.console import CommandError, Exit, print_note, stdout
+from kustom_hpp.cli.requests import read_file
 
-App = Annotated[str, Parameter(name="--app")]
+App = Annotated[str, Parameter(name="--app", help="The fleet, as MODULE:NAME.")]
 _JOBS = ("todo", "doing", "succeeded", "failed")
 _ROWS = ("created", "failed", "in doubt", "claimed")
 
 
-def init(*, app: App) -> int:
-    """Create the tables of the ledger and of the queue if there are none.
-
-    Args:
-        app: The fleet, as MODULE:NAME.
-
-    """
-    asyncio.run(_load(app).create_schema())
+async def init(*, app: App) -> int:
+    """Create the tables of the ledger and of the queue if there are none."""
+    await _load(app).create_schema()
     print_note("ready", "the database has the tables of the ledger and of the queue.", "bold green")
     return Exit.OK
 
 
-def enqueue(
-    input: str,  # noqa: A002 - it is the name that --help shows
+async def enqueue(
+    input: Annotated[str, Parameter(help="The file with the ids, or - for stdin.")],  # noqa: A002 - --help shows it
     /,
     *,
     app: App,
-    merchant: str,
-    batch: str = "",
+    merchant: Annotated[str, Parameter(help="Whose ids they are.")],
+    batch: Annotated[str, Parameter(help="A name for these ids.")] = "",
 ) -> int:
     """Put ids into a merchant's queue.
 
     INPUT has one id on each line. Ids that were enqueued before are not sent again.
-
-    Args:
-        input: The file with the ids, or - for stdin.
-        app: The fleet, as MODULE:NAME.
-        merchant: Whose ids they are.
-        batch: A name for these ids.
-
     """
     fleet = _load(app)
-
-    async def put(lines: Iterator[str]) -> int:
-        async with fleet:
-            count: int = await fleet.enqueue(merchant, (line.strip() for line in lines if line.strip()), batch=batch)
-            return count
-
-    with _lines_of(input) as lines:
-        count = asyncio.run(put(lines))
+    lines = read_file(input, "an id on each line").decode().splitlines()
+    async with fleet:
+        count = await fleet.enqueue(merchant, (line.strip() for line in lines if line.strip()), batch=batch)
     print_note("enqueued", f"{count:,} ids for {merchant}.", "bold green")
     return Exit.OK
 
 
-def work(*merchants: str, app: App) -> int:
+async def work(*merchants: Annotated[str, Parameter(help="Whose queues to work on.")], app: App) -> int:
     """Create the sessions of the queued ids until SIGTERM or Ctrl-C.
 
     The first signal sends no new rows and waits for the requests in flight; unsent ids go back to the queue.
-
-    Args:
-        merchants: Whose queues to work on.
-        app: The fleet, as MODULE:NAME.
-
     """
     if not merchants:
         msg = "fleet work needs the name of at least one merchant."
         raise CommandError(msg, Exit.USAGE)
-    asyncio.run(_load(app).work(merchants))
+    await _load(app).work(merchants)
     return Exit.OK
 
 
-def status(*, app: App) -> int:
+async def status(*, app: App) -> int:
     """Show the jobs of each merchant, and the rows in the ledger.
 
     The ledger's row count comes with its live workers and surplus sessions. A job has up to 100 ids. 'kustom-hpp journal show'
     lists the rows in doubt and the surplus sessions of a scope.
-
-    Args:
-        app: The fleet, as MODULE:NAME.
-
     """
-    fleet = _load(app)
-
-    async def read() -> tuple[list[dict[str, Any]], list[Any]]:
-        async with fleet:
-            return await fleet.status(), await fleet.ledger_status()
-
-    jobs, scopes = asyncio.run(read())
+    async with _load(app) as fleet:
+        jobs, scopes = await fleet.status(), await fleet.ledger_status()
     table = _table("jobs of", *_JOBS)
     for line in jobs:
         table.add_row(Text(line["merchant"]), *(f"{line[column]:,}" for column in _JOBS))
@@ -140,17 +107,3 @@ def _load(app: str) -> Any:
         msg = f"--app {app}: there is no Fleet of that name. Run the command in the folder of your module."
         raise CommandError(msg, Exit.USAGE)
     return found
-
-
-@contextmanager
-def _lines_of(name: str) -> Iterator[Iterator[str]]:
-    if name == STDIN:
-        yield iter(require_stream(sys.stdin))
-        return
-    try:
-        file = Path(name).open(encoding="utf-8")  # noqa: SIM115 - closed below
-    except OSError as error:
-        msg = f"{name} cannot be read: {error.strerror}. Nothing was enqueued."
-        raise CommandError(msg, Exit.USAGE) from None
-    with file:
-        yield iter(file)

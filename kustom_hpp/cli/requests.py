@@ -74,11 +74,7 @@ def load_json_file(file: str) -> Any:
         CommandError: The file cannot be read, or is not JSON.
 
     """
-    try:
-        body = _read_stdin() if file == STDIN else Path(file).read_bytes()
-    except OSError as error:
-        msg = f"{file} cannot be read: {error.strerror}. Give a file with a JSON object, or - for stdin."
-        raise CommandError(msg, Exit.USAGE) from None
+    body = read_file(file, "a JSON object")
     try:
         return codec().load_json(body)
     except ValueError as error:
@@ -87,11 +83,23 @@ def load_json_file(file: str) -> Any:
         raise CommandError(msg, Exit.USAGE) from None
 
 
-def _read_stdin() -> bytes:
-    stream = require_stream(sys.stdin)
-    if stream.isatty():
-        print_note("reading", "a request as JSON from the keyboard; end it with Ctrl-D.", "dim")
-    return stream.buffer.read()
+def read_file(file: str, content: str) -> bytes:
+    """Return the bytes of a file, or of stdin for `STDIN`.
+
+    Raises:
+        CommandError: The file cannot be read.
+
+    """
+    try:
+        if file != STDIN:
+            return Path(file).read_bytes()
+        stream = require_stream(sys.stdin)
+        if stream.isatty():
+            print_note("reading", f"{content} from the keyboard; end it with Ctrl-D.", "dim")
+        return stream.buffer.read()
+    except OSError as error:
+        msg = f"{file} cannot be read: {error.strerror}. Give a file with {content}, or - for stdin."
+        raise CommandError(msg, Exit.USAGE) from None
 
 
 def _json_error_position(body: bytes) -> str | None:

@@ -23,17 +23,20 @@ from kustom_hpp.models import (
     distribution_from_json,
 )
 
+SessionId = Annotated[str, Parameter(help="The session's id.")]
+Whole = Annotated[bool, Parameter(name="--all", help="Write every field, personal data included.")]
+Deadline = Annotated[float | None, SECONDS, Parameter(help="Seconds for the whole call.")]
 _IMPERSONAL = ("session_id", "status", "updated_at", "expires_at", "order_id", "klarna_reference")
 """The fields that `read` and `wait` show without --all."""
 
 
 def read(
-    session: str,
+    session: SessionId,
     /,
     *,
     connection: ConnectionOptions | None = None,
-    all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
-    deadline: Annotated[float | None, SECONDS] = None,
+    whole: Whole = False,
+    deadline: Deadline = None,
 ) -> int:
     """Read a session.
 
@@ -42,30 +45,27 @@ def read(
     output ends up in logs.
 
     A read changes nothing, so it never exits with 4.
-
-    Args:
-        session: The session's id.
-        connection: Options that select the API.
-        all: Write every field, personal data included.
-        deadline: Seconds for the whole call.
-
     """
     client = open_client(connection, READ)
     details = call(client, client.read_session(session, deadline=deadline), READ)
     if isinstance(details, Exit):
         return details
-    _write(details, whole=all)
+    _write(details, whole=whole)
     return Exit.OK
 
 
 def wait(
-    session: str,
+    session: SessionId,
     /,
     *,
-    deadline: Annotated[float, SECONDS],
+    deadline: Annotated[float, SECONDS, Parameter(help="Seconds to wait at most.")],
     connection: ConnectionOptions | None = None,
-    poll: Annotated[float, number(check_positive, minimum=MIN_POLL_INTERVAL)] = 2.0,
-    all: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
+    poll: Annotated[
+        float,
+        number(check_positive, minimum=MIN_POLL_INTERVAL),
+        Parameter(help="Seconds between two reads, at least 0.5."),
+    ] = 2.0,
+    whole: Whole = False,
 ) -> int:
     """Wait until a session has a final status.
 
@@ -74,14 +74,6 @@ def wait(
     passes.
 
     Temporary failures (no connection, a lost response, the rate limit) do not end the wait.
-
-    Args:
-        session: The session's id.
-        deadline: Seconds to wait at most.
-        connection: Options that select the API.
-        poll: Seconds between two reads, at least 0.5.
-        all: Write every field, personal data included.
-
     """
     statuses: list[SessionStatus | str | None] = []
 
@@ -95,7 +87,7 @@ def wait(
     details = call(client, final, READ)
     if isinstance(details, Exit):
         return details
-    _write(details, whole=all)
+    _write(details, whole=whole)
     if details.status == SessionStatus.COMPLETED:
         return Exit.OK
     print_note("not paid", f"the session is {clean_text(details.status or '')}.", "bold yellow")
@@ -103,22 +95,16 @@ def wait(
 
 
 def disable(
-    session: str,
+    session: SessionId,
     /,
     *,
     connection: ConnectionOptions | None = None,
-    deadline: Annotated[float | None, SECONDS] = None,
+    deadline: Deadline = None,
 ) -> int:
     """Disable a session permanently.
 
     The consumer's page shows an error from then on. A completed session cannot be disabled. It is safe to repeat the
     command, so it never exits with 4.
-
-    Args:
-        session: The session's id.
-        connection: Options that select the API.
-        deadline: Seconds for the whole call.
-
     """
     client = open_client(connection, DISABLE)
     failed = call(client, client.disable_session(session, deadline=deadline), DISABLE)
@@ -129,17 +115,24 @@ def disable(
 
 
 def distribute(
-    session: str,
-    file: str | None = None,
+    session: SessionId,
+    file: Annotated[str | None, Parameter(help="The request's file, or - for stdin.")] = None,
     /,
     *,
     connection: ConnectionOptions | None = None,
-    email: str | None = None,
-    phone: str | None = None,
-    phone_country: str | None = None,
-    access_id: str | None = None,
-    on_unknown: OnUnknown = "raise",
-    deadline: Annotated[float | None, SECONDS] = None,
+    email: Annotated[str | None, Parameter(help="The address for an email.")] = None,
+    phone: Annotated[str | None, Parameter(help="The number for an SMS.")] = None,
+    phone_country: Annotated[
+        str | None, Parameter(help="The number's country, two capital letters (ISO 3166-1 alpha-2).")
+    ] = None,
+    access_id: Annotated[str | None, Parameter(help="The text of the consumer's QR code.")] = None,
+    on_unknown: Annotated[
+        OnUnknown,
+        Parameter(
+            help='"resend" repeats a request that the API may have processed; a second message is then possible.'
+        ),
+    ] = "raise",
+    deadline: Deadline = None,
 ) -> int:
     """Send a session's link to the consumer.
 
@@ -149,21 +142,9 @@ def distribute(
         {"method": "email", "contact_information": {"email": "..."}}
 
     Other users of this machine can see a command's arguments. A contact is personal data; prefer FILE, or - for stdin.
-
-    Args:
-        session: The session's id.
-        file: The request's file, or - for stdin.
-        connection: Options that select the API.
-        email: The address for an email.
-        phone: The number for an SMS.
-        phone_country: The number's country, two capital letters (ISO 3166-1 alpha-2).
-        access_id: The text of the consumer's QR code.
-        on_unknown: "resend" repeats a request that the API may have processed; a second message is then possible.
-        deadline: Seconds for the whole call.
-
     """
     client = open_client(connection, DISTRIBUTE)
-    request = _request(file, email=email, phone=phone, phone_country=phone_country, access_id=access_id)
+    request = _request(file, email, phone, phone_country, access_id)
     for path, sentence in request.warnings():
         print_note("warning", f"{path}: {sentence}", "yellow")
     sent = client.distribute_session(session, request, deadline=deadline, on_unknown=on_unknown)
@@ -174,7 +155,9 @@ def distribute(
     return Exit.OK
 
 
-def _request(file: str | None, **options: str | None) -> Distribution:
+def _request(
+    file: str | None, email: str | None, phone: str | None, country: str | None, access_id: str | None
+) -> Distribution:
     """Return the request of the arguments.
 
     Raises:
@@ -182,7 +165,6 @@ def _request(file: str | None, **options: str | None) -> Distribution:
         InvalidRequestError: The request is invalid.
 
     """
-    email, phone, country, access_id = (options[name] for name in ("email", "phone", "phone_country", "access_id"))
     present = [value is not None for value in (file, email, phone, access_id)]
     if sum(present) != 1 or (phone is None) != (country is None):
         msg = "Give one of FILE (or - for stdin), --email, --phone with --phone-country, --access-id."

@@ -5,40 +5,36 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from kustom_hpp.cli.batch.dry_run import dry_run as check_rows
 from kustom_hpp.cli.batch.input_file import InputFile
-from kustom_hpp.cli.batch.input_rows import Format, open_rows, read_template
-from kustom_hpp.cli.batch.output_lines import STDOUT
-from kustom_hpp.cli.batch.run import BatchJob, run_job
+from kustom_hpp.cli.batch.run import BatchJob, BatchOptions
 from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.cli.console import STDIN, CommandError, Exit
 from kustom_hpp.cli.open_journal import is_ledger
-from kustom_hpp.cli.requests import number
-from kustom_hpp.config.options import check_positive
-
-_FLAG = Parameter(negative="")
 
 
 def batch(
-    input: str,  # noqa: A002 - the name that --help shows
+    input: Annotated[str, Parameter(help="The rows' file, or - for stdin.")],  # noqa: A002 - the name that --help shows
     /,
     *,
-    output: str | None = None,
-    journal: str | None = None,
-    format: Annotated[Format | None, Parameter()] = None,  # noqa: A002 - the option's name
-    template: str | None = None,
-    dry_run: Annotated[bool, _FLAG] = False,
-    concurrency: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 32,
-    rate: Annotated[float | None, number(check_positive, unit="requests per second")] = None,
-    on_doubt: Literal["report", "resend"] = "report",
-    retry_failed: Annotated[bool, _FLAG] = False,
-    ordered: Annotated[bool, _FLAG] = False,
-    quiet: Annotated[bool, _FLAG] = False,
+    output: Annotated[
+        str | None, Parameter(help="The file for the outcomes, or - for stdout. Required unless --dry-run.")
+    ] = None,
+    journal: Annotated[
+        str | None,
+        Parameter(
+            help="The journal's file, which the first run creates; or the postgresql:// URL of a ledger ('journal init'). "
+            "Required unless --dry-run."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, Parameter(help="Check every row and list the problems; send nothing and create no file.")
+    ] = False,
+    options: BatchOptions | None = None,
     connection: ConnectionOptions | None = None,
 ) -> int:
     """Create one session for each row of a file.
@@ -65,61 +61,22 @@ def batch(
 
     Exit codes, the first that fits: 130 interrupted; 3 credentials or settings; 2 invalid input; 4 a row is in doubt;
     1 a row failed, or has a session for another payload; 0 otherwise, also if another run has claimed rows.
-
-    Args:
-        input: The rows' file, or - for stdin.
-        output: The file for the outcomes, or - for stdout. Required unless --dry-run.
-        journal: The journal's file, which the first run creates; or the postgresql:// URL of a ledger ('journal init').
-            Required unless --dry-run.
-        format: jsonl or csv; default: by the input's name, and jsonl for stdin.
-        template: A JSON file with the fields that all rows share; a row's own fields win.
-        dry_run: Check every row and list the problems; send nothing and create no file.
-        concurrency: Rows in flight at most.
-        rate: Requests per second, retries included; default: 40 live, 5 at the playground, otherwise learned from the
-            responses.
-        on_doubt: What to do with rows that an earlier run left in doubt. "report" reports them; "resend" sends them again,
-            and a second session is then possible.
-        retry_failed: Send the rows again that the API refused in an earlier run.
-        ordered: Write the outcomes in the order of the rows.
-        quiet: Print no progress and no summary.
-        connection: Options that select the API.
-
     """
-    shared = read_template(template)
-    form = format or _format_of(input)
+    options = options or BatchOptions()
     if dry_run:
         with contextlib.closing(InputFile(input)) as file:
-            return check_rows(input, open_rows(file, form, shared))
+            return check_rows(input, options.open_rows(file))
     if output is None or journal is None:
         msg = "batch needs --output and --journal, or --dry-run. Run 'kustom-hpp batch --help' for usage."
         raise CommandError(msg, Exit.USAGE)
-    if is_ledger(journal) and on_doubt == "resend":
+    if is_ledger(journal) and options.on_doubt == "resend":
         msg = (
             "--on-doubt resend does not go with a ledger, because every machine would send the rows. Free them one by one: "
             f"kustom-hpp journal resolve {journal} KEY --send-again"
         )
         raise CommandError(msg, Exit.USAGE)
-    _check_files(INPUT=input, **{"--output": output, "--journal": journal, "--template": template})
-    job = BatchJob(
-        input=input,
-        form=form,
-        template=shared,
-        output=STDOUT if output == STDIN else output,  # both are "-" on the command line
-        journal=journal,
-        concurrency=concurrency,
-        rate=rate,
-        on_doubt=on_doubt,
-        retry_failed=retry_failed,
-        ordered=ordered,
-        quiet=quiet,
-        connection=connection or ConnectionOptions(),
-    )
-    return asyncio.run(run_job(job))
-
-
-def _format_of(name: str) -> Format:
-    """Return the format by the name: table.csv and table.csv.gz are CSV."""
-    return "csv" if name.lower().removesuffix(".gz").endswith(".csv") else "jsonl"
+    _check_files(INPUT=input, **{"--output": output, "--journal": journal, "--template": options.template})
+    return asyncio.run(BatchJob(input, output, journal, options, connection or ConnectionOptions()).run())
 
 
 def _check_files(**files: str | None) -> None:

@@ -8,10 +8,8 @@ from typing import Any, BinaryIO, Self
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.batch import Outcome
 from kustom_hpp.cli.batch.input_rows import InvalidRowError
-from kustom_hpp.cli.console import CommandError, Exit, redirect_to_devnull, require_stream
+from kustom_hpp.cli.console import STDIN, CommandError, Exit, redirect_to_devnull, require_stream
 from kustom_hpp.errors import HPPError, InvalidRequestError
-
-STDOUT = "-"
 
 
 def outcome_line(outcome: Outcome) -> bytes:
@@ -46,17 +44,20 @@ def _error(error: HPPError) -> dict[str, Any]:
 class OutputFile:
     """The file of the output lines, overwritten, or stdout. A line has been written when `write` returns.
 
+    Args:
+        name: The file; `STDIN`, which is "-" on the command line, for stdout.
+
     Raises:
         CommandError: The file cannot be created, or does not accept a line.
 
     """
 
     def __init__(self, name: str) -> None:
-        self.name = "stdout" if name == STDOUT else name
+        self.name = "stdout" if name == STDIN else name
         self._file: BinaryIO
         self._has_failed = False
         try:
-            if name == STDOUT:
+            if name == STDIN:
                 stream = require_stream(sys.stdout)
                 stream.flush()
                 self._file = stream.buffer

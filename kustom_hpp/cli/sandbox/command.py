@@ -18,23 +18,22 @@ from kustom_hpp.sandbox.limits import Announcement
 
 REMEMBERED = 10_000
 """Sessions and requests that a sandbox remembers: it may run for weeks."""
-_FLAG = Parameter(negative="")
 
 
-def sandbox(
+async def sandbox(
     *,
     host: str | None = None,
     port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
-    expose: Annotated[bool, _FLAG] = False,
-    key_from_env: Annotated[bool, _FLAG] = False,
-    fault: Annotated[list[str] | None, Parameter(negative="")] = None,
+    expose: bool = False,
+    key_from_env: bool = False,
+    fault: list[str] | None = None,
     rate_limit: str | None = None,
     rate_limit_headers: Announcement | None = None,
     latency: str | None = None,
-    lenient: Annotated[bool, _FLAG] = False,
+    lenient: bool = False,
     public_url: str | None = None,
-    json: Annotated[bool, _FLAG] = False,
-    list_faults: Annotated[bool, _FLAG] = False,
+    json: bool = False,
+    list_faults: bool = False,
 ) -> int:
     """Run a local HPP server until Ctrl-C.
 
@@ -76,7 +75,7 @@ def sandbox(
         public_url=options.public_url(public_url),
     )
     options.add_faults(server, fault or [])
-    return asyncio.run(_serve(server, port, fault or [], for_scripts=json, key_is_known=key_from_env))
+    return await _serve(server, port, fault or [], for_scripts=json, key_is_known=key_from_env)
 
 
 async def _serve(server: Sandbox, port: int, faults: list[str], *, for_scripts: bool, key_is_known: bool) -> int:

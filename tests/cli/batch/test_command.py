@@ -13,7 +13,7 @@ from kustom_hpp._protocol.codec import codec
 from kustom_hpp.batch import Claimed, ClaimedElsewhere, Outcome, Verdict
 from kustom_hpp.cli.batch import progress
 from kustom_hpp.cli.batch import run as batch_run
-from kustom_hpp.cli.batch.run import BatchJob, open_client
+from kustom_hpp.cli.batch.run import BatchJob, BatchOptions
 from kustom_hpp.cli.connection_options import ConnectionOptions
 from kustom_hpp.sandbox.threaded import ThreadedSandbox
 from tests.cli.conftest import Cli, run
@@ -297,11 +297,7 @@ async def test_the_pace_is_that_of_the_environment(
 ) -> None:
     for name, value in settings.items():
         environment.setenv(name, value)
-    job = BatchJob(
-        input="in", form="jsonl", template={}, output="out", journal="j", concurrency=300, rate=rate, on_doubt="report",
-        retry_failed=False, ordered=False, quiet=False, connection=ConnectionOptions(),
-    )  # fmt: skip
-    client = open_client(job)
+    client = BatchJob("in", "out", "j", BatchOptions(concurrency=300, rate=rate), ConnectionOptions()).open_client()
     assert client._create_context.pace.rate == due
     assert client.settings.pool.connections == 300
 
