@@ -65,37 +65,31 @@ class RowProcessor:
         if row.problem is not None:
             return self._invalid(row, row.problem)
         if self._journal is not None:
-            if row.claim is not None and row.claim.may_send is not None and not row.claim.may_send():
-                await self._release(row)
+            outcome = await self._claim(row, self._journal)
             if row.claim is None:
-                outcome = await self._claim(row)
-                if outcome is not None or row.claim is None:
-                    return outcome
+                return outcome
         # The run may have stopped while the journal was writing.
         if self._signal.stopped or row.generation != self._breaker.generation:
             return None
-        result = await self._send(row, worker)
+        options = {} if row.claim is None or row.claim.may_send is None else {"may_send": row.claim.may_send}
+        result: Any
+        row.in_flight = True
+        self.sending.add(worker)
+        try:
+            result = await self._create(row.request, **options)
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes an outcome, or stops the run
+            result = error
+        finally:
+            self.sending.discard(worker)
+        row.in_flight = False  # after a cancellation it stays True: the request may have been processed
         # Outside of an except block, so that later errors hold nothing of this one.
         if isinstance(result, Session):
             return await self._success(row, result)
         if isinstance(result, HPPError):
             result.__traceback__ = None  # an outcome holds no frames, and no request in them
+        elif not isinstance(result, Exception):
+            result = TypeError(f"create must return a Session, got a {type(result).__name__}")
         return await self._failure(row, result)
-
-    async def _send(self, row: Row, worker: "asyncio.Task[None]") -> Session | Exception:
-        options = {} if row.claim is None or row.claim.may_send is None else {"may_send": row.claim.may_send}
-        row.in_flight = True
-        self.sending.add(worker)
-        try:
-            session: Any = await self._create(row.request, **options)
-        except Exception as error:  # noqa: BLE001 - whatever it is becomes an outcome, or stops the run
-            session = error
-        finally:
-            self.sending.discard(worker)
-        row.in_flight = False  # after a cancellation it stays True: the request may have been processed
-        if isinstance(session, (Session, Exception)):
-            return session
-        return TypeError(f"create must return a Session, got a {type(session).__name__}")
 
     def outcome_of_cancelled(self, row: Row) -> Outcome | None:
         """Return the outcome of a row whose worker was cancelled; None if nothing was sent for it."""
@@ -149,14 +143,17 @@ class RowProcessor:
 
     # The journal
 
-    async def _claim(self, row: Row) -> Outcome | None:
-        """Claim a row; return its outcome if it is not to be sent."""
-        assert self._journal is not None  # noqa: S101 - for the type checker
+    async def _claim(self, row: Row, journal: Journal) -> Outcome | None:
+        """Claim a row unless this run has its claim; return its outcome if it is not to be sent."""
+        if row.claim is not None and row.claim.may_send is not None and not row.claim.may_send():
+            await self._release(row)
+        if row.claim is not None:
+            return None
         try:
             digest, order = digest_of(row.request), order_of(row.request)
         except InvalidRequestError as error:
             return self._invalid(row, error)
-        call = partial(self._journal.claim, row.key, order, digest)
+        call = partial(journal.claim, row.key, order, digest)
         claim = await self._call_claim(row, call)
         if isinstance(claim, AlreadyRecorded) and self._should_resend(claim):
             if claim.outcome.state is OutcomeState.IN_DOUBT:

@@ -2,7 +2,7 @@
 
 import hashlib
 from asyncio import Future
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from typing import Any
 
 from attrs import define
@@ -129,7 +129,8 @@ class RowSource:
         if not isinstance(items, (AsyncIterable, Iterable)):
             msg = f"items must be an iterable or async iterable of requests or BatchItems, got a {type(items).__name__}"
             raise ConfigError(msg)
-        self._items = aiter(items) if isinstance(items, AsyncIterable) else _as_async(iter(items))
+        self._is_async = isinstance(items, AsyncIterable)
+        self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self._keys = RecentKeys()
         self._orders = RecentKeys() if unique_order else None
         self.exhausted = False
@@ -137,15 +138,7 @@ class RowSource:
 
     async def take(self) -> Row | None:
         """Return the next row; None at the end."""
-        return self._row(await anext(self._items, _END))
-
-    async def aclose(self) -> None:
-        """Close a generator, which nobody else uses."""
-        self.exhausted = True
-        if isinstance(self._items, AsyncGenerator):
-            await self._items.aclose()
-
-    def _row(self, item: object) -> Row | None:
+        item = await anext(self._items, _END) if self._is_async else next(self._items, _END)
         if item is _END:
             self.exhausted = True
             return None
@@ -155,19 +148,19 @@ class RowSource:
             row.problem = InvalidRequestError(problems=(problem,))
         return row
 
+    async def aclose(self) -> None:
+        """Close a generator, which nobody else uses."""
+        self.exhausted = True
+        if isinstance(self._items, AsyncGenerator):
+            await self._items.aclose()
+        elif isinstance(self._items, Generator):
+            self._items.close()
+
     def _repetition(self, row: Row) -> tuple[str, str] | None:
         if (first := self._keys.add(row.key, str(row.number))) is not None:
             return "key", f"is repeated: row {first} of this run has it already"
-        order = None if self._orders is None else order_of(row.request)
-        if self._orders is not None and order and (first := self._orders.add(order, str(row.number))) is not None:
+        if self._orders is None or (order := order_of(row.request)) is None:
+            return None
+        if (first := self._orders.add(order, str(row.number))) is not None:
             return "payment_session_url", f"is repeated: row {first} of this run is for the same KCO order"
         return None
-
-
-async def _as_async(items: Iterator[Any]) -> AsyncGenerator[Any, None]:
-    try:
-        for item in items:
-            yield item
-    finally:
-        if isinstance(items, Generator):
-            items.close()

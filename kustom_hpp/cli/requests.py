@@ -74,6 +74,8 @@ def load_json_file(file: str) -> Any:
         CommandError: The file cannot be read, or is not JSON.
 
     """
+    if file == STDIN and sys.stdin is not None and sys.stdin.isatty():
+        print_note("reading", "a request as JSON from the keyboard; end it with Ctrl-D.", "dim")
     body = read_file(file, "a JSON object")
     try:
         return codec().load_json(body)
@@ -93,10 +95,7 @@ def read_file(file: str, content: str) -> bytes:
     try:
         if file != STDIN:
             return Path(file).read_bytes()
-        stream = require_stream(sys.stdin)
-        if stream.isatty():
-            print_note("reading", f"{content} from the keyboard; end it with Ctrl-D.", "dim")
-        return stream.buffer.read()
+        return require_stream(sys.stdin).buffer.read()
     except OSError as error:
         msg = f"{file} cannot be read: {error.strerror}. Give a file with {content}, or - for stdin."
         raise CommandError(msg, Exit.USAGE) from None
