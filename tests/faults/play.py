@@ -19,6 +19,7 @@ from tests.faults import certificates
 from tests.faults.judge import Facts, attempts_of
 from tests.faults.table import MAX_ATTEMPTS, Place, Row
 from tests.support.faults import find_fault
+from tests.support.orders import CALLBACK_SECRET
 from tests.support.ports import open_port
 from tests.support.proxy import open_proxy
 
@@ -63,7 +64,9 @@ class Site:
     ssl: SSLContext | None = None
 
 
-def order(client: hpp.HPPClient, order_id: str, secret: str = "none", padding: int = 0) -> hpp.CreateSessionRequest:
+def order(
+    client: hpp.HPPClient, order_id: str, secret: str = CALLBACK_SECRET or "none", padding: int = 0
+) -> hpp.CreateSessionRequest:
     """A request for an order, with a secret where shops have theirs."""
     return hpp.CreateSessionRequest(
         payment_session_url=client.order_url(order_id),

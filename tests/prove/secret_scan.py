@@ -1,4 +1,4 @@
-"""The search for secrets in everything that the command line prints, logs and stores."""
+"""The search for secrets in all that the command line and the tests print, log, raise, pickle and store."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,13 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from attrs import field, frozen
 
-from tests.prove.suite import ROOT, run
+from tests.prove.suite import ROOT, run, run_tests
 from tests.prove.table import Row, Size, trial
 
 FAULTS = ("echo_auth", "status_500", "reset_after_request", "garbage", "status_evil_error", "error_html")
@@ -113,5 +114,75 @@ async def secret_scan(size: Size) -> list[Row]:
             held=not found and created > 0,
             control=f"a command that redacts nothing: {len(control)} noticed",
             noticed=bool(control),
+        )
+    ]
+
+
+SEARCHED = (
+    "tests/cli",
+    "tests/batch",
+    "tests/faults",
+    "tests/integrations",
+    "tests/sync",
+    "tests/testing",
+    "tests/transport",
+)
+"""Tests of all that prints, logs and stores."""
+WAYS = {"outputs", "log records", "warnings", "errors", "pickles", "files"}
+PLANTED = """
+import logging, pickle, warnings
+import pytest
+import kustom_hpp as hpp
+from kustom_hpp.sandbox import Sandbox
+from tests.support.orders import CALLBACK_SECRET
+
+def test_that_shows_secrets(tmp_path, capsys):
+    key = Sandbox().api_key
+    print(key)
+    capsys.readouterr()
+    logging.getLogger("shop").warning("%s", CALLBACK_SECRET)
+    with pytest.warns(UserWarning):
+        warnings.warn(key)
+    hpp.ConnectError(CALLBACK_SECRET)
+    pickle.dumps({"key": key})
+    with (tmp_path / "journal.db").open("w") as file:
+        file.write(key)
+"""
+
+
+def read_watch(folder: Path) -> tuple[Counter[str], list[tuple[str, str]]]:
+    """Return how many texts of each kind were searched, and each find with its test."""
+    searched, found = Counter[str](), list[tuple[str, str]]()
+    for path in folder.glob("*.json"):
+        written = json.loads(path.read_bytes())
+        searched.update(written["searched"])
+        found += [(place, test) for place, test in written["found"]]
+    return searched, found
+
+
+@trial("P6", whole=150)
+async def secrets_of_the_suite(size: Size) -> list[Row]:
+    """What tests print, log, warn of, raise, pickle and store, searched for the secrets in it."""
+    watch = ["-p", "tests.support.secret_watch"]
+    with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
+        secret = {"KUSTOM_HPP_CALLBACK_SECRET": secrets.token_hex(16), "PYTHONPATH": str(ROOT)}
+        rooms = SEARCHED if size.part == 1 else SEARCHED[-3:]
+        tests = await run_tests([sys.executable], [*watch, *rooms], KUSTOM_HPP_SECRET_WATCH=ours, **secret)
+        searched, found = read_watch(Path(ours))
+        planted = Path(theirs) / "test_planted.py"
+        planted.write_text(PLANTED, encoding="utf-8")
+        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *watch, str(planted)]
+        await run(*pytest, cwd=Path(theirs), KUSTOM_HPP_SECRET_WATCH=theirs, **secret)
+        _, caught = read_watch(Path(theirs))
+    texts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(searched.items()))
+    return [
+        Row(
+            promise="P6",
+            tried=f"all that the tests show: {texts}",
+            figure=f"{len(found)} secrets {found[:3] or ''}".strip() + ("" if tests.passed else f"; {tests.summary}"),
+            target="0",
+            held=not found and tests.passed and searched.total() > 0,
+            control=f"a test that shows secrets in {len(WAYS)} ways: {len(caught)} noticed",
+            noticed={place for place, _ in caught} == WAYS,
         )
     ]

@@ -1,5 +1,6 @@
 """Rows for batches on real sockets, and the judge of what became of them: the sandbox's record alone."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 
@@ -7,6 +8,9 @@ import kustom_hpp as hpp
 from kustom_hpp.batch import BatchItem, Outcome, OutcomeState
 from kustom_hpp.sandbox import CreatedSession
 
+CALLBACK_SECRET = os.environ.get("KUSTOM_HPP_CALLBACK_SECRET", "")
+"""A secret in the callback's URL of all requests, for the search for secrets (tests/support/secret_watch.py)."""
+STATUS_UPDATE = f"https://shop.example/status?secret={CALLBACK_SECRET}" if CALLBACK_SECRET else None
 ORDER_ID = "0000abcd-0000-4000-8000-00000000000a"
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "host in capitals": lambda url: url.replace("localhost", "LOCALHOST"),
@@ -28,7 +32,9 @@ def rows(base_url: str, count: int, prefix: str = "row") -> Iterator[BatchItem]:
 def request(base_url: str, key: str) -> hpp.CreateSessionRequest:
     return hpp.CreateSessionRequest(
         payment_session_url=url_of(base_url, key),
-        merchant_urls=hpp.MerchantUrls(success="https://shop.example/thanks?sid={{session_id}}"),
+        merchant_urls=hpp.MerchantUrls(
+            success="https://shop.example/thanks?sid={{session_id}}", status_update=STATUS_UPDATE
+        ),
     )
 
 
