@@ -19,14 +19,16 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from kustom_hpp._version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from kustom_hpp._exports import *  # noqa: F403
+    from kustom_hpp._exports import *
 else:
     # Not for type checkers: to them a module's __getattr__ means that it has every name.
 
     def __getattr__(name: str) -> Any:
         """Load and return a module of the package or a public name."""
-        if name in {"__all__", "__version__"} or not name.startswith("__"):
+        if name == "__all__" or not name.startswith("__"):
             # Modules first: while the public names load, modules import each other through this function.
             module = f"{__name__}.{name}"
             if importlib.util.find_spec(module) is not None:

@@ -1,133 +1,22 @@
-"""All public names of the package: `kustom_hpp` itself hands them out."""
+"""All public names of the package: those in the `__all__` of the modules below."""
 
-from kustom_hpp._messages import CallInfo, Delivery, HttpRequest, HttpResponse, RateLimit, SendMarker
-from kustom_hpp._version import __version__
-from kustom_hpp.client import HPPClient
-from kustom_hpp.config import Environment, Pool, RetrySettings, Timeouts
-from kustom_hpp.errors import (
-    ApiError,
-    AuthenticationError,
-    BadRequestError,
-    BatchStoppedError,
-    CallbackError,
-    CertificateError,
-    ClientClosedError,
-    ConfigError,
-    ConnectError,
-    DeadlineExceededError,
-    DecodeError,
-    DuplicateSessionError,
-    HPPError,
-    InvalidRequestError,
-    JournalError,
-    LeaseLostError,
-    LostResponseError,
-    NotFoundError,
-    OutcomeUnknownError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-    UnexpectedStatusError,
-    WrongLoopError,
-)
-from kustom_hpp.events import Finished, Retrying, Started, log_events
-from kustom_hpp.models import (
-    AUTHORIZATION_TOKEN,
-    ORDER_ID,
-    SESSION_ID,
-    BackgroundImage,
-    CreateSessionRequest,
-    Customer,
-    Distribution,
-    DistributionModule,
-    DistributionTemplate,
-    EmailDistribution,
-    ManualIdentification,
-    MerchantUrls,
-    Options,
-    PaymentMethodCategory,
-    PlaceOrderMode,
-    PurchaseType,
-    Session,
-    SessionDetails,
-    SessionStatus,
-    ShowSubtotalDetail,
-    SmsDistribution,
-    TokenDistribution,
-    with_secret,
-)
-from kustom_hpp.pace import Pace
-from kustom_hpp.sync import SyncHPPClient
-from kustom_hpp.transport import FakeTransport, HTTPSessionManager, Transport, guarded_connector
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AUTHORIZATION_TOKEN",
-    "ORDER_ID",
-    "SESSION_ID",
-    "ApiError",
-    "AuthenticationError",
-    "BackgroundImage",
-    "BadRequestError",
-    "BatchStoppedError",
-    "CallInfo",
-    "CallbackError",
-    "CertificateError",
-    "ClientClosedError",
-    "ConfigError",
-    "ConnectError",
-    "CreateSessionRequest",
-    "Customer",
-    "DeadlineExceededError",
-    "DecodeError",
-    "Delivery",
-    "Distribution",
-    "DistributionModule",
-    "DistributionTemplate",
-    "DuplicateSessionError",
-    "EmailDistribution",
-    "Environment",
-    "FakeTransport",
-    "Finished",
-    "HPPClient",
-    "HPPError",
-    "HTTPSessionManager",
-    "HttpRequest",
-    "HttpResponse",
-    "InvalidRequestError",
-    "JournalError",
-    "LeaseLostError",
-    "LostResponseError",
-    "ManualIdentification",
-    "MerchantUrls",
-    "NotFoundError",
-    "Options",
-    "OutcomeUnknownError",
-    "Pace",
-    "PaymentMethodCategory",
-    "PermissionDeniedError",
-    "PlaceOrderMode",
-    "Pool",
-    "PurchaseType",
-    "RateLimit",
-    "RateLimitError",
-    "RetrySettings",
-    "Retrying",
-    "SendMarker",
-    "ServerError",
-    "Session",
-    "SessionDetails",
-    "SessionStatus",
-    "ShowSubtotalDetail",
-    "SmsDistribution",
-    "Started",
-    "SyncHPPClient",
-    "Timeouts",
-    "TokenDistribution",
-    "Transport",
-    "UnexpectedStatusError",
-    "WrongLoopError",
-    "__version__",
-    "guarded_connector",
-    "log_events",
-    "with_secret",
-]
+from kustom_hpp._messages import *
+from kustom_hpp.client import *
+from kustom_hpp.config.options import *
+from kustom_hpp.errors import *
+from kustom_hpp.events import *
+from kustom_hpp.models.distributions import *
+from kustom_hpp.models.requests import *
+from kustom_hpp.models.responses import *
+from kustom_hpp.models.urls import *
+from kustom_hpp.pace import *
+from kustom_hpp.sync import *
+from kustom_hpp.transport.base import *
+from kustom_hpp.transport.connector import *
+from kustom_hpp.transport.fake import *
+from kustom_hpp.transport.session_manager import *
+
+if not TYPE_CHECKING:  # type checkers take the names of star imports
+    __all__ = sorted(name for name in vars() if name[0].isalpha() and name != "TYPE_CHECKING")  # noqa: PLE0605 - a list

@@ -10,6 +10,8 @@ from enum import StrEnum
 from attrs import field, frozen
 from yarl import URL
 
+__all__ = ["CallInfo", "Delivery", "HttpRequest", "HttpResponse", "RateLimit", "SendMarker"]
+
 UNKNOWN_OUTCOME_ADVICE = "the API may have processed the request. Do not retry; create a new order and session"
 """The end of an error's text when the outcome of a create is unknown."""
 

@@ -30,6 +30,8 @@ from kustom_hpp.pace import Pace
 from kustom_hpp.retry import RetryPolicy, RetryQuota
 from kustom_hpp.transport import HTTP_LIBRARY, ClientSession, HTTPSessionManager, Transport
 
+__all__ = ["HPPClient"]
+
 _ORDER_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")
 
 

@@ -33,6 +33,14 @@ from typing import Any, ClassVar
 
 from kustom_hpp._messages import Delivery
 
+__all__ = [
+    "ApiError", "AuthenticationError", "BadRequestError", "BatchStoppedError", "CallbackError", "CertificateError",
+    "ClientClosedError", "ConfigError", "ConnectError", "DeadlineExceededError", "DecodeError",
+    "DuplicateSessionError", "HPPError", "InvalidRequestError", "JournalError", "LeaseLostError",
+    "LostResponseError", "NotFoundError", "OutcomeUnknownError", "PermissionDeniedError", "RateLimitError",
+    "ServerError", "UnexpectedStatusError", "WrongLoopError",
+]  # fmt: skip
+
 MAX_SERVER_TEXT = 512
 """Characters of a server's text in an error. The rest is cut: a server may send megabytes."""
 
@@ -162,8 +170,7 @@ class OutcomeUnknownError(HPPError):
     """The API may have processed the call (UNKNOWN) or did process it (ACCEPTED); its result is not known.
 
     After `create_session`, the session may exist. Do not repeat the call; create a new order and session. No consumer has
-    seen the lost session's link, and it expires within 48 hours. Source: docs.kustom.co, errors in checkout ("create a new
-    order").
+    seen the lost session's link, and it expires within 48 hours. Source: docs.kustom.co, errors in checkout.
 
     After `distribute_session`, the API may have sent the message. `read_session` and `disable_session` may be repeated.
     """
@@ -276,8 +283,7 @@ class NotFoundError(ApiError):
     """404: the payment session or the HPP session is unknown or has expired.
 
     Attributes:
-        details: the last `SessionDetails` that `wait_for_session` read; None if the first read failed, and for other
-            calls.
+        details: the last `SessionDetails` that `wait_for_session` read; None if it read none, and for other calls.
 
     """
 
@@ -325,7 +331,6 @@ class DuplicateSessionError(HPPError):
 
 
 STATUS_ERRORS: dict[int, type[ApiError]] = {
-    101: UnexpectedStatusError,
     307: ApiError,
     308: ApiError,
     400: BadRequestError,
@@ -335,15 +340,11 @@ STATUS_ERRORS: dict[int, type[ApiError]] = {
     408: UnexpectedStatusError,
     429: RateLimitError,
 }
-"""The error class of each status. The API did not process a 307 or 308, and the client does not follow it."""
+"""The API did not process a 307 or 308, and the client does not follow it."""
+_CLASS_ERRORS: dict[int, type[ApiError]] = {4: ApiError, 5: ServerError}
+"""By a status's first digit (RFC 9110, section 15)."""
 
 
 def error_for_status(status: int) -> type[ApiError]:
     """Return the error class of a status that is not 2xx."""
-    if row := STATUS_ERRORS.get(status):
-        return row
-    if 400 <= status < 500:  # noqa: PLR2004 - the classes of RFC 9110, section 15
-        return ApiError
-    if 500 <= status < 600:  # noqa: PLR2004
-        return ServerError
-    return UnexpectedStatusError
+    return STATUS_ERRORS.get(status) or _CLASS_ERRORS.get(status // 100, UnexpectedStatusError)

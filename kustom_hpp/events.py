@@ -12,6 +12,8 @@ from attrs import frozen
 from kustom_hpp._messages import Delivery
 from kustom_hpp.errors import HPPError
 
+__all__ = ["Finished", "Retrying", "Started", "log_events"]
+
 _log = logging.getLogger("kustom_hpp")
 
 

@@ -16,6 +16,8 @@ from kustom_hpp._messages import RateLimit
 from kustom_hpp.config.options import check_positive, check_positive_int
 from kustom_hpp.errors import ConfigError, DeadlineExceededError
 
+__all__ = ["Pace"]
+
 _DECREASE_FACTOR = 0.7
 """Factor that a 429 applies to the rate. CUBIC and the adaptive mode of the AWS SDKs use the same."""
 _INCREASE = 0.1

@@ -17,6 +17,8 @@ from kustom_hpp._messages import Delivery
 from kustom_hpp.client import HPPClient
 from kustom_hpp.errors import ClientClosedError, ConfigError, WrongLoopError
 
+__all__ = ["SyncHPPClient"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

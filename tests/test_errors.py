@@ -111,7 +111,7 @@ def test_a_status_that_is_none_is_odd_and_unknown(status):
 
 
 def test_the_table_holds_what_the_ranges_do_not_say():
-    assert set(STATUS_ERRORS) == {101, 307, 308, 400, 401, 403, 404, 408, 429}
+    assert set(STATUS_ERRORS) == {307, 308, 400, 401, 403, 404, 408, 429}
 
 
 FACTS = {"delivery": hpp.Delivery.UNKNOWN, "attempts": 3, "correlation_id": "c-1", "cause": "ClientOSError, errno 104"}

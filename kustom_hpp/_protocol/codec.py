@@ -14,6 +14,7 @@ from kustom_hpp import models
 from kustom_hpp._redaction import describe_shape
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models.conversion import StructureHook, structure_converter, unstructure_converter
+from kustom_hpp.models.distributions import distribution_from_json, distribution_to_json
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Codec:
         self._dumps, self._loads = _json_library()
         self._out = unstructure_converter(exact=_REQUESTS)
         for kind in get_args(models.Distribution):
-            self._out.register_unstructure_hook(kind, models.distribution_to_json)
+            self._out.register_unstructure_hook(kind, distribution_to_json)
         self._responses = structure_converter(tolerant=True)
         self._requests = structure_converter(tolerant=False)
         # The hook of every create, looked up once.
@@ -122,7 +123,7 @@ class Codec:
 
     def decode_distribution(self, body: bytes) -> models.Distribution:
         """Return a distribution from JSON bytes, read strictly; see `decode_request`."""
-        return models.distribution_from_json(self._load_request(body))
+        return distribution_from_json(self._load_request(body))
 
     def _load_request(self, body: bytes) -> Any:
         try:

@@ -9,7 +9,9 @@ from attrs import field, frozen
 from kustom_hpp._messages import UNKNOWN_OUTCOME_ADVICE
 from kustom_hpp._protocol.request_bodies import encode_create_request, encode_distribution
 from kustom_hpp.config import Settings
-from kustom_hpp.models import Session, SessionDetails, secrets_in_distribution, secrets_in_request
+from kustom_hpp.models import Session, SessionDetails
+from kustom_hpp.models.distributions import secrets_in_distribution
+from kustom_hpp.models.requests import secrets_in_request
 
 RateLimitGroup = Literal["creates", "others"]
 """The API limits the rate of creates separately from all other operations, and so does a client.

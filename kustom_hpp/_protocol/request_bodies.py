@@ -10,9 +10,9 @@ from kustom_hpp.models import (
     EmailDistribution,
     SmsDistribution,
     TokenDistribution,
-    private_http_problems,
 )
 from kustom_hpp.models.fast_validation import is_surely_valid
+from kustom_hpp.models.requests import private_http_problems
 
 
 def encode_create_request(settings: Settings, request: Any) -> bytes:

@@ -20,8 +20,8 @@ from kustom_hpp.models import (
     SessionStatus,
     SmsDistribution,
     TokenDistribution,
-    distribution_from_json,
 )
+from kustom_hpp.models.distributions import distribution_from_json
 
 SessionId = Annotated[str, Parameter(help="The session's id.")]
 Whole = Annotated[bool, Parameter(name="--all", help="Write every field, personal data included.")]

@@ -7,6 +7,8 @@ from attrs import evolve, frozen
 
 from kustom_hpp.errors import ConfigError
 
+__all__ = ["Environment", "Pool", "RetrySettings", "Timeouts"]
+
 OnUnknown = Literal["raise", "resend"]
 """After an attempt that the API may have processed: raise its error, or send again at the risk of a second session."""
 MAX_SECONDS = 1e9

@@ -16,6 +16,8 @@ from kustom_hpp.models import fields
 from kustom_hpp.models.field_kinds import ContactKind
 from kustom_hpp.models.validation import BLANKS, Problems, check_extra, warn_extra
 
+__all__ = ["Distribution", "DistributionTemplate", "EmailDistribution", "SmsDistribution", "TokenDistribution"]
+
 CONTACT = "contact_information"
 """The JSON object that holds what the method needs."""
 

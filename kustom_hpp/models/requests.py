@@ -1,7 +1,7 @@
 """The body of a create: what the consumer pays, where the page leads, how it looks.
 
-A new field is one line here, made by a function of `fields`; a new enum is also a public name (`models`, `_exports`). Then
-extend the golden request of the tests.
+A new field is one line here, made by a function of `fields`; a new enum is also a name in `__all__`. Then extend the golden
+request of the tests.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,11 @@ from kustom_hpp.models import fields
 from kustom_hpp.models.field_kinds import EnumKind, UrlKind
 from kustom_hpp.models.urls import KCO_ORDER_PATH, KP_SESSION_PATH, split_url
 from kustom_hpp.models.validation import Problems
+
+__all__ = [
+    "BackgroundImage", "CreateSessionRequest", "MerchantUrls", "Options", "PaymentMethodCategory", "PlaceOrderMode",
+    "PurchaseType", "ShowSubtotalDetail",
+]  # fmt: skip
 
 
 class PaymentMethodCategory(StrEnum):

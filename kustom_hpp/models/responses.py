@@ -14,6 +14,8 @@ from kustom_hpp._messages import CallInfo
 from kustom_hpp.models import fields
 from kustom_hpp.models.conversion import response_from_dict, response_to_dict
 
+__all__ = ["Customer", "DistributionModule", "ManualIdentification", "Session", "SessionDetails", "SessionStatus"]
+
 
 class SessionStatus(StrEnum):
     """`status` of a session. Source: docs.kustom.co, "Read an HPP session" and "Tracking session status"."""

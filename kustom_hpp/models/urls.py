@@ -14,6 +14,8 @@ from kustom_hpp._redaction import describe_shape
 from kustom_hpp.errors import ConfigError
 from kustom_hpp.models.validation import BLANKS, Problems, has_surrogate
 
+__all__ = ["AUTHORIZATION_TOKEN", "ORDER_ID", "SESSION_ID", "with_secret"]
+
 KCO_ORDER_PATH = "/checkout/v3/orders/"
 """What precedes the id in the path of a KCO order."""
 KP_SESSION_PATH = "/payments/v1/sessions/"

@@ -4,6 +4,8 @@ from typing import Protocol
 
 from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 
+__all__ = ["Transport"]
+
 
 class Transport(Protocol):
     """Sends the requests of a client."""

@@ -11,6 +11,8 @@ from aiohttp.client_proto import ResponseHandler
 
 from kustom_hpp.config import Pool
 
+__all__ = ["guarded_connector"]
+
 
 class NoConnectionError(aiohttp.ClientConnectionError):
     """No connection; raised for foreign exceptions whose class does not say so."""

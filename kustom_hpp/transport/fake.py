@@ -9,6 +9,8 @@ from multidict import CIMultiDict
 from kustom_hpp._messages import HttpRequest, HttpResponse, SendMarker
 from kustom_hpp.errors import ClientClosedError, ConfigError, HPPError, LeaseLostError
 
+__all__ = ["FakeTransport"]
+
 ScriptedResult = HttpResponse | HPPError | Callable[[HttpRequest], "HttpResponse | HPPError"]
 
 

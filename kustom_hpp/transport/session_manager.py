@@ -27,6 +27,8 @@ from kustom_hpp.transport.exception_mapping import OneShotPayload, describe_exce
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = ["HTTPSessionManager"]
+
 HTTP_LIBRARY = f"aiohttp/{aiohttp.__version__}"
 MAX_RESPONSE_BODY = 1 << 20
 """Decoded bytes of a response body that are read; the API's responses have about 1,000."""

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kustom_hpp as hpp
-from kustom_hpp.models import MAX_BODY, secrets_in_distribution
+from kustom_hpp.models.distributions import secrets_in_distribution
+from kustom_hpp.models.fields import MAX_BODY
 
 EMAIL, PHONE, COUNTRY, ACCESS_ID = (
     f"contact_information.{name}" for name in ("email", "phone", "phone_country", "access_id")

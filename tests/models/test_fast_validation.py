@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from kustom_hpp import BackgroundImage, CreateSessionRequest, MerchantUrls, Options
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.models import MAX_BODY, PaymentMethodCategory, PlaceOrderMode, PurchaseType, ShowSubtotalDetail
+from kustom_hpp.models import PaymentMethodCategory, PlaceOrderMode, PurchaseType, ShowSubtotalDetail
 from kustom_hpp.models.fast_validation import is_surely_valid
+from kustom_hpp.models.fields import MAX_BODY
 
 ORDER = "https://api.kustom.co/checkout/v3/orders/92d97f60-7a78-46a5-8f68-c56fe52dc4af"
 

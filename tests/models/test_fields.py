@@ -9,8 +9,9 @@ import pytest
 from attrs import field, frozen
 
 import kustom_hpp as hpp
-from kustom_hpp.models import MAX_BODY, fields
+from kustom_hpp.models import fields
 from kustom_hpp.models.field_kinds import EnumKind, TextKind, UrlKind
+from kustom_hpp.models.fields import MAX_BODY
 
 ORDER = "https://api.kustom.co/checkout/v3/orders/1"
 REQUESTS = (hpp.CreateSessionRequest, hpp.MerchantUrls, hpp.Options, hpp.BackgroundImage)

@@ -13,7 +13,8 @@ from yarl import URL
 
 import kustom_hpp as hpp
 from kustom_hpp._protocol.codec import codec
-from kustom_hpp.models import MAX_BODY, private_http_problems, secrets_in_request
+from kustom_hpp.models.fields import MAX_BODY
+from kustom_hpp.models.requests import private_http_problems, secrets_in_request
 from tests.support.golden import (
     DISTRIBUTIONS,
     FULL_REQUEST,

@@ -367,12 +367,6 @@ def entries(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.name != "__pycache__"}
 
 
-def unsorted(names: list[str]) -> list[str]:
-    """Names out of the order that ruff (RUF022) keeps: CONSTANTS, Classes, the rest."""
-    ranked = sorted(names, key=lambda name: (0 if name.isupper() else 1 if name[:1].isupper() else 2, name))
-    return [f"{got} stands where {due} should" for got, due in zip(names, ranked, strict=True) if got != due]
-
-
 # What can only be seen in an interpreter of its own.
 
 

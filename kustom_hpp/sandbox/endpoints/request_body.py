@@ -11,10 +11,11 @@ from typing import Any
 
 from kustom_hpp._protocol.codec import codec
 from kustom_hpp.errors import InvalidRequestError
-from kustom_hpp.models import CreateSessionRequest, DistributionTemplate, distribution_from_json, private_http_problems
-from kustom_hpp.models.distributions import METHODS, Distribution
+from kustom_hpp.models import CreateSessionRequest, DistributionTemplate
+from kustom_hpp.models.distributions import METHODS, Distribution, distribution_from_json
 from kustom_hpp.models.field_kinds import EnumKind
 from kustom_hpp.models.fields import ItemsKind, ModelKind, declared
+from kustom_hpp.models.requests import private_http_problems
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 from attrs import define, field, frozen
 
-from kustom_hpp.models import MAX_BODY, CreateSessionRequest
+from kustom_hpp.models import CreateSessionRequest
+from kustom_hpp.models.fields import MAX_BODY
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
 from kustom_hpp.sandbox.http.raw_response import RawResponse
