@@ -8,14 +8,13 @@ from typing import Any
 
 from attrs import define, field, frozen, validators
 
+from kustom_hpp._protocol import operations
 from kustom_hpp.sandbox.faults import Fault, Stage, fault_type, parse_fault, split_fault
 from kustom_hpp.sandbox.sample_orders import payment_id
 
 CREATE, ANY = "create_session", "any"
-OPERATIONS = (
-    CREATE, "read_session", "disable_session", "distribute_session", "check_identity", "renew_distribution_token",
-)  # fmt: skip
-"""The operations of the sandbox's API."""
+OPERATIONS = (*(operation.name for operation in operations.OPERATIONS), "check_identity", "renew_distribution_token")
+"""The operations of the sandbox's API: the client's, and two that it does not have."""
 
 _SETTINGS: Mapping[str, type] = MappingProxyType(
     {"skip": int, "times": int, "probability": float, "seed": int, "operation": str}
