@@ -6,14 +6,17 @@ object may have fields that are not described: they are newer. `python -m tests.
 
 import datetime as dt
 import json
+from collections.abc import Iterator
+from enum import EnumType
 from importlib import resources
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import attrs
 from aiohttp import web
 
 from kustom_hpp import models
+from kustom_hpp._protocol.operations import OPERATIONS
 from kustom_hpp.callbacks import StatusUpdate
 from kustom_hpp.models import fields
 from kustom_hpp.models.distributions import CONTACT, METHODS
@@ -22,17 +25,20 @@ from kustom_hpp.sandbox.endpoints.sessions import ACCESS_ID, COUNTRIES
 from kustom_hpp.sandbox.http.raw_response import dumps
 from kustom_hpp.sandbox.http.server import Server
 
-_REQUESTS = (models.CreateSessionRequest, models.MerchantUrls, models.Options, models.BackgroundImage)
-_RESPONSES = (
-    models.Session, models.DistributionModule, models.SessionDetails, models.Customer, models.ManualIdentification,
-    StatusUpdate,
-)  # fmt: skip
-_ENUMS = (
-    models.PaymentMethodCategory, models.PlaceOrderMode, models.PurchaseType, models.ShowSubtotalDetail,
-    models.DistributionTemplate, models.SessionStatus,
-)  # fmt: skip
 _TEXT = {"type": "string"}
 _CLIENT_ONLY_FIELDS = ("extra", "info")
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """Yield every model and enum in an annotation, and in the fields of its models."""
+    for part in get_args(annotation):
+        yield from _parts(part)
+    if attrs.has(annotation):
+        yield annotation
+        for item in attrs.fields(attrs.resolve_types(annotation)):
+            yield from _parts(item.type) if item.name not in _CLIENT_ONLY_FIELDS else ()
+    elif isinstance(annotation, EnumType):
+        yield annotation
 
 
 def _response_schema(model: type) -> JsonObject:
@@ -48,6 +54,8 @@ def _type_schema(annotation: Any) -> JsonObject:
     kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType]
     if kinds == [str]:
         return _TEXT
+    if get_origin(annotation) is tuple:
+        return {"type": "array", "items": _type_schema(kinds[0])}
     if kinds == [dt.datetime]:
         return _TEXT | {"format": "date-time"}
     return reference(next(kind for kind in kinds if kind is not str))
@@ -77,13 +85,22 @@ def _distribution_schema(model: type[models.Distribution]) -> JsonObject:
 
 def _schemas() -> dict[str, JsonObject]:
     """Return the schema of every object and enum, by the name of its model."""
-    return {
-        **{model.__name__: fields.schema(model) for model in _REQUESTS},
-        **{model.__name__: _distribution_schema(model) for model in METHODS.values()},
-        "Distribution": {"oneOf": [reference(model) for model in METHODS.values()]},
-        **{model.__name__: _response_schema(model) for model in _RESPONSES},
-        **{enum.__name__: {"type": "string", "enum": [str(value) for value in enum]} for enum in _ENUMS},
-    }
+    roots = (
+        models.CreateSessionRequest,
+        models.Distribution,
+        StatusUpdate,
+        *(row.response_model for row in OPERATIONS),
+    )
+    schemas = {kind.__name__: _schema(kind) for root in roots for kind in _parts(root)}
+    return schemas | {"Distribution": {"oneOf": [reference(model) for model in METHODS.values()]}}
+
+
+def _schema(kind: Any) -> JsonObject:
+    if isinstance(kind, EnumType):
+        return {"type": "string", "enum": [*kind]}
+    if kind in METHODS.values():
+        return _distribution_schema(kind)
+    return fields.schema(kind) if fields.declared(kind) else _response_schema(kind)
 
 
 def description(base_url: str) -> JsonObject:
