@@ -18,7 +18,6 @@ the API's shape and names every problem. No response contains a secret: queries 
 """
 
 import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -29,13 +28,14 @@ from aiohttp import web
 from attrs import field, frozen
 
 from kustom_hpp._redaction import describe_shape, masked_url
+from kustom_hpp.sandbox.endpoints.request_body import NUMBER, TEXT, WHOLE_NUMBER, JsonType, type_problems
 from kustom_hpp.sandbox.faults.rules import Rule
 from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.request_context import ApiRefusal
 from kustom_hpp.sandbox.http.server import Handler, Server, respond_and_drain
 from kustom_hpp.sandbox.limits import Latency, MerchantRateLimit, TokenBucket
 from kustom_hpp.sandbox.record import RecordedCallback, RecordedRequest
-from kustom_hpp.sandbox.stored_session import Action, SessionClosedError, StoredSession, date_text
+from kustom_hpp.sandbox.stored_session import Action, SessionClosedError, StoredSession, date_text, new_id
 
 ROOT = "/_sandbox"
 _NEWEST = 100
@@ -43,12 +43,6 @@ _NEWEST = 100
 
 JsonObject: TypeAlias = "dict[str, Any] | None"
 """The body of the response; None: a 204."""
-
-# The JSON types of a field, and their name in messages.
-_NUMBER = ((int, float), "a number")
-_WHOLE = ((int,), "a whole number")
-_TEXT = ((str,), "text")
-_FAULTS = ((str, list), "a fault as text, or a list of faults and nulls")
 
 # -------------------------------------------------------------------------------------------------------- what they do
 
@@ -63,42 +57,11 @@ def _add_fault(server: Server, fault: Any, **conditions: Any) -> JsonObject:
     return _rule(server.rules.add(fault, **conditions))
 
 
-def _clear_faults(server: Server) -> None:
-    server.rules.clear()
-
-
 def _remove_fault(server: Server, number: str) -> None:
     try:
         server.rules.remove(server.rules.find(number))
     except LookupError:
         raise ApiRefusal(404, "NOT_FOUND", "no rule has this number. GET /_sandbox/faults lists them") from None
-
-
-def _rate_limit(server: Server) -> JsonObject:
-    bucket = server.rate_limit
-    return {"rate_limit": None if bucket is None else attrs.asdict(bucket.limit) | {"burst": bucket.limit.size}}
-
-
-def _set_rate_limit(server: Server, **settings: Any) -> JsonObject:
-    server.rate_limit = TokenBucket(MerchantRateLimit(**settings))
-    return _rate_limit(server)
-
-
-def _remove_rate_limit(server: Server) -> None:
-    server.rate_limit = None
-
-
-def _latency(server: Server) -> JsonObject:
-    return {"latency": None if server.latency is None else attrs.asdict(server.latency)}
-
-
-def _set_latency(server: Server, **settings: Any) -> JsonObject:
-    server.latency = Latency(**settings)
-    return _latency(server)
-
-
-def _remove_latency(server: Server) -> None:
-    server.latency = None
 
 
 def _clock(server: Server) -> JsonObject:
@@ -118,10 +81,6 @@ def _record(server: Server) -> JsonObject:
         "sessions": _newest(map(_session, reversed(sessions.values()))),
         "callbacks": _newest(map(_callback, reversed(record.callbacks))),
     }
-
-
-def _clear_record(server: Server) -> None:
-    server.record.clear()
 
 
 def _act(server: Server, session_id: str, action: str) -> JsonObject:
@@ -145,38 +104,59 @@ class AdminRoute:
     path: str
     do: Callable[..., JsonObject]
     """Gets the server, and the path's placeholders and the body's fields as keywords. A ValueError becomes a 400."""
-    fields: Mapping[str, tuple[tuple[type, ...], str]] = field(factory=dict)
+    fields: Mapping[str, JsonType] = field(factory=dict)
     """The fields of the body; empty: no body."""
     required: str = ""
     """The required field, if there is one."""
     status: int = 200
 
 
+_FAULT: JsonType = ("a fault as text, or a list of faults and nulls", (str, list))
 _FAULT_FIELDS = MappingProxyType(
     {
-        "fault": _FAULTS, "nth": _WHOLE, "times": _WHOLE, "skip": _WHOLE, "probability": _NUMBER, "seed": _WHOLE,
-        "operation": _TEXT, "payment_session_url": _TEXT,
+        "fault": _FAULT, "nth": WHOLE_NUMBER, "times": WHOLE_NUMBER, "skip": WHOLE_NUMBER, "probability": NUMBER,
+        "seed": WHOLE_NUMBER, "operation": TEXT, "payment_session_url": TEXT,
     }
 )  # fmt: skip
-_RATE_LIMIT_FIELDS = MappingProxyType({"rate": _NUMBER, "burst": _WHOLE, "announce": _TEXT})
-_LATENCY_FIELDS = MappingProxyType({"low": _NUMBER, "high": _NUMBER, "seed": _WHOLE})
-_CLOCK_FIELDS = MappingProxyType({"seconds": _NUMBER, "hours": _NUMBER})
+
+
+def _setting_routes(
+    name: str, build: Callable[..., Any], show: Callable[[Any], Any], required: str, fields: Mapping[str, JsonType]
+) -> tuple[AdminRoute, ...]:
+    """Return the routes that read, set and remove a setting of the server that may be None."""
+
+    def read(server: Server) -> JsonObject:
+        value = getattr(server, name)
+        return {name: None if value is None else show(value)}
+
+    def set_(server: Server, **settings: Any) -> JsonObject:
+        setattr(server, name, build(**settings))
+        return read(server)
+
+    return (
+        AdminRoute("GET", f"/{name}", read),
+        AdminRoute("POST", f"/{name}", set_, {required: NUMBER, **fields}, required),
+        AdminRoute("DELETE", f"/{name}", lambda server: setattr(server, name, None)),
+    )
+
 
 ROUTES = (
     AdminRoute("GET", "/faults", _faults),
     AdminRoute("POST", "/faults", _add_fault, _FAULT_FIELDS, "fault", status=201),
-    AdminRoute("DELETE", "/faults", _clear_faults),
+    AdminRoute("DELETE", "/faults", lambda server: server.rules.clear()),
     AdminRoute("DELETE", "/faults/{number}", _remove_fault),
-    AdminRoute("GET", "/rate_limit", _rate_limit),
-    AdminRoute("POST", "/rate_limit", _set_rate_limit, _RATE_LIMIT_FIELDS, "rate"),
-    AdminRoute("DELETE", "/rate_limit", _remove_rate_limit),
-    AdminRoute("GET", "/latency", _latency),
-    AdminRoute("POST", "/latency", _set_latency, _LATENCY_FIELDS, "low"),
-    AdminRoute("DELETE", "/latency", _remove_latency),
+    *_setting_routes(
+        "rate_limit",
+        lambda **settings: TokenBucket(MerchantRateLimit(**settings)),
+        lambda bucket: attrs.asdict(bucket.limit) | {"burst": bucket.limit.size},
+        "rate",
+        {"burst": WHOLE_NUMBER, "announce": TEXT},
+    ),
+    *_setting_routes("latency", Latency, attrs.asdict, "low", {"high": NUMBER, "seed": WHOLE_NUMBER}),
     AdminRoute("GET", "/clock", _clock),
-    AdminRoute("POST", "/clock", _advance, _CLOCK_FIELDS),
+    AdminRoute("POST", "/clock", _advance, MappingProxyType({"seconds": NUMBER, "hours": NUMBER})),
     AdminRoute("GET", "/record", _record),
-    AdminRoute("DELETE", "/record", _clear_record),
+    AdminRoute("DELETE", "/record", lambda server: server.record.clear()),
     AdminRoute("POST", "/sessions/{session_id}/{action}", _act),
 )
 """Every admin endpoint."""
@@ -195,15 +175,12 @@ def add_routes(app: web.Application, server: Server) -> None:
 
 def _handler(server: Server, route: AdminRoute) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        correlation_id = str(uuid.uuid4())
+        correlation_id = new_id()
         try:
-            value = await _dispatch(server, route, request)
+            raw = raw_response.of_value(route.status, await _dispatch(server, route, request), correlation_id)
         except ApiRefusal as refused:
-            raw = raw_response.error(refused.status, refused.code, refused.messages, correlation_id)
-        else:
-            raw = raw_response.of_value(route.status, value, correlation_id)
-        response = web.Response(status=raw.status, headers=dict(raw.headers), body=raw.body or None)
-        return await respond_and_drain(request, response)
+            raw = refused.response(correlation_id)
+        return await respond_and_drain(request, raw.for_aiohttp())
 
     return handle
 
@@ -236,9 +213,7 @@ def _read_fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
     problems = [f"{name}: unknown field, use {known}" for name in fields if name not in route.fields]
     if route.required and route.required not in fields:
         problems.append(f"{route.required}: is required")
-    for name, (types, type_name) in route.fields.items():
-        if name in fields and (not isinstance(fields[name], types) or isinstance(fields[name], bool)):
-            problems.append(f"{name}: must be {type_name}, got {describe_shape(fields[name])}")
+    problems += type_problems(fields, route.fields)
     if problems:
         raise ApiRefusal(400, "BAD_VALUE", *problems)
     return fields

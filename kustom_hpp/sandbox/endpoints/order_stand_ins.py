@@ -11,13 +11,14 @@ units: docs.kustom.co, Checkout API; docs.klarna.com, Payments API.
 
 import contextlib
 import re
+from types import MappingProxyType
 from typing import Any
 
 from yarl import URL
 
 from kustom_hpp._redaction import describe_shape
 from kustom_hpp.models.urls import KCO_ORDER_PATH, KP_SESSION_PATH
-from kustom_hpp.sandbox.endpoints.request_body import check_content_type, load_json
+from kustom_hpp.sandbox.endpoints.request_body import TEXT, WHOLE_NUMBER, check_content_type, load_json, type_problems
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
 from kustom_hpp.sandbox.http.server import Endpoint, Server
@@ -26,6 +27,9 @@ from kustom_hpp.sandbox.stored_session import date_text, new_id, new_token
 
 _SNIPPET = "<div>The sandbox has no checkout page: create an HPP session for this order.</div>"
 _AMOUNTS = ("quantity", "unit_price", "tax_rate", "total_discount_amount", "total_amount")
+_LINE_FIELDS = MappingProxyType({"name": TEXT} | dict.fromkeys(_AMOUNTS, WHOLE_NUMBER))
+_NO_LINE = {"name": None, "quantity": None, "unit_price": None, "tax_rate": 0, "total_discount_amount": 0}
+"""The required fields, and the defaults of the others."""
 
 
 def _create_order(server: Server, context: RequestContext) -> RawResponse:
@@ -93,22 +97,13 @@ def _line(at: str, line: Any, problems: list[str]) -> list[OrderLine]:
     if not isinstance(line, dict):
         problems.append(f"{at}: must be an object, got {describe_shape(line)}")
         return []
-    before = len(problems)
-    if not isinstance(line.get("name"), str):
-        problems.append(f"{at}.name: must be text, got {describe_shape(line.get('name'))}")
-    values = {"quantity": None, "unit_price": None, "tax_rate": 0, "total_discount_amount": 0} | {
-        name: line[name] for name in _AMOUNTS if line.get(name) is not None
-    }
-    problems += [
-        f"{at}.{name}: must be a whole number, got {describe_shape(value)}"
-        for name, value in values.items()
-        if type(value) is not int
-    ]
-    if len(problems) > before:
+    values = _NO_LINE | {name: line[name] for name in _LINE_FIELDS if line.get(name) is not None}
+    if found := type_problems(values, _LINE_FIELDS, f"{at}."):
+        problems += found
         return []
     total = values.pop("total_amount", None)
     try:
-        read = OrderLine(name=line["name"], **values)
+        read = OrderLine(**values)
     except ValueError as error:
         problems.append(f"{at}: {error.args[0]}")
         return []

@@ -6,10 +6,11 @@ Beyond the API a sandbox accepts, each with a warning in the session's timeline:
 - on a host that other machines reach: status callbacks over http to private hosts, such as the shop's container.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 from kustom_hpp._protocol.codec import codec
+from kustom_hpp._redaction import describe_shape
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import CreateSessionRequest, DistributionTemplate
 from kustom_hpp.models.distributions import METHODS, Distribution, distribution_from_json
@@ -17,6 +18,21 @@ from kustom_hpp.models.field_kinds import EnumKind
 from kustom_hpp.models.fields import ItemsKind, ModelKind, declared
 from kustom_hpp.models.requests import private_http_problems
 from kustom_hpp.sandbox.http.request_context import ApiRefusal, RequestContext
+
+JsonType: TypeAlias = tuple[str, tuple[type, ...]]
+"""A type of JSON values: its name in messages, and Python's types."""
+NUMBER: JsonType = ("a number", (int, float))
+WHOLE_NUMBER: JsonType = ("a whole number", (int,))
+TEXT: JsonType = ("text", (str,))
+
+
+def type_problems(value: Mapping[str, Any], fields: Mapping[str, JsonType], at: str = "") -> list[str]:
+    """Return which fields of an object have another type; a missing one is not checked."""
+    return [
+        f"{at}{name}: must be {type_name}, got {describe_shape(value[name])}"
+        for name, (type_name, types) in fields.items()
+        if name in value and (not isinstance(value[name], types) or isinstance(value[name], bool))
+    ]
 
 
 def check_content_type(context: RequestContext) -> None:

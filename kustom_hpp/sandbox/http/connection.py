@@ -151,8 +151,7 @@ class RecordingRequestHandler(web.RequestHandler):
         else:
             super().handle_error(request, status, exc, message)
             why = "the sandbox failed; see its log"
-        refusal = raw_response.error(status, raw_response.error_code(status), [why], new_id())
-        response = web.Response(status=status, headers=dict(refusal.headers), body=refusal.body)
+        response = raw_response.error(status, raw_response.error_code(status), [why], new_id()).for_aiohttp()
         response.force_close()
         return response
 

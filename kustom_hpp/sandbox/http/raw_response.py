@@ -5,7 +5,9 @@ import json
 from typing import Any
 
 import attrs
+from aiohttp import web
 from attrs import frozen
+from multidict import CIMultiDict
 
 _JSON = ("Content-Type", "application/json")
 _UNAUTHORIZED = 401
@@ -33,6 +35,12 @@ class RawResponse:
     def encode(self) -> bytes:
         """Return the whole response, with its Content-Length."""
         return self.head(("Content-Length", str(len(self.body)))) + self.body
+
+    def for_aiohttp(self) -> web.Response:
+        """Return the response as aiohttp sends it."""
+        return web.Response(
+            status=self.status, reason=self.reason, headers=CIMultiDict(self.headers), body=self.body or None
+        )
 
     def with_body(self, body: bytes, *headers: tuple[str, str]) -> "RawResponse":
         """Return the response with another body and more headers."""

@@ -37,6 +37,10 @@ class ApiRefusal(Exception):  # noqa: N818 - words: a refusal is the API's respo
         self.messages = list(messages)
         self.headers = headers
 
+    def response(self, correlation_id: str) -> RawResponse:
+        """Return the API's response."""
+        return raw_response.error(self.status, self.code, self.messages, correlation_id).with_headers(*self.headers)
+
 
 class AlreadyWritten(web.StreamResponse):
     """Tells aiohttp that the response is already sent, or that there is none."""

@@ -11,12 +11,10 @@ from typing import Any
 
 from aiohttp import web
 from attrs import define, field, frozen
-from multidict import CIMultiDict
 
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.sandbox.faults import ConnectionAction, Fault, Stage
 from kustom_hpp.sandbox.faults.rules import CREATE, FaultRules
-from kustom_hpp.sandbox.http import raw_response
 from kustom_hpp.sandbox.http.connection import Connection
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import (
@@ -226,8 +224,7 @@ class Server:
         return AlreadyWritten(keep_alive=action is ConnectionAction.KEEP and bool(context.request.keep_alive))
 
     def _refusal(self, context: RequestContext, refused: ApiRefusal) -> web.Response:
-        what = raw_response.error(refused.status, refused.code, refused.messages, context.recorded.correlation_id)
-        what = what.with_headers(*refused.headers)
+        what = refused.response(context.recorded.correlation_id)
         context.record_response(what.encode())
         return self._response(context, what)
 
@@ -235,9 +232,7 @@ class Server:
         context.recorded.status = what.status
         if self.rate_limit is not None and context.recorded.operation == CREATE:
             what = what.with_headers(*self.rate_limit.headers(what.status))
-        return web.Response(
-            status=what.status, reason=what.reason, headers=CIMultiDict(what.headers), body=what.body or None
-        )
+        return what.for_aiohttp()
 
 
 async def respond_and_drain(request: web.Request, response: web.Response) -> web.StreamResponse:
