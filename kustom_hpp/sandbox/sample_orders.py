@@ -7,7 +7,6 @@ hundredths of a percent (2500 is 25 %). Source: docs.kustom.co, Checkout API, or
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Any
 
 from attrs import Attribute, field, frozen, validators
@@ -47,11 +46,9 @@ class OrderLine:
     @property
     def total_tax_amount(self) -> int:
         """The tax in `total_amount`, in minor units."""
-        return self.total_amount - _rounded(self.total_amount * 10_000, 10_000 + self.tax_rate)
-
-
-def _lines(value: Iterable[OrderLine]) -> tuple[OrderLine, ...]:
-    return tuple(value)
+        gross, divisor = self.total_amount * 10_000, 10_000 + self.tax_rate
+        net = (2 * gross + divisor) // (2 * divisor)  # halves are rounded up
+        return self.total_amount - net
 
 
 @frozen(kw_only=True)
@@ -59,7 +56,7 @@ class Order:
     """An order on the page: `Order(lines=[OrderLine(name="Mug", unit_price=1900)], currency="EUR")`."""
 
     lines: tuple[OrderLine, ...] = field(
-        converter=_lines,
+        converter=tuple[OrderLine, ...],
         validator=[validators.min_len(1), validators.deep_iterable(validators.instance_of(OrderLine))],
     )
     currency: str = field(default="SEK", validator=_currency)
@@ -166,8 +163,3 @@ def sample_order(payment_session_url: str) -> Order:
         )
     lines.append(OrderLine(name="Delivery, 2 to 4 days", unit_price=delivery, tax_rate=tax))
     return Order(lines=lines, currency=currency)
-
-
-def _rounded(numerator: int, denominator: int) -> int:
-    """Return the quotient as the nearest whole number, with halves rounded up."""
-    return (2 * numerator + denominator) // (2 * denominator)

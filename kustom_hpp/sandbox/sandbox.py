@@ -133,7 +133,7 @@ class Sandbox:
         """The clock by which sessions expire: `clock.advance(hours=48)`."""
         return self.state.clock
 
-    def fault(self, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
+    def fault(self, /, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
         """Add a fault, or a sequence of faults; see `FaultRules.add`.
 
         Examples:
@@ -277,14 +277,11 @@ class Sandbox:
         await self.aclose()
 
     async def _listen(self, name: str, port: int, tls: _ssl.SSLContext | None) -> str:
-        listener = Listener(name, self.record, self._aiohttp_server, self.faults if name == "api" else None)
+        assert self._runner is not None  # noqa: S101 - for the type checker
+        assert self._runner.server is not None  # noqa: S101 - the same
+        listener = Listener(name, self.record, self._runner.server, self.faults if name == "api" else None)
         self._listeners.append(listener)
         return await listener.open(self.host, port, tls=tls, keepalive=self._keepalive)
-
-    def _aiohttp_server(self) -> web.Server:
-        server = None if self._runner is None else self._runner.server
-        assert server is not None  # noqa: S101 - for the type checker: it listens only while the runner is set up
-        return server
 
 
 def check_public_url(public_url: str) -> str:

@@ -14,18 +14,30 @@ import concurrent.futures
 import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from kustom_hpp.models import Session
-from kustom_hpp.sandbox import Action, Fault, Order, OrderLine, Record, Rule, Sandbox, StoredSession
+from kustom_hpp.sandbox import Record, Sandbox
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from kustom_hpp.sandbox import FaultRules, MovableClock
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _in_thread(
+    method: Callable[Concatenate[Sandbox, P], T],
+) -> "Callable[Concatenate[ThreadedSandbox, P], T]":
+    """Return a method that calls one of `Sandbox` in the sandbox's thread."""
+
+    @functools.wraps(method)
+    def call(self: "ThreadedSandbox", /, *args: P.args, **options: P.kwargs) -> T:
+        return self.call(lambda sandbox: method(sandbox, *args, **options))
+
+    return call
 
 
 class ThreadedSandbox:
@@ -69,23 +81,10 @@ class ThreadedSandbox:
         """
         return self.call(lambda sandbox: sandbox.record.copy())
 
-    def fault(self, what: str | Fault | Sequence[str | Fault | None], **conditions: Any) -> Rule:
-        """Add a fault, or a sequence of faults; see `Sandbox.fault`."""
-        return self.call(lambda sandbox: sandbox.fault(what, **conditions))
-
-    def expire(self, payment_session_url: str) -> None:
-        """Let a payment session expire; see `Sandbox.expire`."""
-        self.call(lambda sandbox: sandbox.expire(payment_session_url))
-
-    def act(self, session: Session | StoredSession | str, action: Action | str) -> str | None:
-        """Act as the consumer on the payment page: `sandbox.act(session, "pay")`; see `Sandbox.act`."""
-        return self.call(lambda sandbox: sandbox.act(session, action))
-
-    def order(
-        self, payment_session_url: str, *lines: OrderLine, currency: str = "SEK", shop: str | None = None
-    ) -> Order:
-        """Set the order that the payment page shows; see `Sandbox.order`."""
-        return self.call(lambda sandbox: sandbox.order(payment_session_url, *lines, currency=currency, shop=shop))
+    fault = _in_thread(Sandbox.fault)
+    expire = _in_thread(Sandbox.expire)
+    act = _in_thread(Sandbox.act)
+    order = _in_thread(Sandbox.order)
 
     def wait_until_idle(self, timeout: float = 5.0) -> None:
         """Wait until everything that was sent so far has been processed and recorded; see `Sandbox.wait_until_idle`."""

@@ -67,6 +67,8 @@ class FaultType:
 
 processing_fault = functools.partial(FaultType, processes_request=True)
 """A type of fault that acts after the sandbox has processed the request."""
+connection_fault = functools.partial(FaultType, stage=Stage.CONNECTION)
+"""A type of fault that acts when a connection is accepted."""
 
 
 @frozen(repr=False)

@@ -1,16 +1,7 @@
 """Faults of the connection: refused, reset or closed."""
 
-from kustom_hpp.sandbox.faults.base import Args, ConnectionAction, FaultType, Stage, processing_fault
-from kustom_hpp.sandbox.http.connection import Connection
+from kustom_hpp.sandbox.faults.base import Args, ConnectionAction, FaultType, Stage, connection_fault, processing_fault
 from kustom_hpp.sandbox.http.request_context import RequestContext, discard_body
-
-
-def _accept_rst(connection: Connection, args: Args) -> None:  # noqa: ARG001
-    connection.reset()
-
-
-def _accept_close(connection: Connection, args: Args) -> None:  # noqa: ARG001
-    connection.close()
 
 
 async def close(context: RequestContext, args: Args) -> ConnectionAction:  # noqa: ARG001
@@ -63,8 +54,8 @@ async def _early_413(context: RequestContext, args: Args) -> ConnectionAction:  
 
 
 CONNECTION_FAULTS = (
-    FaultType("accept_rst", "RST after accept", stage=Stage.CONNECTION, apply_to_connection=_accept_rst),
-    FaultType("accept_close", "FIN after accept", stage=Stage.CONNECTION, apply_to_connection=_accept_close),
+    connection_fault("accept_rst", "RST after accept", apply_to_connection=lambda connection, _: connection.reset()),
+    connection_fault("accept_close", "FIN after accept", apply_to_connection=lambda connection, _: connection.close()),
     FaultType("close_on_head", "FIN after the request's head", close, stage=Stage.HEAD),
     FaultType("reset_on_head", "RST after the request's head", reset, stage=Stage.HEAD),
     FaultType(

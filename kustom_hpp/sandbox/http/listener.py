@@ -6,7 +6,6 @@ import selectors
 import socket
 import ssl
 import weakref
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
@@ -84,7 +83,7 @@ class Listener:
 
     """
 
-    def __init__(self, name: str, record: Record, server: Callable[[], web.Server], rules: FaultRules | None) -> None:
+    def __init__(self, name: str, record: Record, server: web.Server, rules: FaultRules | None) -> None:
         self._name = name
         self._record = record
         self._server = server
@@ -112,7 +111,7 @@ class Listener:
     def _protocol(self, settings: dict[str, Any]) -> RecordingRequestHandler:
         self._protocols += 1
         self._accepted_unconnected += 1
-        return RecordingRequestHandler(self, self._server(), **settings)
+        return RecordingRequestHandler(self, self._server, **settings)
 
     def is_quiet(self) -> bool:
         """Return True if nothing waits to be accepted or read.

@@ -22,7 +22,7 @@ from kustom_hpp.sandbox.http.server import Server, connection_of
 from kustom_hpp.sandbox.pages import console_views as views
 from kustom_hpp.sandbox.pages.access import is_trusted
 from kustom_hpp.sandbox.pages.security_headers import headers
-from kustom_hpp.sandbox.pages.site import NoTemplatesError, Site
+from kustom_hpp.sandbox.pages.site import Site
 from kustom_hpp.sandbox.pages.snippets import curl_snippet, python_snippet
 from kustom_hpp.sandbox.stored_session import StoredSession, TimelineEntry
 
@@ -111,8 +111,6 @@ class Console:
                 elif (quiet := quiet + 1) % _KEEPALIVE == 0:
                     await response.write(b": still here\n\n")
                 await connection.pause(_INTERVAL)
-        except NoTemplatesError as missing:
-            return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
         except ConnectionError:
             return response  # the browser has gone, or the sandbox closes
         finally:

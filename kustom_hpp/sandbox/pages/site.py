@@ -19,10 +19,6 @@ STATIC_PATH = "/_sandbox/static/"
 _TYPES = MappingProxyType({"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"})
 
 
-class NoTemplatesError(Exception):
-    """jinja2 is not installed."""
-
-
 class Site:
     """The pages of one sandbox. The first page reads the templates and imports jinja2."""
 
@@ -38,15 +34,12 @@ class Site:
     async def page(
         self, template: str, policy: Iterable[tuple[str, str]], *, status: int = 200, **values: Any
     ) -> web.Response:
-        """Return a page; without jinja2, a text that says what to install."""
-        try:
-            body = await self.render(template, **values)
-        except NoTemplatesError as missing:
-            return web.Response(status=501, text=f"{missing}\n", headers=dict(headers()))
+        """Return a page."""
+        body = await self.render(template, **values)
         return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=dict(policy))
 
     async def render(self, template: str, **values: Any) -> bytes:
-        """Return a page, or a part of one, as bytes; a NoTemplatesError without jinja2."""
+        """Return a page, or a part of one, as bytes; without jinja2, raise a 501 that says what to install."""
         if self._environment is None:
             self._environment = await asyncio.to_thread(_load_templates)
         # A lone surrogate in a text must not break the page.
@@ -67,7 +60,8 @@ def _load_templates() -> "Environment":
     try:
         import jinja2
     except ImportError:
-        raise NoTemplatesError("This page needs jinja2: pip install 'kustom_hpp[sandbox]'") from None
+        text = "This page needs jinja2: pip install 'kustom_hpp[sandbox]'\n"
+        raise web.HTTPNotImplemented(text=text, headers=dict(headers())) from None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(_PACKAGE),
         autoescape=True,
