@@ -222,6 +222,7 @@ def _read_fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------ as JSON values
 
 _REQUEST_FIELDS = ("number", "method", "path", "operation", "status", "fault", "created", "correlation_id")
+_RULE_FIELDS = ("payment_session_url", "operation", "skip", "times", "probability", "seed")
 _CALLBACK_FIELDS = ("session_id", "event_id", "attempt", "url", "status", "error")
 
 
@@ -232,10 +233,9 @@ def _newest(newest_first: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _rule(rule: Rule) -> dict[str, Any]:
     names = [None if fault is None else str(fault) for fault in rule.faults]
-    conditions = attrs.asdict(rule.matcher)
-    if rule.matcher.payment_session_url is not None:
-        conditions["payment_session_url"] = masked_url(rule.matcher.payment_session_url)
     fault = names[0] if len(names) == 1 and not rule.in_order else names
+    url = None if rule.payment_session_url is None else masked_url(rule.payment_session_url)
+    conditions = {name: getattr(rule, name) for name in _RULE_FIELDS} | {"payment_session_url": url}
     return {"number": rule.number, "fault": fault, **conditions, "checked": rule.checked, "triggered": rule.triggered}
 
 

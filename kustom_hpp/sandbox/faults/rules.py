@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from attrs import define, field, frozen, validators
+from attrs import define, field, validators
 
 from kustom_hpp._protocol import operations
 from kustom_hpp.sandbox.faults import Fault, Stage, fault_type, parse_fault, split_fault
@@ -26,10 +26,18 @@ def _check_operation(instance: object, attribute: object, name: str) -> None:  #
         raise ValueError(f"no operation is called {name!r}. Use one of {', '.join((*OPERATIONS, ANY))}")
 
 
-@frozen(kw_only=True)
-class RequestMatcher:
-    """The requests that a rule applies to. A fault of the stage CONNECTION counts connections."""
+@define(kw_only=True, eq=False)
+class Rule:
+    """One rule: its faults, and the requests that they are for.
 
+    A fault of the stage CONNECTION counts connections instead of requests.
+    """
+
+    faults: tuple[Fault | None, ...]
+    in_order: bool = False
+    """True: the faults are used one after the other. False: one of them is drawn."""
+    number: int = 0
+    """Its number among the rules that were added, from 1."""
     payment_session_url: str | None = None
     """Only requests for this payment session and its HPP sessions; None: all."""
     operation: str = field(default=CREATE, validator=_check_operation)
@@ -40,18 +48,6 @@ class RequestMatcher:
     """Number of faults; None: no end."""
     probability: float = field(default=1.0, validator=(validators.ge(0.0), validators.le(1.0)))
     seed: int = 0
-
-
-@define(kw_only=True, eq=False)
-class Rule:
-    """One rule. `checked` and `triggered` count its requests and its faults."""
-
-    faults: tuple[Fault | None, ...]
-    matcher: RequestMatcher
-    in_order: bool = False
-    """True: the faults are used one after the other. False: one of them is drawn."""
-    number: int = 0
-    """Its number among the rules that were added, from 1."""
     checked: int = 0
     """Number of requests, or connections, that it was checked for."""
     triggered: int = 0
@@ -66,8 +62,9 @@ class Rule:
     @property
     def exhausted(self) -> bool:
         """True if it has triggered as often as it may."""
-        times = self.matcher.times
-        return (times is not None and self.triggered >= times) or (self.in_order and self.triggered >= len(self.faults))
+        return (self.times is not None and self.triggered >= self.times) or (
+            self.in_order and self.triggered >= len(self.faults)
+        )
 
     @property
     def when(self) -> str:
@@ -77,36 +74,29 @@ class Rule:
     @property
     def asks_for_url(self) -> bool:
         """True if it needs the request's payment session."""
-        matcher = self.matcher
-        return not self.on_connection and (
-            matcher.payment_session_url is not None or matcher.probability < 1 or self._is_random
-        )
+        return not self.on_connection and (self.payment_session_url is not None or self._draws)
 
     @property
-    def _is_random(self) -> bool:
-        return len(self.faults) > 1 and not self.in_order
+    def _draws(self) -> bool:
+        return self.probability < 1 or (len(self.faults) > 1 and not self.in_order)
 
     def match(self, url: str, operation: str) -> tuple[Fault | None, ...]:
         """Count a request; return its fault in a tuple, or an empty tuple if the rule does not trigger."""
-        matcher = self.matcher
-        if matcher.operation not in (operation, ANY) or (
-            matcher.payment_session_url is not None and url != matcher.payment_session_url
-        ):
+        if self.operation not in (operation, ANY) or self.payment_session_url not in (None, url):
             return ()
         self.checked += 1
-        draws = self._is_random or matcher.probability < 1
         nth = self._earlier[url]
-        if draws:
+        if self._draws:
             self._earlier[url] = nth + 1
-        if self.checked <= matcher.skip or self.exhausted:
+        if self.checked <= self.skip or self.exhausted:
             return ()
         if self.in_order:
             return self.faults[self.triggered : self.triggered + 1]
-        if not draws:
+        if not self._draws:
             return self.faults
         # Drawn from the request itself: concurrent requests then get the same faults in every run, in any order.
-        dice = random.Random(f"{matcher.seed}/{nth}/{url}")  # noqa: S311
-        return (dice.choice(self.faults),) if dice.random() < matcher.probability else ()
+        dice = random.Random(f"{self.seed}/{nth}/{url}")  # noqa: S311
+        return (dice.choice(self.faults),) if dice.random() < self.probability else ()
 
 
 class FaultRules:
@@ -137,7 +127,7 @@ class FaultRules:
 
         Args:
             what: a fault or its text. A text may have `skip`, `times`, `probability`, `seed` and `operation` too.
-            **conditions: `payment_session_url`, `skip`, `times`, `probability`, `seed`, `operation` as in `RequestMatcher`;
+            **conditions: `payment_session_url`, `skip`, `times`, `probability`, `seed`, `operation` as in `Rule`;
                 `nth=3` for the third request alone.
 
         Raises:
@@ -147,12 +137,12 @@ class FaultRules:
         """
         if isinstance(what, (str, Fault)):
             fault, more = _read(what)
-            rule = Rule(faults=(fault,), matcher=_matcher(more | conditions))
+            rule = Rule(faults=(fault,), **_settings(more | conditions))
         else:
             faults = tuple(None if one is None else _plain(one) for one in what)
             if not any(faults):
                 raise ValueError("a sequence needs at least one fault; None stands for a request without one")
-            rule = Rule(faults=faults, matcher=_matcher(conditions), in_order=True)
+            rule = Rule(faults=faults, in_order=True, **_settings(conditions))
         return self._append(rule)
 
     def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **conditions: Any) -> Rule:
@@ -160,14 +150,12 @@ class FaultRules:
         drawn = tuple(_plain(fault) for fault in faults)
         if not drawn:
             raise ValueError("faults must have at least one fault")
-        return self._append(
-            Rule(faults=drawn, matcher=_matcher({"probability": probability, "seed": seed} | conditions))
-        )
+        settings = _settings({"probability": probability, "seed": seed} | conditions)
+        return self._append(Rule(faults=drawn, **settings))
 
     def _append(self, rule: Rule) -> Rule:
-        matcher = rule.matcher
         if rule.on_connection and (
-            len(rule.faults) > 1 or matcher.payment_session_url is not None or matcher.operation != CREATE
+            len(rule.faults) > 1 or rule.payment_session_url is not None or rule.operation != CREATE
         ):
             raise ValueError(
                 "a fault of a connection triggers before there is a request. Add it alone, without a sequence, another "
@@ -203,16 +191,15 @@ class FaultRules:
 
 
 def _when(rule: Rule) -> Iterator[str]:
-    matcher = rule.matcher
-    yield "connections" if rule.on_connection else "any operation" if matcher.operation == ANY else matcher.operation
-    if matcher.payment_session_url is not None:
-        yield f"for {payment_id(matcher.payment_session_url)}"
-    if matcher.skip:
-        yield f"from number {matcher.skip + 1:,} on"
-    if matcher.times is not None:
-        yield {1: "once", 2: "twice"}.get(matcher.times, f"{matcher.times:,} times")
-    if matcher.probability < 1:
-        yield f"with probability {matcher.probability:g}"
+    yield "connections" if rule.on_connection else "any operation" if rule.operation == ANY else rule.operation
+    if rule.payment_session_url is not None:
+        yield f"for {payment_id(rule.payment_session_url)}"
+    if rule.skip:
+        yield f"from number {rule.skip + 1:,} on"
+    if rule.times is not None:
+        yield {1: "once", 2: "twice"}.get(rule.times, f"{rule.times:,} times")
+    if rule.probability < 1:
+        yield f"with probability {rule.probability:g}"
 
 
 def _read(what: str | Fault) -> tuple[Fault, dict[str, Any]]:
@@ -229,19 +216,18 @@ def _plain(what: str | Fault) -> Fault:
     return what if isinstance(what, Fault) else parse_fault(what)
 
 
-def _matcher(settings: dict[str, Any]) -> RequestMatcher:
+def _settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a rule with their types, `nth` as `skip` and `times`."""
+    known = ("payment_session_url", "nth", *_SETTINGS)
+    if unknown := settings.keys() - set(known):
+        raise ValueError(f"a rule has the settings {', '.join(known)}, not {', '.join(sorted(unknown))}")
     nth = settings.pop("nth", None)
     if nth is not None:
         nth = _typed("nth", nth, int)
         if nth < 1:
             raise ValueError(f"nth counts from 1, got {nth}")
         settings |= {"skip": nth - 1, "times": 1}
-    try:
-        return RequestMatcher(
-            **{key: _typed(key, value, _SETTINGS.get(key)) for key, value in settings.items() if value is not None}
-        )
-    except TypeError as error:
-        raise ValueError(f"a rule has the settings payment_session_url, nth, {', '.join(_SETTINGS)}: {error}") from None
+    return {key: _typed(key, value, _SETTINGS.get(key)) for key, value in settings.items() if value is not None}
 
 
 def _typed(key: str, value: Any, wanted: type | None) -> Any:
