@@ -1,4 +1,4 @@
-"""A local HPP server for tests and development. It stores sessions, shows their pages and injects faults.
+"""A local HPP server: it stores sessions, shows pages, injects faults.
 
     async with Sandbox() as sandbox:
         sandbox.fault("reset_after_request", nth=2)

@@ -1,4 +1,4 @@
-"""The merchant's rate limit, a token bucket with three ways to announce it, and the latency of responses."""
+"""The merchant's rate limit, a token bucket, and the latency."""
 
 import math
 import random
@@ -60,7 +60,7 @@ class TokenBucket:
 
     @property
     def other_client_rate(self) -> float:
-        """Creates per second of another client of this merchant, from now on. It can be set at any time."""
+        """Creates per second of another client of this merchant; can be set."""
         return self._other_rate
 
     @other_client_rate.setter
@@ -77,7 +77,7 @@ class TokenBucket:
         return True
 
     def headers(self, status: int) -> tuple[tuple[str, str], ...]:
-        """Return the headers that announce the rate limit in a response with this status."""
+        """Return the headers that announce the limit in a response."""
         self._fill()
         announce = self.limit.announce
         if announce == "headers":
@@ -94,7 +94,7 @@ class TokenBucket:
         return ()
 
     def _seconds_until(self, tokens: int) -> int:
-        """Return the whole seconds until there are so many tokens, if nobody takes any."""
+        """Return the whole seconds until there are so many tokens."""
         return math.ceil(max(0.0, tokens - self._tokens) / self.limit.rate)
 
     def _fill(self) -> None:
@@ -120,7 +120,7 @@ def _not_below_low(instance: "Latency", attribute: "Attribute[float | None]", hi
 
 @frozen
 class Latency:
-    """Seconds between the end of an operation's work and its response; drawn for each request."""
+    """Seconds between processing a request and its response."""
 
     low: float = field(converter=float, validator=(validators.ge(0.0), validators.lt(math.inf)))
     """The minimum in seconds."""
@@ -148,7 +148,7 @@ LatencyOption: TypeAlias = "float | tuple[float, float] | Latency | None"
 
 
 def latency_of(option: LatencyOption) -> Latency | None:
-    """Return the latency of an option: one number of seconds, a minimum and a maximum, or none."""
+    """Return the latency of an option: seconds, a pair of them, or none."""
     if option is None or isinstance(option, Latency):
         return option
     return Latency(*option) if isinstance(option, tuple) else Latency(option)

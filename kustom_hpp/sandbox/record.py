@@ -1,4 +1,4 @@
-"""The record of a sandbox: every connection, request, session, message and callback. Tests compare it with what a client did.
+"""The record of a sandbox, which tests compare with what a client did.
 
 Only the server writes it. Times are `time.monotonic()`, in seconds.
 """
@@ -83,7 +83,7 @@ class RecordedRequest:
 
     @property
     def path(self) -> str:
-        """The path of the target, without the query and, for a request to a proxy, without the origin."""
+        """The path of the target: no query and, from a proxy's client, no origin."""
         _, scheme, rest = self.target.partition("?")[0].partition("://")
         return "/" + rest.partition("/")[2] if scheme else self.target.partition("?")[0]
 
@@ -94,13 +94,13 @@ class RecordedRequest:
 
     @property
     def payment_session_url(self) -> str | None:
-        """The payment session in its body; None if the body was not read to its end, or names none."""
+        """The payment session in its body; None without one, or if incomplete."""
         if self._url is None and self.complete:
             self._url = payment_session_url(self.body)
         return self._url
 
     def header(self, name: str) -> bytes | None:
-        """Return the value of the first header with this name, in any case, or None."""
+        """Return the value of the first header with this name, or None."""
         wanted = name.lower().encode()
         return next((value for key, value in self.headers if key.lower() == wanted), None)
 
@@ -143,7 +143,7 @@ class SentMessage:
 
 @frozen(kw_only=True)
 class RecordedCallback:
-    """One call to a `status_update` URL; each repetition is recorded as another call."""
+    """One call to a `status_update` URL; a repetition is another call."""
 
     session_id: str
     event_id: str
@@ -196,7 +196,7 @@ class Record:
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """Every request whose head arrived completely, oldest first; not those at the sink."""
+        """Every request whose head arrived, oldest first; not those at the sink."""
         return tuple(self._entries["requests"])
 
     @property
@@ -221,7 +221,7 @@ class Record:
 
     @property
     def sink(self) -> tuple[RecordedRequest, ...]:
-        """Every request that arrived at the sink, the target of the redirect faults."""
+        """Every request at the sink, the target of the redirect faults."""
         return tuple(self._entries["sink"])
 
     @property
@@ -253,7 +253,7 @@ class Record:
         return twin
 
     async def wait_for(self, predicate: "Callable[[Record], object]", timeout: float = 5.0) -> None:  # noqa: ASYNC109
-        """Wait until the record meets a condition, which is checked at every change.
+        """Wait until the record meets a condition, checked at every change.
 
         Args:
             predicate: gets this record.

@@ -1,4 +1,4 @@
-"""The order that a payment page shows: a sample, unless a shop or a test gave one. No I/O.
+"""The order on a payment page: the shop's, a test's, or a sample. No I/O.
 
 Names and units are those of a Kustom Checkout order: amounts in minor units (1999 is 19.99), tax included, rates in
 hundredths of a percent (2500 is 25 %). Source: docs.kustom.co, Checkout API, order_lines.
@@ -53,7 +53,7 @@ class OrderLine:
 
 @frozen(kw_only=True)
 class Order:
-    """An order on the page: `Order(lines=[OrderLine(name="Mug", unit_price=1900)], currency="EUR")`."""
+    """An order on the page: `Order(lines=[OrderLine(...)], currency="EUR")`."""
 
     lines: tuple[OrderLine, ...] = field(
         converter=tuple[OrderLine, ...],
@@ -75,7 +75,7 @@ class Order:
 
 
 class SampleOrders:
-    """The orders of payment sessions, with a sample for each one without an order.
+    """The orders of payment sessions; a sample for one without an order.
 
     Args:
         remember: how many orders are stored, the newest; None: all.
@@ -94,7 +94,7 @@ class SampleOrders:
             self._orders.popitem(last=False)
 
     def has(self, payment_session_url: str) -> bool:
-        """Return True if a payment session was given an order, so that `get` returns no sample."""
+        """Return True if a payment session has an order: `get` has no sample."""
         return payment_session_url in self._orders or order_path(payment_session_url) in self._orders
 
     def get(self, payment_session_url: str) -> Order:
@@ -104,18 +104,18 @@ class SampleOrders:
 
 
 def order_path(payment_session_url: str) -> str:
-    """Return the path of a payment session's URL: orders of the sandbox itself are found by it, whatever the host."""
+    """Return the path of a payment session's URL, the key of an own order."""
     return "/" + re.split("[?#]", payment_session_url, maxsplit=1)[0].partition("://")[2].partition("/")[2]
 
 
 def payment_id(payment_session_url: str) -> str:
-    """Return the id at the end of a payment session's URL, for display: without what the URL may hide."""
+    """Return the id at the end of a payment session's URL, for display."""
     path = masked_url(payment_session_url).partition("?")[0].partition("#")[0]
     return path.rstrip("/").rpartition("/")[2][:_MAX_ID]
 
 
 def money(amount: int, currency: str) -> str:
-    """Return an amount in minor units as text: `SEK 1,249.00`, a negative one with a minus sign."""
+    """Return an amount in minor units as text: `SEK 1,249.00`."""
     sign, whole, minor = "\N{MINUS SIGN}" if amount < 0 else "", *divmod(abs(amount), 100)
     return f"{sign}{currency}\u00a0{whole:,}.{minor:02}"
 
@@ -148,7 +148,7 @@ _COUNTRIES = (
 
 
 def sample_order(payment_session_url: str) -> Order:
-    """Return a sample order: the same for the same URL, another one for most others."""
+    """Return a sample order, always the same for the same URL."""
     seed = hashlib.sha256(payment_session_url.encode("utf-8", "surrogatepass")).digest()
     currency, rate, tax, food_tax, delivery = _COUNTRIES[seed[0] % len(_COUNTRIES)]
     first, step = seed[1] % len(_GOODS), (1, 3, 7, 9)[seed[2] % 4]  # steps that meet no article twice

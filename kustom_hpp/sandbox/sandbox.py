@@ -154,11 +154,11 @@ class Sandbox:
         return self.faults.add(what, **conditions)
 
     def expire(self, payment_session_url: str) -> None:
-        """Let a payment session expire: creates for it get a 404, and its HPP sessions have expired too."""
+        """Let a payment session and its HPP sessions expire: creates get a 404."""
         self.state.expire(payment_session_url)
 
     def act(self, session: Session | StoredSession | str, action: Action | str) -> str | None:
-        """Act as the consumer on the payment page: `sandbox.act(session, "pay")`. This opens the page first.
+        """Open the payment page and act as the consumer: `act(session, "pay")`.
 
         Args:
             session: a session of this sandbox, or its id.
@@ -175,7 +175,7 @@ class Sandbox:
         return self.state.act(self._stored(session), Action(action))
 
     def repeat_callback(self, session: Session | StoredSession | str) -> None:
-        """Send the newest status callback of a session again, with the same event id.
+        """Send the newest status callback again, with the same event id.
 
         Raises:
             LookupError: the sandbox has no such session, or has sent no callback for it.
@@ -193,7 +193,7 @@ class Sandbox:
     def order(
         self, payment_session_url: str, *lines: OrderLine, currency: str = "SEK", shop: str | None = None
     ) -> Order:
-        """Set the order that the payment page shows; without it the page shows a sample.
+        """Set the order on the payment page, which shows a sample without one.
 
         Examples:
             >>> sandbox = Sandbox()
@@ -216,7 +216,7 @@ class Sandbox:
         return order
 
     async def wait_until_idle(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
-        """Wait until everything that was sent to the sandbox so far has been read, processed and recorded.
+        """Wait until everything that was sent so far is processed and recorded.
 
         Call it before you compare the record, if a client has given up on a request: the sandbox may still process it. A
         fault that sends nothing ends when its client leaves. Status callbacks count too, but not the wait for a repetition.
@@ -242,7 +242,7 @@ class Sandbox:
             await asyncio.sleep(0)
 
     async def redirect_target(self) -> str:
-        """Return the base URL of the sink, a port that no client should call: `record.sink` has what arrived there."""
+        """Return the base URL of the sink; `record.sink` has its requests."""
         async with self._sink_lock:
             if not self._sink:
                 self._sink = await self._listen("sink", 0, None)
@@ -285,7 +285,7 @@ class Sandbox:
 
 
 def check_public_url(public_url: str) -> str:
-    """Return a public URL without the slash at its end; a ValueError if it is not an http URL, or has a query."""
+    """Return a public URL without its last slash, or raise a ValueError."""
     try:
         url = URL(public_url)
         is_valid = (

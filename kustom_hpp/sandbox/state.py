@@ -1,4 +1,4 @@
-"""The state of a sandbox: payment sessions and their HPP sessions, on a clock that can be moved. No I/O.
+"""The state of a sandbox: sessions, orders, and a movable clock. No I/O.
 
 The lifecycle is that of docs.kustom.co, "Tracking session status". If the documents say nothing, or contradict each other:
 
@@ -113,7 +113,7 @@ class SandboxState:
         self._listeners: list[Listener] = []
 
     def create(self, request: CreateSessionRequest) -> StoredSession | None:
-        """Create an HPP session; None if its payment session has expired or is completed."""
+        """Create a session; None if the payment session is expired or completed."""
         now = self.clock.now()
         url = request.payment_session_url
         known = self.payment_sessions.get(url)
@@ -137,16 +137,16 @@ class SandboxState:
         self.orders.set(path, order)
 
     def is_completed(self, path: str) -> bool:
-        """Return True once a session of the payment session with this path was paid."""
+        """Return True once the payment session with this path was paid."""
         return any(known.completed and order_path(url) == path for url, known in self.payment_sessions.items())
 
     def find(self, session_id: str) -> StoredSession | None:
-        """Return the session with this id, or None if it has expired or is unknown."""
+        """Return the session with this id; None if it is expired or unknown."""
         session = self.sessions.get(session_id)
         return None if session is None or session.is_expired(self.clock.now()) else session
 
     def by_page(self, page_id: str) -> StoredSession | None:
-        """Return the session whose `redirect_url` ends with this id, expired or not, or None."""
+        """Return the session whose `redirect_url` ends with this id, or None."""
         return self._pages.get(page_id)
 
     def act(self, session: StoredSession, action: Action) -> str | None:
@@ -175,14 +175,14 @@ class SandboxState:
         return session.merchant_url(url)
 
     def disable(self, session: StoredSession) -> None:
-        """Disable a session, unless its status is final; a SessionClosedError if it is completed."""
+        """Disable a session; a SessionClosedError if it is completed."""
         if session.status is SessionStatus.COMPLETED:
             raise SessionClosedError("the session has been completed already", code="SESSION_COMPLETED")
         if not session.status.is_final:
             self._set_status(session, SessionStatus.DISABLED, "disabled")
 
     def check_identity(self, session: StoredSession) -> None:
-        """Start an identity check in the store; a SessionClosedError if the status is final."""
+        """Start an identity check; a SessionClosedError if the status is final."""
         if session.status.is_final:
             raise SessionClosedError(f"the session is {session.status}")
         ends = date_text(self.clock.now() + _CHECK_LIFETIME)
@@ -190,7 +190,7 @@ class SandboxState:
         self._set_status(session, SessionStatus.MANUAL_ID_CHECK, "identity check")
 
     def renew_token(self, session: StoredSession) -> None:
-        """Replace the token of a session's `distribution_module`; a SessionClosedError if the status is final."""
+        """Replace the token; a SessionClosedError if the status is final."""
         if session.status.is_final:
             raise SessionClosedError(f"the session is {session.status}")
         session.token = new_token()
@@ -206,7 +206,10 @@ class SandboxState:
                 self.record_event(session, "expired")
 
     def listen(self, callback: Listener) -> Callable[[], None]:
-        """Call a function with every timeline entry of every session, in the event loop; it must not block.
+        """Call a function with every timeline entry, in the event loop.
+
+        Args:
+            callback: gets the session and the entry. It must not block.
 
         Returns:
             A function that removes it; calling it twice is not an error.
@@ -229,7 +232,7 @@ class SandboxState:
         status: SessionStatus | None = None,
         failed: bool = False,
     ) -> None:
-        """Add an entry to a session's timeline, and call the listeners. `detail` must not contain a secret."""
+        """Add an entry to a timeline. `detail` must not contain a secret."""
         self._notify(
             session, TimelineEntry(at=self.clock.now(), what=what, detail=detail, status=status, failed=failed)
         )

@@ -1,4 +1,4 @@
-"""Status callbacks: a POST to `merchant_urls.status_update` whenever a session's status changes.
+"""Status callbacks: a POST to `status_update` whenever a status changes.
 
 The body is `{"event_id": ..., "session": the response to a read}`. Any 2xx within 3 seconds accepts it. Otherwise the sandbox
 repeats the call with the same event id after a delay, up to four calls. Source: docs.kustom.co, "Status callbacks".
@@ -104,7 +104,7 @@ class CallbackSender:
         self._add(_Event(session=session, status=str(entry.status), url=url, body=body, event_id=event_id))
 
     def repeat(self, session: StoredSession) -> None:
-        """Send the newest callback for a session again, with the same event id and body; a LookupError without one."""
+        """Send a session's newest callback again; a LookupError without one."""
         sent = next((sent for sent in reversed(self._record.callbacks) if sent.session_id == session.session_id), None)
         if sent is None:
             raise LookupError("no status callback has been sent for this session")

@@ -1,4 +1,4 @@
-"""One HPP session of the sandbox: its JSON, its timeline, and the URLs to which its page leads. No I/O.
+"""One HPP session: its JSON, its timeline, and its URLs. No I/O.
 
 If the documents say nothing:
 
@@ -52,7 +52,7 @@ class Action(StrEnum):
 
 
 class SessionClosedError(ValueError):
-    """The session is expired, disabled, completed or cancelled, so that it allows no action."""
+    """The session is expired, disabled, completed or cancelled."""
 
     def __init__(self, message: str, code: str = "SESSION_CLOSED") -> None:
         super().__init__(message)
@@ -115,7 +115,7 @@ class StoredSession:
 
     @property
     def places_order(self) -> bool:
-        """True if a payment makes an order: for KCO always, for KP by `place_order_mode` (default NONE)."""
+        """True if a payment makes an order: KCO always, KP by its options."""
         if not self.is_kp:
             return True
         return self.options.place_order_mode in (PlaceOrderMode.PLACE_ORDER, PlaceOrderMode.CAPTURE_ORDER)
@@ -132,7 +132,7 @@ class StoredSession:
 
     @property
     def secondary_action(self) -> Action:
-        """The page's second button: BACK if `merchant_urls.back` is given, else CANCEL."""
+        """The second button: BACK if `merchant_urls.back` is given, else CANCEL."""
         return Action.BACK if self.merchant_urls.back else Action.CANCEL
 
     def is_expired(self, now: dt.datetime) -> bool:
@@ -144,7 +144,7 @@ class StoredSession:
         return not self.status.is_final and not self.is_expired(now)
 
     def created_json(self, base_url: str) -> dict[str, Any]:
-        """Return the response to its creation: all fields of the API reference, in their order."""
+        """Return the response to its creation, with all documented fields."""
         session_url = f"{base_url}/hpp/v1/sessions/{self.session_id}"
         page = f"{base_url}/eu/hpp"
         return {
@@ -172,7 +172,7 @@ class StoredSession:
         }
 
     def read_json(self) -> dict[str, Any]:
-        """Return the response to a read, which is also `session` of a status callback, without empty fields."""
+        """Return a read's response, also `session` in a status callback."""
         known = {
             "authorization_token": self.authorization_token,
             "expires_at": date_text(self.expires_at),
@@ -186,10 +186,11 @@ class StoredSession:
         return {name: value for name, value in known.items() if value is not None}
 
     def merchant_url(self, name: str) -> str | None:
-        """Return a merchant URL with the placeholders replaced; None if it is empty or missing.
+        """Return a merchant URL with its placeholders replaced, or None.
 
-        An error without a URL of its own goes to `failure`. `{{session_id}}` is replaced everywhere, `{{order_id}}` once the
-        order is known, `{{authorization_token}}` only in `success`. Source: docs.kustom.co, create session.
+        None: it is empty or missing. An error without a URL of its own goes to `failure`. `{{session_id}}` is replaced
+        everywhere, `{{order_id}}` once the order is known, `{{authorization_token}}` only in `success`. Source:
+        docs.kustom.co, create session.
         """
         url = getattr(self.merchant_urls, name) or (self.merchant_urls.failure if name == "error" else None)
         if not url:
@@ -222,7 +223,7 @@ class StoredSession:
 
 
 def order_id_of(payment_session_url: str) -> str | None:
-    """Return the id at the end of a payment session's URL; None if its path is empty."""
+    """Return the id at the end of a payment session's URL, if there is one."""
     return unquote(order_path(payment_session_url).rstrip("/").rpartition("/")[2]) or None
 
 
@@ -237,7 +238,7 @@ def new_id() -> str:
 
 
 def new_token(length: int = 32) -> str:
-    """Return random letters and digits: a token of a `distribution_module`, or the id of a page."""
+    """Return random letters and digits, for a token or the id of a page."""
     return secrets.token_bytes(length).translate(_BASE62).decode()
 
 

@@ -1,4 +1,4 @@
-"""The sandbox for code without an event loop: a `Sandbox` in a thread of its own.
+"""The sandbox for code without an event loop: a `Sandbox` in a thread.
 
     with ThreadedSandbox(faults=["status_429~nth=1"]) as sandbox:
         ...                                          # any client, sync or async, at sandbox.base_url with sandbox.api_key
@@ -87,11 +87,11 @@ class ThreadedSandbox:
     order = _in_thread(Sandbox.order)
 
     def wait_until_idle(self, timeout: float = 5.0) -> None:
-        """Wait until everything that was sent so far has been processed and recorded; see `Sandbox.wait_until_idle`."""
+        """Wait until everything is processed; see `Sandbox.wait_until_idle`."""
         self._open_portal().call(self._sandbox.wait_until_idle, timeout)
 
     def wait_for(self, predicate: Callable[[Record], object], timeout: float = 5.0) -> Record:
-        """Wait until the record meets a condition, which is checked at every change.
+        """Wait until the record meets a condition, checked at every change.
 
         Args:
             predicate: gets the record in the sandbox's thread. It must not block.
@@ -167,7 +167,7 @@ class ThreadedSandbox:
 
 
 class _InSandboxThread:
-    """Another object of a sandbox, with its attributes read and its methods called in the sandbox's thread."""
+    """Another object of a sandbox, which is used in the sandbox's thread."""
 
     def __init__(self, sandbox: ThreadedSandbox, inner: object) -> None:
         self._sandbox = sandbox

@@ -1,4 +1,4 @@
-"""The admin endpoints, for tests in other processes and other languages: JSON below /_sandbox/.
+"""The admin endpoints, for tests in other processes: JSON at /_sandbox/.
 
     GET    /_sandbox/faults            the fault rules, with how often each was checked and triggered
     POST   /_sandbox/faults            {"fault": "hang~seconds=2"}, with any of nth, times, skip, probability, seed,
@@ -123,7 +123,7 @@ _FAULT_FIELDS = MappingProxyType(
 def _setting_routes(
     name: str, build: Callable[..., Any], show: Callable[[Any], Any], required: str, fields: Mapping[str, JsonType]
 ) -> tuple[AdminRoute, ...]:
-    """Return the routes that read, set and remove a setting of the server that may be None."""
+    """Return the routes that read, set and remove a setting of the server."""
 
     def read(server: Server) -> JsonObject:
         value = getattr(server, name)
@@ -168,7 +168,7 @@ def _not_found(server: Server, rest: str) -> JsonObject:  # noqa: ARG001 - a rou
 
 
 def add_routes(app: web.Application, server: Server) -> None:
-    """Add all routes; any other path below /_sandbox/ gets a 404 that lists them."""
+    """Add all routes, and a 404 that lists them for other paths below ROOT."""
     for route in (*ROUTES, AdminRoute("*", "/{rest:.*}", _not_found)):
         app.router.add_route(route.method, ROOT + route.path, _handler(server, route))
 

@@ -1,4 +1,4 @@
-"""The API's description in OpenAPI 3.1, which the sandbox serves at /openapi.json without credentials.
+"""The API's description in OpenAPI 3.1, served without credentials.
 
 The operations are in openapi.json; the schemas of requests and responses follow from the declarations of the models. Any
 object may have fields that are not described: they are newer. `python -m tests.sandbox.contract` holds the sandbox against it.
@@ -42,7 +42,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _response_schema(model: type) -> JsonObject:
-    """Return the schema of a response's model: a field that may be missing is not null."""
+    """Return the schema of a response. A missing field is not null."""
     declared = [item for item in attrs.fields(attrs.resolve_types(model)) if item.name not in _CLIENT_ONLY_FIELDS]
     required = [item.name for item in declared if item.default is attrs.NOTHING]
     properties = {item.name: _type_schema(item.type) | item.metadata for item in declared}

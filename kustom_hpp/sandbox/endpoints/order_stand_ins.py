@@ -1,4 +1,4 @@
-"""Stand-ins for what a shop calls before HPP, so that a whole plug-in flow runs. They meet no faults.
+"""Stand-ins for what a shop calls before HPP. They meet no faults.
 
     POST /checkout/v3/orders         a KCO order: 201 with order_id, its URL in Location
     GET  /checkout/v3/orders/{id}    the order; its status is checkout_complete once a session of it was paid
@@ -69,7 +69,7 @@ def _with_status(server: Server, path: str) -> dict[str, Any]:
 
 
 def _read(context: RequestContext) -> tuple[dict[str, Any], Order]:
-    """Return a body and the order in it, or raise a refusal with every problem and its path."""
+    """Return a body and its order; raise a refusal with every problem."""
     check_content_type(context)
     body = load_json(context.recorded.body)
     if not isinstance(body, dict):
@@ -113,7 +113,7 @@ def _line(at: str, line: Any, problems: list[str]) -> list[OrderLine]:
 
 
 def _shop(body: dict[str, Any]) -> str | None:
-    """Return the host of the order's own merchant URLs: what the page shows if the HPP session has none."""
+    """Return the host of the order's own merchant URLs."""
     urls = body.get("merchant_urls")
     for url in urls.values() if isinstance(urls, dict) else ():
         with contextlib.suppress(ValueError, TypeError):

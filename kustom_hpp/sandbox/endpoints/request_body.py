@@ -1,4 +1,4 @@
-"""The bodies of requests, read as the API reads them; a tolerant sandbox accepts more, and says what.
+"""The bodies of requests, read as the API reads them.
 
 Beyond the API a sandbox accepts, each with a warning in the session's timeline:
 
@@ -27,7 +27,7 @@ TEXT: JsonType = ("text", (str,))
 
 
 def type_problems(value: Mapping[str, Any], fields: Mapping[str, JsonType], at: str = "") -> list[str]:
-    """Return which fields of an object have another type; a missing one is not checked."""
+    """Return the problems of fields that are given with another type."""
     return [
         f"{at}{name}: must be {type_name}, got {describe_shape(value[name])}"
         for name, (type_name, types) in fields.items()
@@ -65,7 +65,7 @@ def read_create(body: bytes, *, strict: bool, private_callbacks: bool) -> tuple[
 
 
 def read_distribution(body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
-    """Return the request in a distribution's body, and the warnings about it; else as `read_create`."""
+    """Return the request in a distribution's body, and the warnings about it."""
     value, warnings = load_json(body), list[str]()
     if not strict and isinstance(value, dict):
         _accept_case(value, "method", METHODS, "", warnings)

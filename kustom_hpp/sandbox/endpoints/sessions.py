@@ -87,7 +87,7 @@ def _distribute(server: Server, context: RequestContext) -> RawResponse:
 
 
 def _read_distribution(session: StoredSession, body: bytes, *, strict: bool) -> tuple[Distribution, list[str]]:
-    """Return the distribution in a body, and the warnings about it, or raise the API's refusal."""
+    """Return a distribution and its warnings, or raise the API's refusal."""
     if session.status.is_final:
         raise ApiRefusal(400, "CONSTRAINT_VIOLATION", f"the session is {session.status}")
     try:

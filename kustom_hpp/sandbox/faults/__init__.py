@@ -47,7 +47,7 @@ FAULTS: Mapping[str, FaultType] = MappingProxyType(
 
 
 def parse_fault(text: str) -> Fault:
-    """Return the fault that a text names: `name`, or `name~parameter=value,parameter=value`.
+    """Return the fault in a text: `name`, or `name~parameter=value,...`.
 
     Raises:
         ValueError: an unknown name or parameter, or a value of another type.
@@ -66,7 +66,7 @@ def fault_type(name: str) -> FaultType:
 
 
 def split_fault(text: str) -> tuple[str, dict[str, str]]:
-    """Split the text of a fault into its name and parameters; another text is a ValueError."""
+    """Split a fault's text into name and parameters, or raise a ValueError."""
     name, mark, rest = text.strip().partition("~")
     parameters: dict[str, str] = {}
     for part in rest.split(",") if mark else ():

@@ -1,4 +1,4 @@
-"""What a fault is: a type with a function that acts on a connection, and `Fault`, a type with its parameters."""
+"""What a fault is: `FaultType`, and `Fault`, a type with its parameters."""
 
 import functools
 import re
@@ -49,7 +49,7 @@ def _of_another_stage(*_: Any) -> Any:
 
 @frozen(eq=False)
 class FaultType:
-    """A kind of fault. Make your own, and pass `Fault(your_type)` to `Sandbox.fault`."""
+    """A kind of fault. `Sandbox.fault` takes `Fault(your_type)` too."""
 
     name: str
     about: str
@@ -73,7 +73,7 @@ connection_fault = functools.partial(FaultType, stage=Stage.CONNECTION)
 
 @frozen(repr=False)
 class Fault:
-    """A type of fault with its parameters: `Fault.of(type, seconds=2)`, or `Fault.parse("hang~seconds=2")`."""
+    """A type of fault with its parameters: `Fault.of(type, seconds=2)`."""
 
     type: FaultType
     parameters: tuple[tuple[str, Any], ...] = ()
@@ -142,7 +142,7 @@ def raw_fault(
     build: Callable[[RawResponse], bytes],
     then: ConnectionAction = ConnectionAction.CLOSE,
 ) -> FaultType:
-    """Return a fault that processes the request and sends bytes instead of the response."""
+    """Return a fault that processes the request and sends other bytes."""
 
     async def apply(context: RequestContext, args: Args) -> ConnectionAction:  # noqa: ARG001
         data = build(context.response_with_body())
@@ -157,7 +157,7 @@ def raw_fault(
 def response_fault(
     name: str, about: str, build: Callable[[RequestContext, Args], RawResponse], **settings: Any
 ) -> FaultType:
-    """Return a fault that sends a well-formed response and keeps the connection."""
+    """Return a fault that sends a well-formed response."""
 
     async def apply(context: RequestContext, args: Args) -> ConnectionAction:
         await context.send(build(context, args))
@@ -167,7 +167,7 @@ def response_fault(
 
 
 def status_fault(status: int) -> FaultType:
-    """Return a fault that responds with an error status; `commit=1` processes the request first.
+    """Return a fault that responds with an error status.
 
     A gateway's 408 or 5xx may come after the API did the work; its status does not say.
     """
@@ -220,7 +220,7 @@ def body_fault(
     build: Callable[[dict[str, Any]], bytes],
     content_type: str = "application/json",
 ) -> FaultType:
-    """Return a fault that sends the healthy status with another body, made of the session's JSON."""
+    """Return a fault that sends another body, made of the session's JSON."""
 
     def respond(context: RequestContext, args: Args) -> RawResponse:  # noqa: ARG001
         response = context.response_with_body().with_headers(("Content-Type", content_type))

@@ -1,4 +1,4 @@
-"""Faults of a successful response: of its body, and of its framing. All process the request."""
+"""Faults of a successful response: of its body, and of its framing."""
 
 import gzip
 from collections.abc import Callable

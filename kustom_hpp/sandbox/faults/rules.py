@@ -68,7 +68,7 @@ class Rule:
 
     @property
     def when(self) -> str:
-        """The requests that it applies to, in words: `create_session, from number 3 on, once`."""
+        """The requests that it applies to, in words: `create_session, once`."""
         return ", ".join(_when(self))
 
     @property
@@ -81,7 +81,7 @@ class Rule:
         return self.probability < 1 or (len(self.faults) > 1 and not self.in_order)
 
     def match(self, url: str, operation: str) -> tuple[Fault | None, ...]:
-        """Count a request; return its fault in a tuple, or an empty tuple if the rule does not trigger."""
+        """Count a request; return its fault in a tuple, or an empty tuple."""
         if self.operation not in (operation, ANY) or self.payment_session_url not in (None, url):
             return ()
         self.checked += 1
@@ -100,7 +100,7 @@ class Rule:
 
 
 class FaultRules:
-    """The rules of one sandbox. The first one that triggers wins; all of them count every request."""
+    """The rules of one sandbox. All count; the first one that triggers wins."""
 
     def __init__(self) -> None:
         self.rules: tuple[Rule, ...] = ()
@@ -123,10 +123,11 @@ class FaultRules:
         raise LookupError(f"rule {number} has been removed already")
 
     def add(self, what: "str | Fault | Sequence[str | Fault | None]", **conditions: Any) -> Rule:
-        """Add a rule: one fault, or a sequence of faults (None: no fault) that are used in order, once each.
+        """Add a rule: a fault, or a sequence of faults that are used in order.
 
         Args:
-            what: a fault or its text. A text may have `skip`, `times`, `probability`, `seed` and `operation` too.
+            what: a fault or its text. A text may have `skip`, `times`, `probability`, `seed` and `operation` too. In a
+                sequence each fault is used once, and None is no fault.
             **conditions: `payment_session_url`, `skip`, `times`, `probability`, `seed`, `operation` as in `Rule`;
                 `nth=3` for the third request alone.
 
@@ -146,7 +147,10 @@ class FaultRules:
         return self._append(rule)
 
     def add_random(self, faults: Iterable[str | Fault], probability: float, seed: int, **conditions: Any) -> Rule:
-        """Add a rule that gives each request one of these faults with a probability; the same in every run with this seed."""
+        """Add a rule that draws one of these faults, the same in every run.
+
+        A request gets one with this probability; the seed, its payment session and its number decide which.
+        """
         drawn = tuple(_plain(fault) for fault in faults)
         if not drawn:
             raise ValueError("faults must have at least one fault")
@@ -177,7 +181,7 @@ class FaultRules:
         return None if match is None else match[1]
 
     def for_request(self, url: str | None, operation: str = CREATE) -> tuple[Rule, Fault] | None:
-        """Return the fault of the next request for an operation, and the rule that chose it."""
+        """Return the fault of the next request, and the rule that chose it."""
         return self._first([rule for rule in self.rules if not rule.on_connection], url or "", operation)
 
     @staticmethod
@@ -217,7 +221,7 @@ def _plain(what: str | Fault) -> Fault:
 
 
 def _settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a rule with their types, `nth` as `skip` and `times`."""
+    """Return the settings of a rule, with their types and without `nth`."""
     known = ("payment_session_url", "nth", *_SETTINGS)
     if unknown := settings.keys() - set(known):
         raise ValueError(f"a rule has the settings {', '.join(known)}, not {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Faults that respond with a status other than 201: errors, redirects, rate limits."""
+"""Faults of the status: errors, redirects, rate limits."""
 
 import datetime as dt
 import email.utils

@@ -1,4 +1,4 @@
-"""One connection: aiohttp's request handler that records it, and the object that faults act on."""
+"""One connection: the object for faults, and the handler that records it."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Connection:
-    """A connection. Its waits end at once if the peer leaves or the sandbox closes."""
+    """A connection. Its waits end if the peer leaves or the sandbox closes."""
 
     def __init__(self, transport: asyncio.Transport, recorded: RecordedConnection, changed: Callable[[], None]) -> None:
         self.transport = transport
@@ -32,7 +32,7 @@ class Connection:
         self._timers: list[asyncio.TimerHandle] = []
 
     async def send(self, data: bytes) -> None:
-        """Write, and wait until the system has accepted everything; a ConnectionResetError if the peer left."""
+        """Write and flush; raise a ConnectionResetError if the peer left."""
         if self.gone.is_set() or self.transport.is_closing():
             raise ConnectionResetError
         self.transport.write(data)
@@ -142,7 +142,7 @@ class RecordingRequestHandler(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Respond to invalid HTTP, and to an error of the sandbox, in the API's shape. Only the latter is logged.
+        """Respond to invalid HTTP and to an error of the sandbox, which is logged.
 
         The response does not repeat the request, which may hold a key.
         """

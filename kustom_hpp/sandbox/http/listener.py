@@ -26,7 +26,7 @@ _HANDSHAKE = 5.0
 
 
 class ListeningSocket(socket.socket):
-    """A listening socket that knows its accepted connections, also those during a TLS handshake."""
+    """A listening socket that knows its connections, also during a handshake."""
 
     __slots__ = ("accepted", "count")
     accepted: "weakref.WeakSet[socket.socket]"
@@ -41,7 +41,7 @@ class ListeningSocket(socket.socket):
         return accepted
 
     async def shut_down(self) -> None:
-        """Shut down every remaining connection, and wait until its transport has noticed."""
+        """Shut down every remaining connection, and wait for its transport."""
         for sock in list(self.accepted):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -55,7 +55,7 @@ class ListeningSocket(socket.socket):
 
 
 def create_listening_socket(host: str, port: int) -> ListeningSocket:
-    """Return a listening socket of one address family, so that a name like localhost stands for one port."""
+    """Return a listening socket of one address family, so of one port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     plain = socket.create_server((host, port), family=family, backlog=1024)
     sock = ListeningSocket(family, socket.SOCK_STREAM, fileno=plain.detach())
@@ -68,7 +68,7 @@ def create_listening_socket(host: str, port: int) -> ListeningSocket:
 
 
 def url_of(sock: socket.socket, host: str, *, tls: bool = False) -> str:
-    """Return the base URL of a listening socket; with the machine's own address if it listens on every one."""
+    """Return the base URL of a listening socket, as this machine reaches it."""
     host = WILDCARD_HOSTS.get(host, host)
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{sock.getsockname()[1]}"

@@ -80,7 +80,7 @@ def of_value(status: int, value: dict[str, Any] | None, correlation_id: str) -> 
 
 
 def error(status: int, code: str, messages: list[str], correlation_id: str) -> RawResponse:
-    """Return an error in the API's shape. Source: docs.kustom.co, errors in checkout."""
+    """Return an error as in docs.kustom.co, errors in checkout."""
     body = {"error_code": code, "error_messages": messages, "correlation_id": correlation_id}
     response = of_value(status, body, correlation_id)
     return response.with_headers(CHALLENGE) if status == _UNAUTHORIZED else response

@@ -1,4 +1,4 @@
-"""One request of the API: its body, its credentials, its refusal, and its response."""
+"""One request of the API: its body, credentials, refusal and response."""
 
 import asyncio
 import base64
@@ -69,7 +69,7 @@ class Credentials:
     api_key: str = field(repr=False)
 
     def matches(self, header: str | None) -> bool:
-        """Return True for `Basic` with the key, or with base64 of `username:key` or `:key`."""
+        """Return True for `Basic` with the key or base64 of `[username]:key`."""
         scheme, _, text = (header or "").partition(" ")
         sent, key = text.strip().encode("utf-8", "surrogateescape"), self.api_key.encode()
         forms = key, base64.b64encode(self.username.encode() + b":" + key), base64.b64encode(b":" + key)
@@ -77,7 +77,7 @@ class Credentials:
         return any(matches) and scheme.lower() == "basic"
 
     def check(self, header: str | None) -> None:
-        """Raise a 401 that says which part of the Authorization header is wrong, unless it matches."""
+        """Raise a 401 that says what is wrong, unless the header matches."""
         if not self.matches(header):
             raise ApiRefusal(401, "UNAUTHORIZED", self._problem(header or ""))
 
@@ -101,7 +101,7 @@ class Credentials:
 
 @define(kw_only=True, eq=False)
 class RequestContext:
-    """One request while the sandbox serves it, also for a fault that acts on it."""
+    """One request while an endpoint or a fault serves it."""
 
     request: web.Request
     connection: Connection
@@ -156,7 +156,7 @@ class RequestContext:
 
     @property
     def session_json(self) -> dict[str, Any]:
-        """The session that the request created or was about, as its endpoint shows it; empty before it is processed."""
+        """The session of the request in JSON; empty before it is processed."""
         if self.healthy is None or self.session is None:
             return {}
         body: dict[str, Any] = json.loads(self.healthy.body or b"{}")
@@ -167,12 +167,12 @@ class RequestContext:
         return self.show(new_session(_UNRELATED, dt.datetime.now(dt.UTC)), self.base_url)
 
     def healthy_response(self) -> RawResponse:
-        """Return the response without a fault. Only for faults that process the request."""
+        """Return the response without a fault, if the request was processed."""
         assert self.healthy is not None  # noqa: S101 - for the type checker
         return self._with_connection(self.healthy)
 
     def response_with_body(self) -> RawResponse:
-        """Return the healthy response or, if that is an empty 204, a 200 with the session.
+        """Return the healthy response, or a 200 with the session for a 204.
 
         A client treats every 2xx as success. Source: docs.klarna.com, escalation and retry policy.
         """
@@ -187,7 +187,7 @@ class RequestContext:
         return self._with_connection(raw_response.error(status, code, [message], self.recorded.correlation_id))
 
     async def send(self, data: RawResponse | bytes) -> None:
-        """Write a response, whole or as bytes, and record its status if it has one."""
+        """Write a response or bytes, and record a response's status."""
         if isinstance(data, RawResponse):
             self.recorded.status = data.status
             data = self._with_connection(data).encode()
@@ -195,7 +195,7 @@ class RequestContext:
         await self.connection.send(data)
 
     def _with_connection(self, response: RawResponse) -> RawResponse:
-        """Return a response that says what happens to the connection (RFC 9112, section 9.3)."""
+        """Return a response that says close or keep-alive (RFC 9112, 9.3)."""
         if any(name.lower() == "connection" for name, _ in response.headers):
             return response
         if not self.request.keep_alive:

@@ -1,4 +1,4 @@
-"""The application of the sandbox: the API, the order stand-ins, and modules with pages.
+"""The application of the sandbox: the API, order stand-ins and pages.
 
 Each module has a function `add_routes(app, server)`. Pages need no credentials, are not in `record.requests`, and get no
 faults.

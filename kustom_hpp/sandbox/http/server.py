@@ -1,4 +1,4 @@
-"""The HTTP side: every request from its head to its response, with faults in between.
+"""Every request from its head to its response, with faults in between.
 
 A request of the API, in order: its head arrives; the fault rules are checked; the body is read; credentials, JSON and every
 field are checked; the request is processed and recorded; the response is sent. A fault that processes the request runs after
@@ -114,7 +114,7 @@ class Server:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Serve the API for its paths, for the sink and for unknown paths, else the pages.
+        """Serve the API for its paths, the sink and unknown paths, else pages.
 
         Every request to the API is recorded, and its errors have the API's shape, also a 404 or 405 for an unknown path.
         """
@@ -180,12 +180,12 @@ class Server:
         )
 
     async def _apply_latency(self, context: RequestContext) -> None:
-        """Wait. The request is processed already, also if the peer leaves meanwhile."""
+        """Wait. The request is processed, even if the peer leaves meanwhile."""
         if self.latency is not None:
             await context.connection.pause(self.latency.delay_for(context.recorded.number))
 
     async def _url_of(self, context: RequestContext) -> str | None:
-        """Return the payment session of a request; None if no rule needs it, or the request names none."""
+        """Return a request's payment session, if it has one and a rule asks."""
         if not self.rules.asks_for_url:
             return None
         session_id = context.request.match_info.get("session_id")
@@ -236,7 +236,7 @@ class Server:
 
 
 async def respond_and_drain(request: web.Request, response: web.Response) -> web.StreamResponse:
-    """Send a response, then discard the part of the request's body that has not arrived yet.
+    """Send a response, then read and discard the rest of the request's body.
 
     Closing a connection with unread bytes sends RST, which may destroy the response on its way.
     """
@@ -263,6 +263,6 @@ def current_task() -> asyncio.Task[Any]:
 
 
 def is_page(request: web.Request) -> bool:
-    """Return True if a request is for a page: without credentials, record and faults."""
+    """Return True for a page: without credentials, record and faults."""
     resource = request.match_info.route.resource
     return resource is not None and not resource.canonical.startswith(_API_PATHS)

@@ -1,4 +1,4 @@
-"""Pages for a browser: the hosted payment page at `redirect_url`, its QR code, and the console at `/`."""
+"""Pages for a browser: the payment page and its QR code, the console."""
 
 from aiohttp import web
 

@@ -1,4 +1,4 @@
-"""Who may see the sandbox's key and change the sandbox from its console. No I/O.
+"""Who may see the key, and change the sandbox from its console. No I/O.
 
 Everyone who reaches the sandbox may look at the console and use the payment pages. The key and the actions are for a browser
 on the sandbox's own machine, or for one that sends the sandbox's credentials. An action must also come from the console.
@@ -11,7 +11,7 @@ from kustom_hpp.sandbox.http.request_context import Credentials
 
 
 def is_trusted(request: web.Request, credentials: Credentials) -> bool:
-    """Return True if the request comes from this machine or has the sandbox's credentials.
+    """Return True for a request from this machine or with the credentials.
 
     A browser on this machine must also use one of the machine's own names: a foreign name that resolves to it may belong to
     a page of an attacker (DNS rebinding).
@@ -21,7 +21,10 @@ def is_trusted(request: web.Request, credentials: Credentials) -> bool:
 
 
 def is_same_origin(request: web.Request) -> bool:
-    """Return True if a page of this sandbox sent the request. Source: www.w3.org/TR/fetch-metadata, RFC 6454."""
+    """Return True if a page of this sandbox sent the request.
+
+    Source: www.w3.org/TR/fetch-metadata, RFC 6454.
+    """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"

@@ -1,4 +1,4 @@
-"""The console at `/`: sessions and failed requests as they happen, why they failed, and what can be done about it.
+"""The console at `/`: sessions and failed requests as they happen.
 
     GET  /                          the page; `?q=` and `?status=` filter its rows
     GET  /faults                    the list of all faults
@@ -117,7 +117,7 @@ class Console:
             remove()
 
     def _signature(self) -> tuple[object, ...]:
-        """Return a value that differs if a row may have changed without an event of a session."""
+        """Return what changes with a row, apart from a session's events."""
         ahead = self._state.clock.now() - dt.datetime.now(dt.UTC)
         requests = self._server.record.counts.requests, len(self._server.handlers)
         return requests, round(ahead.total_seconds()), self._settings()["limits"]
@@ -125,7 +125,7 @@ class Console:
     async def _event(
         self, wanted: views.Filter, sent: dict[str, views.Version]
     ) -> tuple[dict[str, Any], dict[str, views.Version]]:
-        """Return an event with the rows that differ from the versions that were sent, and the versions of all rows."""
+        """Return an event with the changed rows, and the versions of all rows."""
         now, rows = self._state.clock.now(), list(self._rows())
         shown = {views.key_of(row): row for row in views.newest_matching(rows, wanted, now)}
         versions = {key: views.version_of(row, now) for key, row in shown.items()}

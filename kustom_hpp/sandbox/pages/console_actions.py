@@ -1,4 +1,4 @@
-"""The console's actions: the same as `Sandbox.act`, `expire`, `repeat_callback`, `fault`, `rate_limit` and `latency`.
+"""The console's actions, the same as methods and settings of `Sandbox`.
 
     POST /_sandbox/console/sessions/{session_id}/{action}   pay, decline, error, back, cancel, expire, repeat_callback
     POST /_sandbox/console/faults                           fault, operation, nth, times, probability

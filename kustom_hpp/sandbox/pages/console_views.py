@@ -87,7 +87,7 @@ class Filter:
 
 
 def group_of(row: Row, now: dt.datetime) -> str:
-    """Return the filter to which a row belongs. An expired session that is not paid is closed."""
+    """Return a row's filter. An expired session is paid or closed."""
     if isinstance(row, RecordedRequest):
         return REFUSED
     group = _GROUPS[row.status]
@@ -95,7 +95,7 @@ def group_of(row: Row, now: dt.datetime) -> str:
 
 
 def newest_matching(rows: Iterable[Row], wanted: Filter, now: dt.datetime) -> list[Row]:
-    """Return the rows with the newest events that match a filter, newest first."""
+    """Return the rows that match a filter, the newest events first."""
     return heapq.nlargest(MAX_ROWS, (row for row in rows if wanted.matches(row, now)), key=_last_event)
 
 
@@ -181,7 +181,7 @@ def _facts(session: StoredSession) -> Iterator[tuple[str, str]]:
 
 
 def _actions(session: StoredSession, now: dt.datetime) -> Iterator[tuple[str, str]]:
-    """Yield what can be done with a session: the name in the path, and on the button."""
+    """Yield the actions on a session: name in the path, and on the button."""
     if session.is_open(now):
         for action in (Action.PAY, Action.DECLINE, Action.ERROR, session.secondary_action):
             yield str(action), _ACTIONS[action]
@@ -196,7 +196,7 @@ def is_failed(seen: RecordedRequest) -> bool:
 
 
 def request_view(seen: RecordedRequest, session: StoredSession | None) -> dict[str, Any]:
-    """Return the row of a request; `session` is the one that it created, if the sandbox still has it."""
+    """Return the row of a request; `session` is the one that it created."""
     fault = seen.fault if isinstance(seen.fault, Fault) else None
     problems = problems_of(seen)
     tokens = () if session is None else (session.token, session.authorization_token)
@@ -274,7 +274,7 @@ def _searched(row: Row, now: dt.datetime) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a part of a request as JSON values; what it does not document is masked."""
+    """Return a part of a request as JSON; undocumented fields are masked."""
     if attrs.has(type(value)):
         fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
         extra = fields.pop("extra", {})

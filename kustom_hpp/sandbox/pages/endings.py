@@ -1,4 +1,4 @@
-"""Pages without a payment form: the generic result page, and those of closed sessions. No I/O.
+"""Pages without a payment form: results and closed sessions. No I/O.
 
 Where the documents are silent, chosen here: a final or expired session gets a page that says so, with 200 if it is completed
 and 410 if it is expired, disabled or cancelled; a page that never existed is a 404. Each links back to the shop if a
@@ -35,7 +35,7 @@ def has_ending(session: StoredSession, now: dt.datetime) -> bool:
 def ending(
     session: StoredSession | None, order: Order | None, now: dt.datetime, *, just_now: bool = False
 ) -> dict[str, Any]:
-    """Return the page of a session that cannot be paid now; without a session, that of an unknown page.
+    """Return the page of a session that cannot be paid now, or does not exist.
 
     `just_now` is for the result page: a cancellation that just succeeded is a 200.
     """
@@ -61,7 +61,7 @@ def ending(
 
 
 def _shop(session: StoredSession) -> str | None:
-    """Return a URL of the shop that does not report a payment: its cart, or the first page of its site."""
+    """Return the shop's cart, or the first page of its site."""
     urls = session.merchant_urls
     if (cart := session.merchant_url("back") or session.merchant_url("cancel")) is not None:
         return cart

@@ -1,4 +1,4 @@
-"""Recorded requests and responses as text for the console, with their secrets masked. No I/O.
+"""Recorded requests and responses as text, secrets masked. No I/O.
 
 Masked are: credentials, user info and queries of URLs, tokens, and the value of every field that the API does not document.
 """
@@ -59,7 +59,7 @@ def request_text(seen: RecordedRequest) -> str:
 
 
 def response_text(seen: RecordedRequest, secrets: Iterable[str] = ()) -> str:
-    """Return the response: its status line, headers and body; empty if there was none.
+    """Return the response: status line, headers and body; empty without one.
 
     `secrets` are texts to mask in addition to the request's own.
     """
@@ -104,7 +104,7 @@ def json_text(value: Any) -> str:
 
 
 def secrets_of(seen: RecordedRequest) -> list[str]:
-    """Return the texts of a request that nothing may repeat: its credentials, and its body as one text."""
+    """Return what nothing may repeat: the credentials, and the whole body."""
     credentials = (seen.header("authorization") or b"").decode("latin-1").partition(" ")[2].strip()
     found = [credentials]
     try:
@@ -149,7 +149,7 @@ def _masked(value: Any, key: str = "", secrets: Iterable[str] = ()) -> Any:
 
 
 def _masked_text(text: str, secrets: Iterable[str]) -> str:
-    """Return a text without these secrets and without what a URL in it may hide."""
+    """Return a text without these secrets, and without those of its URLs."""
     text = _without(secrets, text)
     return _URL_IN_TEXT.sub(lambda url: f"{url[1]}{url[2]}{url[3][0] + _MASK if url[3] else ''}", text)
 

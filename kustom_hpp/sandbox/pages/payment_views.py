@@ -38,7 +38,7 @@ _CATEGORIES = {
 
 
 def frame(session: StoredSession | None, order: Order | None) -> dict[str, Any]:
-    """Return what surrounds every page of a session; `images` has the URLs of all images, for the policy."""
+    """Return what surrounds every page; `images` has the URLs for the policy."""
     if session is None or order is None:
         return {"title": "No such page", "shop": "Payment", "logo": None, "background": None, "images": []}
     options = session.options
@@ -105,7 +105,7 @@ def _address(url: str) -> str:
 
 
 def _domain(session: StoredSession) -> str | None:
-    """Return the domain of the first merchant URL, if it has one that people know."""
+    """Return the domain of the first merchant URL, if people know it."""
     urls = session.merchant_urls
     url = urls.success or urls.back or urls.cancel or urls.failure or urls.error or ""
     with contextlib.suppress(ValueError):

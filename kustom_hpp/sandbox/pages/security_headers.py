@@ -1,4 +1,4 @@
-"""Security headers of the pages: the Content-Security-Policy and its companions. No I/O.
+"""Security headers of the pages, with the policy for content. No I/O.
 
 The texts of a request or an order are only text on a page. The policy holds even if one got past the escaping.
 Source: www.w3.org/TR/CSP3.
@@ -77,7 +77,7 @@ def _destinations(url: str) -> list[str]:
 
 
 def location(url: str) -> str:
-    """Return a merchant's URL for a Location header: other than ASCII is encoded as in a browser, the rest is unchanged."""
+    """Return a merchant's URL for Location, encoded as a browser does it."""
     scheme, slashes, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if not authority.isascii():

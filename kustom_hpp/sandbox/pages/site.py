@@ -1,4 +1,4 @@
-"""What all pages share: templates, static files, and their responses. Every text in a template is escaped."""
+"""What all pages share: templates, which escape texts, and static files."""
 
 import asyncio
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _TYPES = MappingProxyType({"css": "text/css", "js": "text/javascript", "svg": "i
 
 
 class Site:
-    """The pages of one sandbox. The first page reads the templates and imports jinja2."""
+    """The pages of one sandbox. The first one imports jinja2."""
 
     def __init__(self) -> None:
         self._environment: Environment | None = None
@@ -39,7 +39,7 @@ class Site:
         return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=dict(policy))
 
     async def render(self, template: str, **values: Any) -> bytes:
-        """Return a page, or a part of one, as bytes; without jinja2, raise a 501 that says what to install."""
+        """Return a page or a part of one; without jinja2, raise a 501."""
         if self._environment is None:
             self._environment = await asyncio.to_thread(_load_templates)
         # A lone surrogate in a text must not break the page.

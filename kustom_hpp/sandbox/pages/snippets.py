@@ -1,4 +1,4 @@
-"""Code for a first request to this sandbox: with curl, and with this library. No I/O."""
+"""Code for a first request: with curl, and with this library. No I/O."""
 
 import json
 import shlex
@@ -12,7 +12,7 @@ _VARIABLE = ENV_VARS["api_key"]
 
 
 def curl_snippet(base_url: str, api_key: str | None) -> str:
-    """Return a command that creates a session; without a key it takes the key from the environment."""
+    """Return a command that creates a session, with or without the key."""
     body = {
         "payment_session_url": f"{base_url}/checkout/v3/orders/{_ORDER}",
         "merchant_urls": {"success": "https://shop.example/thanks?sid={{session_id}}"},
@@ -31,7 +31,7 @@ def curl_snippet(base_url: str, api_key: str | None) -> str:
 
 
 def python_snippet(base_url: str, api_key: str | None) -> str:
-    """Return a program that creates a session; without a key it takes the key from the environment."""
+    """Return a program that creates a session, with or without the key."""
     url = URL(base_url)
     plain_http = ", insecure_http=True" if url.scheme == "http" and not is_loopback(url.host) else ""
     key, imports = (repr(api_key), "") if api_key is not None else (f'os.environ["{_VARIABLE}"]', "import os\n")
