@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from tests.prove.table import PROMISES, TRIALS, Row, Size, Trial
@@ -134,21 +135,45 @@ async def run_all(trials: list[Trial], size: Size, jobs: int, report: Callable[[
             group.create_task(run(one))
 
 
-def as_table(ended: list[Ended]) -> Table:
-    """Return the rows by promise."""
-    table = Table(title="What kustom_hpp promises, and what held", show_lines=True)
-    for heading in ("", "Promise", "Tried", "Figure", "Target", "Control", ""):
-        table.add_column(heading, overflow="fold")
-    shown = ""
-    for row in by_promise(ended):
-        first = row.promise != shown
-        shown = row.promise
-        verdict = "[green]pass[/]" if row.passed else "[bold red]FAIL[/]"
-        table.add_row(
-            row.promise if first else "", PROMISES[row.promise] if first else "", row.tried, row.figure, row.target,
-            f"{row.control}{'' if row.noticed else ' (NOT NOTICED)'}", verdict,
-        )  # fmt: skip
+WIDTHS = {"": 8, "What was tried": 36, "Result": 30, "Target": 12, "Control": 30}
+"""Of the columns of the table: 120 with their gaps."""
+
+
+def verdict(row: Row) -> str:
+    """Return a word for what came of a row."""
+    if not row.held:
+        return "[bold red]NOT HELD[/]"
+    return "[green]held[/]" if row.noticed else "[bold red]CONTROL[/]"
+
+
+def columns(*, show_header: bool = False) -> Table:
+    """Return an empty table with the columns of all rows."""
+    table = Table(box=None, pad_edge=False, show_header=show_header)
+    for heading, width in WIDTHS.items():
+        table.add_column(heading, width=width, overflow="fold")
     return table
+
+
+def as_table(ended: list[Ended]) -> Group:
+    """Return the rows by promise, and then each promise in one line."""
+    rows, summary = by_promise(ended), Table(box=None, pad_edge=False, show_header=False)
+    shown: list[RenderableType] = [columns(show_header=True)]
+    for promise, says in PROMISES.items():
+        own = [row for row in rows if row.promise == promise]
+        passed = sum(row.passed for row in own)
+        word = "[bold red]NOT HELD[/]" if passed < len(own) else "[green]held[/]" if own else "[yellow]not tried[/]"
+        summary.add_row(word, promise, f"{says} ({passed} of {len(own)} rows)")
+        if own:
+            table = columns()
+            for row in own:
+                table.add_row(verdict(row), *map(escape, (row.tried, row.figure, row.target, row.control)))
+            shown += ["", f"[bold]{promise}  {says}[/]", table]
+    return Group(*shown, "", LEGEND, "", summary, "")
+
+
+LEGEND = """\
+Each trial also runs with a client, a journal or a server that is broken on purpose, its control, and must notice it.
+CONTROL: the promise held, but the trial did not notice what was broken on purpose."""
 
 
 def by_promise(ended: list[Ended]) -> list[Row]:
@@ -215,9 +240,9 @@ def show(chosen: list[Trial], size: Size, options: argparse.Namespace) -> int:
 
     def report(last: Ended) -> None:
         ended.append(last)
-        verdict = "ok  " if all(row.passed for row in last.rows) else "FAIL"
+        word = "ok  " if all(row.passed for row in last.rows) else "FAIL"
         times = f"{last.seconds:5.0f} s, {last.cpu_seconds:5.0f} s of CPU"
-        console.print(f"{verdict} {len(ended):2} of {len(chosen)} {times}  {last.trial.name}", highlight=False)
+        console.print(f"{word} {len(ended):2} of {len(chosen)} {times}  {last.trial.name}", highlight=False)
         if options.json:
             text = json.dumps(as_json(ended, chosen, size, time.monotonic() - started), indent=2)
             options.json.write_text(f"{text}\n", encoding="utf-8")
@@ -227,7 +252,7 @@ def show(chosen: list[Trial], size: Size, options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         interrupted = True
     seconds = time.monotonic() - started
-    console.print(as_table(ended))
+    console.print(as_table(ended), highlight=False)
     rows = by_promise(ended)
     failed = sum(not row.passed for row in rows)
     console.print(f"{len(rows)} rows, {failed} failed, {seconds:.0f} s", highlight=False)

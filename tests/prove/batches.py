@@ -29,7 +29,7 @@ async def kill_9(size: Size) -> list[Row]:
     return [
         Row(
             promise="P4",
-            tried=f"{report.kills} kills in {report.batches} batches of {kills.ROWS} rows",
+            tried=f"{report.kills} times kill -9 in {report.batches} batches of {kills.ROWS} rows",
             figure=f"{len(report.broken)} lost, double or wrong; at most {report.most_in_doubt} in doubt in a batch",
             target=f"0; {kills.CONCURRENCY} for each kill",
             held=not report.broken and report.kills >= count,
@@ -242,13 +242,15 @@ async def batch_outage(size: Size) -> list[Row]:
     failing, away = await outage.all_500(count), await outage.gone(count // 5, seconds)
     with mutants.never_stops():
         control = await outage.all_500(600)
-    broken = failing.broken + away.broken
+    broken, doubts = failing.broken + away.broken, re.search(r"'in_doubt': (\d+)", failing.reported[0])
     return [
         Row(
             promise="P11",
             tried=f"batches of {count:,} rows while the API answers 500, and without a server for {seconds} s",
-            figure=f"{len(broken)} broken promises {broken[:1] or ''}; {failing.reported[0]}"[:300],
-            target="0; at most 42 in doubt",
+            figure=f"{len(broken)} broken rules; {doubts[1] if doubts else '?'} rows in doubt {broken[:1] or ''}".strip()[
+                :300
+            ],
+            target="0; at most 42",
             held=not broken,
             control=f"a batch that never stops: {len(control.broken)} noticed",
             noticed=bool(control.broken),

@@ -91,11 +91,11 @@ CONTROLS: dict[str, tuple[str, AbstractContextManager[None], tuple[str, ...]]] =
     "P7": ("follows redirects", mutants.follows_redirects(), ("redirect_307", "redirect_302")),
 }
 FIGURES = {
-    "P1": "other broken rules",
-    "P2": "second POSTs",
-    "P3": "wrong deliveries",
+    "P1": "other errors than documented",
+    "P2": "creates sent again",
+    "P3": "wrong errors",
     "P6": "secrets",
-    "P7": "requests at the target",
+    "P7": "requests to where it leads",
 }
 
 
@@ -117,7 +117,7 @@ async def fault_table(size: Size) -> list[Line]:
         lines.append(
             Line(
                 promise=promise,
-                tried=f"fault table, {len(ROWS)} rows, {len(seeds)} seed(s)",
+                tried=f"{len(ROWS)} faults of connection, server and response, {len(seeds)} times",
                 figure=f"{count} {FIGURES[promise]} in {calls:,} calls{f' ({example})' if count else ''}",
                 target="0",
                 held=count == 0,

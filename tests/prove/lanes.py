@@ -16,7 +16,9 @@ from tests.prove.table import Row, Size, trial
 
 def not_run(label: str, reason: str) -> Row:
     """Return the row of a lane that could not run."""
-    return Row(promise="P1", tried=f"fault table, {label}", figure=f"not run: {reason[-200:]}", target="0", held=False)
+    return Row(
+        promise="P1", tried=f"the same faults once: {label}", figure=f"not run: {reason[-200:]}", target="0", held=False
+    )
 
 
 async def fault_table(label: str, python: str, *options: str) -> Row:
@@ -32,7 +34,7 @@ async def fault_table(label: str, python: str, *options: str) -> Row:
     wrong = "; ".join(row.figure for row in rows if not row.passed)
     return Row(
         promise="P1",
-        tried=f"fault table, {label}",
+        tried=f"the same faults once: {label}",
         figure=wrong or f"0 broken rules in {calls[1] if calls else '?'} calls",
         target="0",
         held=code == 0 and all(row.passed for row in rows),

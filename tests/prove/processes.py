@@ -63,7 +63,7 @@ def misuse(promise: str, tried: str, broken: list[str], control: list[str]) -> R
     return Row(
         promise=promise,
         tried=tried,
-        figure=f"{len(broken)} other endings or bytes sent {broken[:1] or ''}".strip(),
+        figure=f"{len(broken)} other errors or bytes sent {broken[:1] or ''}".strip(),
         target="0",
         held=not broken,
         control=f"a client that serves any loop: {len(control)} noticed",
@@ -119,7 +119,7 @@ async def two_loops(size: Size) -> list[Row]:
             control = await in_two_loops(3)
         except Exception as error:  # noqa: BLE001 - the mutant fails somehow
             control = [repr(error)]
-    return [misuse("P1", f"{rounds} calls in a second event loop", found, control)]
+    return [misuse("P1", f"{rounds:,} calls in a second event loop", found, control)]
 
 
 def in_child(call: Callable[[], str]) -> str:

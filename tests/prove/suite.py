@@ -117,7 +117,7 @@ async def blocking_calls(size: Size) -> list[Row]:
     return [
         Row(
             promise="P9",
-            tried=f"{'the whole suite' if whole else 'a part of the suite'} under blockbuster",
+            tried=f"{'the whole suite' if whole else 'a part of the suite'} under blockbuster, but for kustom_hpp.cli itself",
             figure=f"{blocked} blocking calls; {tests.summary}",
             target="0; 0 failed",
             held=tests.passed and not blocked,
