@@ -39,7 +39,7 @@ async def kill_9(size: Size) -> list[Row]:
     ]
 
 
-@trial("P2", "P4", short=20, whole=350)
+@trial("P2", "P4", short=20, whole=250)
 async def chaos(size: Size) -> list[Row]:
     """A batch in which three requests of ten meet a random fault."""
     count, seeds = size.pick(600, 20_000), size.pick(1, 5)
@@ -90,7 +90,7 @@ async def over_network(count: int, seed: int) -> tuple[list[str], dict[str, int]
     return broken, dict(states(ended)), dict(network.met)
 
 
-@trial("P2", short=20, whole=350)
+@trial("P2", short=20, whole=200)
 async def bad_network(size: Size) -> list[Row]:
     """A batch through a TCP proxy with latency, slices, cuts, resets and black holes, each way."""
     count, seeds = size.pick(1_000, 20_000), size.pick(1, 5)
@@ -161,7 +161,7 @@ async def find_bugs(bugs: Sequence[Bug]) -> tuple[int, int]:
     return found, len(bugs)
 
 
-@trial("P4", short=15, whole=420)
+@trial("P4", short=15, whole=230)
 async def journal_histories(size: Size) -> list[Row]:
     """Random claims, outcomes, crashes and ends of leases, and a small model that says what must come of them."""
     lines: list[tuple[str, str]] = []
@@ -197,7 +197,7 @@ async def command(*arguments: str) -> tuple[int, str]:
     return process.returncode or 0, out.decode(errors="replace")
 
 
-@trial("P5", short=12, whole=800)
+@trial("P5", short=12, whole=760)
 async def damaged_files(size: Size) -> list[Row]:
     """Every bit of a journal's files flipped, and every length cut."""
     code, out = await command("tests.batch.damage", "--every", str(size.pick(29, 1)), "--jobs", "1")

@@ -99,7 +99,7 @@ FIGURES = {
 }
 
 
-@trial("P1", "P2", "P3", "P6", "P7", short=20, whole=210)
+@trial("P1", "P2", "P3", "P6", "P7", short=20, whole=200)
 async def fault_table(size: Size) -> list[Line]:
     """Every row of the fault table; the control of each promise is a client that breaks it."""
     seeds = range(size.seed, size.seed + size.pick(1, 10))

@@ -130,7 +130,7 @@ async def _read_responses(count: int, seed: int) -> tuple[Counter[str], list[str
     return endings, foreign
 
 
-@trial("P1", short=15, whole=500)
+@trial("P1", short=15, whole=120)
 async def random_responses(size: Size) -> list[Row]:
     """Random statuses, headers and bodies."""
     count = size.pick(20_000, 1_000_000)
@@ -155,7 +155,7 @@ async def random_responses(size: Size) -> list[Row]:
     ]
 
 
-@trial("P15", short=8, whole=380)
+@trial("P15", short=8, whole=320)
 async def random_callbacks(size: Size) -> list[Row]:
     """Mutated callback bodies, with each JSON library."""
     count, first = size.pick(10_000, 1_000_000), size.seed * 10_000_000

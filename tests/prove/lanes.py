@@ -88,13 +88,13 @@ async def with_libraries(python: str, *, newest: bool) -> list[Row]:
     return rows
 
 
-@trial("P1", whole=60)
+@trial("P1", whole=50)
 async def lowest_libraries_lane(_: Size) -> list[Row]:
     """The fault table with the lowest releases of the libraries, on this Python."""
     return await with_libraries(sys.executable, newest=False)
 
 
-@trial("P1", whole=240)
+@trial("P1", whole=200)
 async def other_pythons_lane(_: Size) -> list[Row]:
     """The fault table on the other Pythons that are here, with the lowest and the newest libraries."""
     versions = {"3.11", "3.12", "3.13"} - {f"{sys.version_info.major}.{sys.version_info.minor}"}

@@ -160,7 +160,7 @@ def read_watch(folder: Path) -> tuple[Counter[str], list[tuple[str, str]]]:
     return searched, found
 
 
-@trial("P6", whole=150)
+@trial("P6", whole=200)
 async def secrets_of_the_suite(size: Size) -> list[Row]:
     """What tests print, log, warn of, raise, pickle and store, searched for the secrets in it."""
     watch = ["-p", "tests.support.secret_watch"]
