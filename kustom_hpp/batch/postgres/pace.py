@@ -24,6 +24,10 @@ _LOCAL_SECONDS: Final = 2.0
 """Seconds after a failure in which the database is not asked."""
 _PATIENCE: Final = 1.0
 """Seconds to wait for the database's response."""
+_SHARE_SECONDS: Final = 4.0
+"""Seconds whose reserved starts say which share of the rate limit this process takes."""
+_LEAST_SHARE: Final = 1.0
+"""Starts per second without the database, for a process that had fewer."""
 _STALE: Final = 1.0
 """Seconds after which a reserved start is dropped, if no caller took it."""
 # full_at is the time at which the bucket is full again (the "generic cell rate algorithm"), by the database's clock.
@@ -38,8 +42,8 @@ class SharedPace(Pace):
     """A rate limit shared by all processes that use one ledger; made by `PostgresLedger.pace`.
 
     The start of each attempt is reserved in one row, a few starts with one statement, by the database's clock. A 429 and its
-    Retry-After slow this process down as with every `Pace`. If the database does not respond, the pace of this process
-    alone holds until it does.
+    Retry-After slow this process down as with every `Pace`. If the database does not respond, each process continues at the
+    share of the rate that it took before, and at least one start per second, until it does.
 
     Args:
         reservations: the thread with the connection on which starts are reserved.
@@ -58,8 +62,13 @@ class SharedPace(Pace):
         self._waiting = 0
         """Callers of `acquire`."""
         self._reservations: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
+        self._taken = deque[float]()
+        """Reserved starts that callers took during the last seconds."""
         self._local_until = -math.inf
-        """Until then the pace of this process alone holds."""
+        """Until then the database is not asked."""
+        self._share = 0.0
+        """Starts per second without the database; 0 while it responds."""
+        self._next_local = -math.inf
         self.statements = 0
         """Statements sent to the database, for measurements."""
 
@@ -67,9 +76,9 @@ class SharedPace(Pace):
         """Wait until an attempt may start; see `Pace.acquire`."""
         self._waiting += 1
         try:
-            start = await self._reserved_start()
+            start = await self._reserved_start(deadline)
             now = time.monotonic()
-            if start is not None and start > now:
+            if start > now:
                 if deadline is not None and start > deadline:
                     raise self._deadline_error()
                 await asyncio.sleep(start - now)
@@ -85,17 +94,23 @@ class SharedPace(Pace):
         del limit
         super().record_response(sent, throttled=throttled, retry_after=retry_after)
 
-    async def _reserved_start(self) -> float | None:
-        """Return the next reserved start; None if the database does not respond."""
+    async def _reserved_start(self, deadline: float | None) -> float:
+        """Return the next reserved start; without the database, the next one of this process's share."""
         loop = asyncio.get_running_loop()
         while True:
             now = time.monotonic()
             with contextlib.suppress(IndexError):
                 while (start := self._starts.popleft()) < now - _STALE:
                     continue  # reserved for an attempt that was cancelled
+                self._record_start(start)
                 return start
             if now < self._local_until:
-                return None
+                if (local_start := self._local_start(now)) is not None:
+                    return local_start
+                if deadline is not None and deadline < self._local_until:
+                    raise self._deadline_error()
+                await asyncio.sleep(self._local_until - now)
+                continue
             reservation = self._reservations.get(loop)
             try:
                 if reservation is None:
@@ -103,11 +118,34 @@ class SharedPace(Pace):
                     reservation = self._reservations[loop] = self._reserve(min(MAX_STARTS, self._waiting))
                 async with asyncio.timeout(_PATIENCE):
                     await asyncio.shield(reservation)
+                self._share = 0.0
             except (TimeoutError, JournalError):
-                self._local_until = time.monotonic() + _LOCAL_SECONDS
+                self._use_share(now)
             finally:
                 if reservation is not None and reservation.done() and self._reservations.get(loop) is reservation:
                     del self._reservations[loop]
+
+    def _record_start(self, start: float) -> None:
+        self._taken.append(start)
+        while self._taken[0] < start - _SHARE_SECONDS:
+            self._taken.popleft()
+
+    def _use_share(self, before: float) -> None:
+        """Continue without the database, at the rate of the last seconds in which it responded."""
+        self._local_until = time.monotonic() + _LOCAL_SECONDS
+        if not self._share:
+            taken = sum(start > before - _SHARE_SECONDS for start in self._taken.copy())
+            # What all processes took together is the rate for these seconds, and one burst.
+            self._share = max(taken / (_SHARE_SECONDS + BURST), min(_LEAST_SHARE, self._shared_rate))
+
+    def _local_start(self, now: float) -> float | None:
+        """Take the next start of this process's share; None if it comes after the database is asked again."""
+        with self._lock:
+            start = max(now, self._next_local)
+            if start >= self._local_until or not self._share:
+                return None
+            self._next_local = start + 1 / self._share
+            return start
 
     def _reserve(self, count: int) -> "asyncio.Future[None]":
         def take(connection: "psycopg.Connection[Any]") -> None:

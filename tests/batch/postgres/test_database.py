@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import errors
 from kustom_hpp.batch import Claim, Claimed, PostgresLedger
+from kustom_hpp.batch.postgres import pace as pace_module
 from tests.support.journal_contract import PAYLOAD, all_of, created
 from tests.support.postgres import Cluster, free_port
 
@@ -142,15 +144,41 @@ async def test_a_pace_keeps_its_deadline(ledger: PostgresLedger, scope: str) -> 
         await pace.acquire(time.monotonic() + 0.1)
 
 
-async def test_without_the_database_the_pace_of_the_process_holds() -> None:
+async def test_a_process_that_never_had_the_database_starts_once_a_second() -> None:
     ledger = PostgresLedger(f"postgresql://tests@127.0.0.1:{free_port()}/nowhere")
     pace = ledger.pace(1000)
     started = time.monotonic()
-    for _ in range(20):
-        await pace.acquire()
-    assert time.monotonic() - started < 5
+    await pace.acquire()
+    await pace.acquire()
+    assert 1 <= time.monotonic() - started < 5
     assert pace.statements == 0
     await ledger.aclose()
+
+
+@pytest.mark.slow
+async def test_without_the_database_all_processes_together_keep_the_rate(
+    ledger_dsn: str, scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace_module, "_PATIENCE", 0.2)
+    starts = list[float]()
+
+    async def call(pace: hpp.Pace, until: float) -> None:
+        while time.monotonic() < until:
+            starts.append(await pace.acquire())
+
+    async with PostgresLedger(ledger_dsn) as one, PostgresLedger(ledger_dsn) as two:
+        paces = [ledger.pace(40, merchant=scope) for ledger in (one, two)]
+        end = time.monotonic() + 8
+        calls = asyncio.gather(*(call(pace, end) for pace in paces for _ in range(8)))
+        await asyncio.sleep(5)
+        async with await psycopg.AsyncConnection.connect(ledger_dsn) as connection:
+            query = "SELECT FROM kustom_hpp.rate_limits WHERE merchant = %s FOR UPDATE"
+            await connection.execute(query, [scope])
+            blocked = time.monotonic()
+            await asyncio.sleep(2)
+        await calls
+    without = [start for start in starts if blocked + 0.3 < start < blocked + 2]
+    assert 0.5 * 40 * 1.7 < len(without) <= 40 * 1.7 + 2
 
 
 async def test_a_429_slows_the_process_down(ledger: PostgresLedger, scope: str) -> None:
