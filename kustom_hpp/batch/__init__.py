@@ -4,7 +4,6 @@ from kustom_hpp.batch.batch_run import BatchRun
 from kustom_hpp.batch.journal import AlreadyRecorded, Claim, Claimed, ClaimedElsewhere, Journal
 from kustom_hpp.batch.journal_row import JournalEntry
 from kustom_hpp.batch.journal_rules import Verdict
-from kustom_hpp.batch.memory import MemoryJournal
 from kustom_hpp.batch.outcomes import BatchItem, Outcome, OutcomeState, RunCounts
 from kustom_hpp.batch.postgres.ledger import PostgresLedger
 from kustom_hpp.batch.run import run
@@ -20,7 +19,6 @@ __all__ = [
     "ClaimedElsewhere",
     "Journal",
     "JournalEntry",
-    "MemoryJournal",
     "Outcome",
     "OutcomeState",
     "PostgresLedger",

@@ -3,7 +3,7 @@
 The rule: an intent is durable before its request leaves, an outcome is durable before it is handed out. A claim without an
 outcome is in doubt, never free.
 
-A claim has an owner and a lease. In an exclusive journal (a file, memory) the owner is the opening and the lease does not
+A claim has an owner and a lease. In an exclusive journal (a file) the owner is the opening and the lease does not
 end. In a shared journal the owner is a run, and its lease ends unless the run renews it. A run whose lease may have ended
 sends nothing: `Claimed.may_send` is asked directly before each request.
 """

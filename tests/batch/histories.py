@@ -22,7 +22,6 @@ from kustom_hpp.batch import (
     AlreadyRecorded,
     Claimed,
     ClaimedElsewhere,
-    MemoryJournal,
     Outcome,
     OutcomeState,
     SqliteJournal,
@@ -30,6 +29,7 @@ from kustom_hpp.batch import (
 )  # fmt: skip
 from kustom_hpp.batch.journal_row import CLAIMED
 from tests.support.journal_contract import LOST, NOT_SENT, REJECTED, THROTTLED, UNREADABLE, session
+from tests.support.memory_journal import MemoryJournal
 from tests.support.shared_journal import SharedRuns
 
 # ------------------------------------------------------------------------------------------------ the model

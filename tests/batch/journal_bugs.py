@@ -9,11 +9,11 @@ from typing import Any
 
 from attrs import frozen
 
-from kustom_hpp.batch import MemoryJournal, journal_row
+from kustom_hpp.batch import journal_row
 from kustom_hpp.batch import journal_rules as rules
 from kustom_hpp.batch.lease import Lease
-from kustom_hpp.batch.memory import MemoryStore
 from kustom_hpp.batch.sqlite.database import JournalDatabase
+from tests.support.memory_journal import MemoryJournal, MemoryStore
 from tests.support.shared_journal import SharedMemoryJournal, SharedStore
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch import MemoryJournal
 from tests.support.batches import Api, item, items, not_sent, state_by_key, take
+from tests.support.memory_journal import MemoryJournal
 from tests.support.virtual import virtual_time
 
 

@@ -22,6 +22,7 @@ from tests.support.batches import (
     throttled,
     unreadable,
 )
+from tests.support.memory_journal import MemoryJournal
 from tests.support.virtual import VirtualClock, virtual_time
 
 
@@ -49,7 +50,7 @@ class Gone(Api):
 async def test_an_outage_costs_no_row_and_is_waited_out(answer: Result, journalled: bool) -> None:
     with virtual_time() as clock:
         api = Gone(clock, 120, answer)
-        journal = batch.MemoryJournal() if journalled else None
+        journal = MemoryJournal() if journalled else None
         outcomes = await take(batch.run(api.create, items(500), journal=journal))
         assert clock.now < api.ends + MAX_PAUSE + 2
     assert set(state_by_key(outcomes).values()) == {"created"}
@@ -97,7 +98,7 @@ async def test_attempts_are_counted_over_all_sendings() -> None:
 
 @pytest.mark.parametrize("answer", [not_sent, throttled], ids=["not sent", "throttled"])
 async def test_patience_ends_the_run_and_the_next_one_sends_what_was_held_back(answer: Result) -> None:
-    journal = batch.MemoryJournal()
+    journal = MemoryJournal()
     with virtual_time() as clock:
         api = Gone(clock, 1e6, answer, after=0.045)
         outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), journal=journal, patience=100))
@@ -109,7 +110,7 @@ async def test_patience_ends_the_run_and_the_next_one_sends_what_was_held_back(a
     assert set(state_by_key(outcomes).values()) == {"created"}
     assert await journal.doubts() == []
     again = Api()
-    rest = await take(batch.run(again.create, items(1000), journal=batch.MemoryJournal(journal)))
+    rest = await take(batch.run(again.create, items(1000), journal=MemoryJournal(journal)))
     assert set(state_by_key(rest).values()) == {"created"}
     assert len(again.sent) == 1000 - len(outcomes)
 
@@ -247,7 +248,7 @@ async def test_a_server_that_dies_and_comes_back_costs_what_was_flying_and_nothi
 async def test_what_every_row_would_meet_stops_the_run(error: hpp.HPPError, handed_out: bool, journalled: bool) -> None:
     api = Api()
     api.always = lambda: error
-    journal = batch.MemoryJournal() if journalled else None
+    journal = MemoryJournal() if journalled else None
     outcomes, stop = await take_until_it_stops(batch.run(api.create, items(1000), concurrency=4, journal=journal))
     assert isinstance(stop, errors.BatchStoppedError)
     assert stop.last_error is error
@@ -256,7 +257,7 @@ async def test_what_every_row_would_meet_stops_the_run(error: hpp.HPPError, hand
     assert state_by_key(outcomes) == (dict.fromkeys(api.sent, "failed") if handed_out else {})
     if journal is not None:
         again = Api()
-        await take(batch.run(again.create, items(4), journal=batch.MemoryJournal(journal)))
+        await take(batch.run(again.create, items(4), journal=MemoryJournal(journal)))
         assert sorted(again.sent) == sorted(str(number) for number in range(4))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from kustom_hpp import errors
 from kustom_hpp._messages import Delivery
-from kustom_hpp.batch import AlreadyRecorded, Claimed, MemoryJournal, OutcomeState, SqliteJournal, Verdict
+from kustom_hpp.batch import AlreadyRecorded, Claimed, OutcomeState, SqliteJournal, Verdict
 from kustom_hpp.batch.journal_rules import is_refusal
 from tests.support.journal_contract import (
     LOST,
@@ -26,6 +26,7 @@ from tests.support.journal_contract import (
     failed,
     session,
 )
+from tests.support.memory_journal import MemoryJournal
 from tests.support.shared_journal import SharedRuns
 
 

@@ -9,6 +9,7 @@ from kustom_hpp.batch.lease import Lease, suspend_aware_clock
 from kustom_hpp.sandbox import Sandbox
 from kustom_hpp.transport import FakeTransport
 from tests.support.batches import ORDER, Api, item, items, lost, session, state_by_key, take
+from tests.support.memory_journal import MemoryJournal
 from tests.support.orders import rows
 from tests.support.shared_journal import SharedMemoryJournal, SharedRuns
 
@@ -205,14 +206,14 @@ async def test_a_create_that_cannot_pass_the_guard_on_is_refused() -> None:
 
 async def test_a_create_without_a_shared_journal_gets_no_guard() -> None:
     api = Api()
-    [outcome] = await take(batch.run(api.create, [item("a")], journal=batch.MemoryJournal()))
+    [outcome] = await take(batch.run(api.create, [item("a")], journal=MemoryJournal()))
     assert outcome.state is OutcomeState.CREATED
 
 
 async def test_a_journal_that_was_taken_over_writes_no_more() -> None:
-    journal = batch.MemoryJournal()
+    journal = MemoryJournal()
     await journal.claim("a", None, b"1")
-    later = batch.MemoryJournal(journal)
+    later = MemoryJournal(journal)
     assert type(await later.claim("a", None, b"1")) is batch.AlreadyRecorded
     for call in (
         journal.claim("b", None, b"1"),

@@ -12,6 +12,7 @@ import kustom_hpp as hpp
 from kustom_hpp import batch
 from kustom_hpp.batch import BatchItem, OutcomeState
 from kustom_hpp.sandbox import Sandbox
+from tests.support.memory_journal import MemoryJournal
 from tests.support.orders import ORDER_ID, SPELLINGS
 
 
@@ -39,7 +40,7 @@ def client(sandbox: Sandbox) -> hpp.HPPClient:
 def journal_at(kind: str, folder: Path, hpp_client: hpp.HPPClient) -> Any:
     if kind == "file":
         return batch.SqliteJournal(folder / "j.db", scope=batch.Scope.of(hpp_client.settings))
-    return batch.MemoryJournal() if kind == "memory" else None
+    return MemoryJournal() if kind == "memory" else None
 
 
 def request(url: str) -> hpp.CreateSessionRequest:
@@ -98,7 +99,7 @@ async def test_the_same_key_in_another_spelling_is_a_changed_payload(sandbox, ur
 
 
 async def test_a_journal_that_allows_it_creates_both(sandbox, urls, tmp_path):
-    async with client(sandbox) as opened, batch.MemoryJournal(allow_same_order=True) as journal:
+    async with client(sandbox) as opened, MemoryJournal(allow_same_order=True) as journal:
         items = [BatchItem(f"k{number}", request(url)) for number, url in enumerate(urls)]
         async with batch.run(opened.create_session, items, journal=journal, ordered=True, concurrency=1) as outcomes:
             assert [outcome.state async for outcome in outcomes] == [OutcomeState.CREATED] * 2

@@ -10,10 +10,11 @@ import attrs
 import pytest
 
 from kustom_hpp import CallInfo, errors
-from kustom_hpp.batch import JournalEntry, MemoryJournal, Outcome, OutcomeState, Verdict
+from kustom_hpp.batch import JournalEntry, Outcome, OutcomeState, Verdict
 from kustom_hpp.batch.report import MAX_DOUBTS, JournalReport, next_step, summarize
 from kustom_hpp.cli.journal_report import render_html
 from tests.support.journal_contract import LOST, NOT_SENT, REJECTED, THROTTLED, session
+from tests.support.memory_journal import MemoryJournal
 
 START = dt.datetime(2026, 11, 27, 4, 0, 0, tzinfo=dt.UTC)
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\x1b[31m\u202e"

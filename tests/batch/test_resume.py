@@ -9,7 +9,7 @@ from attrs import frozen
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch import Claim, MemoryJournal, Outcome, OutcomeState
+from kustom_hpp.batch import Claim, Outcome, OutcomeState
 from tests.support.batches import (
     Api,
     Result,
@@ -27,6 +27,7 @@ from tests.support.batches import (
     throttled,
     unreadable,
 )
+from tests.support.memory_journal import MemoryJournal
 from tests.support.virtual import virtual_time
 
 ORDERS_URL = request("a").payment_session_url

@@ -8,7 +8,7 @@ import pytest
 
 import kustom_hpp as hpp
 from kustom_hpp import batch, errors
-from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, MemoryJournal, Outcome, OutcomeState
+from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, Outcome, OutcomeState
 from tests.support.batches import (
     Api,
     Result,
@@ -21,6 +21,7 @@ from tests.support.batches import (
     throttled,
     unreadable,
 )
+from tests.support.memory_journal import MemoryJournal
 from tests.support.virtual import virtual_time
 
 ROWS = 60

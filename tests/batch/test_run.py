@@ -22,6 +22,7 @@ from tests.support.batches import (
     take,
     take_until_it_stops,
 )
+from tests.support.memory_journal import MemoryJournal
 from tests.support.virtual import virtual_time
 
 
@@ -77,7 +78,7 @@ async def test_rows_that_cannot_be_sent_fail_and_the_rest_goes_on() -> None:
 @pytest.mark.parametrize("journalled", [False, True])
 async def test_a_request_that_the_client_refuses_fails_alone(journalled: bool) -> None:
     transport = hpp.FakeTransport()
-    journal = batch.MemoryJournal() if journalled else None
+    journal = MemoryJournal() if journalled else None
     unwritable = item("x", extra={"new_field": object()})
     plain_http = item("y", merchant_urls=hpp.MerchantUrls(success="ftp://shop.example"))
     async with hpp.HPPClient("kco_test_api_x", base_url="https://api.kustom.co", transport=transport) as client:
@@ -90,7 +91,7 @@ async def test_a_request_that_the_client_refuses_fails_alone(journalled: bool) -
 @pytest.mark.parametrize("apart", [0, 40], ids=["next to each other", "far apart"])
 async def test_a_repeated_key_fails_and_is_not_sent_again(journalled: bool, apart: int) -> None:
     api = Api()
-    journal = batch.MemoryJournal() if journalled else None
+    journal = MemoryJournal() if journalled else None
     rows = [item("a"), *items(apart), item("a")]
     outcomes = await take(batch.run(api.create, rows, concurrency=2, journal=journal, ordered=True))
     assert str(outcomes[0].state) == "created"
@@ -105,7 +106,7 @@ async def test_beyond_the_window_a_journal_still_keeps_a_repeated_key_from_a_sec
     monkeypatch.setattr(batch_input.RecentKeys.__init__, "__defaults__", (4,))
     rows = [item("a"), *items(20), item("a")]
     api = Api()
-    outcomes = await take(batch.run(api.create, rows, concurrency=2, journal=batch.MemoryJournal(), ordered=True))
+    outcomes = await take(batch.run(api.create, rows, concurrency=2, journal=MemoryJournal(), ordered=True))
     assert api.repeated == {}
     assert outcomes[-1].earlier_run
     without = Api()
@@ -137,7 +138,7 @@ async def test_what_async_items_raise_likewise() -> None:
 @pytest.mark.parametrize("journalled", [False, True])
 async def test_what_create_raises_that_is_none_of_ours_leaves_its_row_in_doubt_and_comes_out(journalled: bool) -> None:
     api = Api(**{"3": [lambda: LookupError("a bug")]})
-    journal = batch.MemoryJournal() if journalled else None
+    journal = MemoryJournal() if journalled else None
     outcomes, error = await take_until_it_stops(batch.run(api.create, items(1000), concurrency=4, journal=journal))
     assert str(error) == "a bug"
     assert {key for key, state in state_by_key(outcomes).items() if state == "in_doubt"} == {"3"}

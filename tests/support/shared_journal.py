@@ -9,9 +9,9 @@ from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, JournalEntry, Out
 from kustom_hpp.batch.journal_row import CLAIMED, UNRESOLVED, entry_of, outcome_of
 from kustom_hpp.batch.journal_rules import ClaimRow, SettleRow, resolve_row
 from kustom_hpp.batch.lease import Lease
-from kustom_hpp.batch.memory import MemoryStore
 from kustom_hpp.errors import JournalError
 from kustom_hpp.models import Session
+from tests.support.memory_journal import MemoryStore
 
 T = TypeVar("T")
 LEASE = 150.0

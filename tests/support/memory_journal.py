@@ -1,4 +1,4 @@
-"""A journal in memory: for tests, and for batches that are small enough for one run."""
+"""A journal in memory, for tests of what a batch does with its journal."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -27,7 +27,7 @@ class MemoryJournal:
             allow_same_order: True if several keys may have a session for the same KCO order.
 
         """
-        self._store: MemoryStore = MemoryStore() if earlier is None else earlier._store  # noqa: SLF001 - of this class
+        self._store: MemoryStore = MemoryStore() if earlier is None else earlier._store
         self._run = self._store.owner = secrets.token_hex(8)
         self._allow_same_order = allow_same_order
         self._closed = False
@@ -100,7 +100,7 @@ class MemoryStore:
         holder = self._by_session.get(session_id)
         return holder if holder != key else None
 
-    def live_holder(self, run: str) -> ClaimedElsewhere | None:  # noqa: ARG002
+    def live_holder(self, run: str) -> ClaimedElsewhere | None:
         """Return None: one run at a time has the rows."""
         return None
 
