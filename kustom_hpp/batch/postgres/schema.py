@@ -1,6 +1,8 @@
 """The ledger's tables, and the checks of a server before it is trusted with claims."""
 
 import contextlib
+import re
+from importlib import resources
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -9,74 +11,10 @@ from psycopg import conninfo
 from kustom_hpp.errors import JournalError
 
 VERSION: Final = 1
-"""The version of the tables below, as `kustom_hpp.about` records it."""
+"""The version of the tables in `schema.sql`, as `kustom_hpp.about` records it."""
 _OLDEST_SERVER: Final = 130000
 _INIT: Final = "kustom-hpp journal init"
 
-TABLES: Final = (
-    "CREATE SCHEMA kustom_hpp",
-    """CREATE TABLE kustom_hpp.about (
-        version integer NOT NULL,
-        identity uuid NOT NULL DEFAULT gen_random_uuid()
-    )""",
-    """CREATE TABLE kustom_hpp.scopes (
-        id smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        scope text NOT NULL UNIQUE,
-        one_per_order boolean NOT NULL
-    )""",
-    """CREATE TABLE kustom_hpp.runs (
-        run text PRIMARY KEY,
-        scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
-        host text NOT NULL,
-        pid integer NOT NULL,
-        started timestamptz NOT NULL DEFAULT clock_timestamp(),
-        lease_until timestamptz NOT NULL,
-        timeline integer NOT NULL,
-        ended timestamptz
-    )""",
-    # bytea: a key may hold a NUL, which a text of PostgreSQL cannot. JSON as text for the same reason.
-    """CREATE TABLE kustom_hpp.rows (
-        id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
-        scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
-        key bytea NOT NULL,
-        payment_session text,
-        one_per_order boolean NOT NULL,
-        digest bytea NOT NULL,
-        state text NOT NULL CHECK (state IN ('claimed', 'created', 'failed', 'in_doubt')),
-        delivery text,
-        had_unknown_attempt smallint NOT NULL DEFAULT 0,
-        attempts integer NOT NULL DEFAULT 0,
-        session_id text,
-        session text,
-        info text,
-        error text,
-        note text,
-        run text NOT NULL,
-        at bigint NOT NULL,
-        PRIMARY KEY (scope, key)
-    )""",
-    "CREATE UNIQUE INDEX rows_session ON kustom_hpp.rows (scope, session_id) WHERE session_id IS NOT NULL",
-    """CREATE UNIQUE INDEX rows_order ON kustom_hpp.rows (scope, payment_session)
-        WHERE payment_session IS NOT NULL AND one_per_order AND state <> 'failed'""",
-    "CREATE INDEX rows_open ON kustom_hpp.rows (scope, id) WHERE state IN ('claimed', 'in_doubt')",
-    """CREATE TABLE kustom_hpp.surplus (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
-        key bytea NOT NULL,
-        session_id text,
-        session text,
-        error text,
-        run text NOT NULL,
-        at timestamptz NOT NULL DEFAULT clock_timestamp()
-    )""",
-    "CREATE TABLE kustom_hpp.rate_limits (merchant text PRIMARY KEY, full_at float8 NOT NULL) WITH (fillfactor = 50)",
-    """CREATE VIEW kustom_hpp.ledger AS
-        SELECT s.scope, convert_from(r.key, 'UTF8') AS key, r.payment_session, r.state, r.session_id, r.attempts, r.run,
-               to_timestamp(r.at / 1000.0) AS changed_at, r.note
-        FROM kustom_hpp.rows r JOIN kustom_hpp.scopes s ON s.id = r.scope""",
-    f"INSERT INTO kustom_hpp.about (version) VALUES ({VERSION})",  # noqa: S608
-)
-"""The statements that make the schema, in their order."""
 _UNIQUE_INDEXES: Final = {"rows_pkey", "rows_session", "rows_order"}
 """Without one of these an order could get two sessions."""
 _RIGHTS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -203,22 +141,22 @@ def create_schema(dsn: str, address: str) -> bool:
 
 def _create(connection: "psycopg.Connection[Any]", address: str) -> bool:
     server = _check_server(connection, address)
-    try:
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('kustom_hpp schema'))")
             if _check_server(connection, address).has_schema:
                 check(connection, address)
                 return False
-            for statement in TABLES:
-                connection.execute(statement.encode())
-    except psycopg.errors.InsufficientPrivilege:
-        pass
-    else:
+            connection.execute(_tables().encode(), prepare=False)
         return True
     raise JournalError(
         f"{address}: the role {server.user!r} may not create a schema. "
         f'As an administrator run: GRANT CREATE ON DATABASE "{server.database}" TO "{server.user}"'
     )
+
+
+def _tables() -> str:
+    return resources.files("kustom_hpp.batch.postgres").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 def check(connection: "psycopg.Connection[Any]", address: str) -> None:
@@ -231,7 +169,21 @@ def check(connection: "psycopg.Connection[Any]", address: str) -> None:
     server = _check_server(connection, address)
     if not server.has_schema:
         raise JournalError(f"{address} has no ledger. Create its tables: {_INIT} URL")
-    version = _version(connection, address, server.user)
+    grant = f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kustom_hpp TO "{server.user}"'
+    if not server.may_use_schema:
+        raise JournalError(
+            f"{address}: the role {server.user!r} may not use the schema kustom_hpp. As its owner run: "
+            f'GRANT USAGE ON SCHEMA kustom_hpp TO "{server.user}"; {grant}'
+        )
+    found: list[Any] = []
+    with contextlib.suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        found = connection.execute("SELECT version FROM kustom_hpp.about").fetchall()
+    if len(found) != 1:
+        raise JournalError(
+            f"{address} has a schema kustom_hpp that is not a ledger of this library. Use another database, or rename it: "
+            "ALTER SCHEMA kustom_hpp RENAME TO kustom_hpp_old"
+        )
+    [[version]] = found
     if version != VERSION:
         step = "Upgrade kustom_hpp" if version > VERSION else "Use the release that made it, or another database"
         raise JournalError(
@@ -242,75 +194,52 @@ def check(connection: "psycopg.Connection[Any]", address: str) -> None:
         WHERE NOT has_table_privilege('kustom_hpp.' || t, r)"""
     if missing := connection.execute(query, (list(_WRITTEN), list(_RIGHTS))).fetchall():
         raise JournalError(
-            f"{address}: the role {server.user!r} may not write kustom_hpp.{missing[0][0]}. As the schema's owner run: "
-            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kustom_hpp TO "{server.user}"'
+            f"{address}: the role {server.user!r} may not write kustom_hpp.{missing[0][0]}. As the schema's owner run: {grant}"
         )
     query = """SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
         WHERE i.indrelid = 'kustom_hpp.rows'::regclass AND i.indisunique AND i.indisvalid"""
     if lost := _UNIQUE_INDEXES - {name for (name,) in connection.execute(query)}:
+        statement = re.search(rf"CREATE UNIQUE INDEX {min(lost)} [^;]*", _tables())
         raise JournalError(
-            f"{address}: the ledger has no valid unique index {min(lost)}. Without it an order could get two sessions. "
-            f"Create it again: {_statement_of(min(lost))}"
+            f"{address}: the ledger has no valid unique index {min(lost)}. Without it an order could get two sessions. Create "
+            f"it again: {statement[0] if statement else 'ALTER TABLE kustom_hpp.rows ADD PRIMARY KEY (scope, key)'}"
         )
 
 
 class _Server(NamedTuple):
-    read_only: str
-    fsync: str
+    read_only: bool
+    fsync: bool
     encoding: str
     user: str
     database: str
     has_schema: bool
+    may_use_schema: bool | None
 
 
 def _check_server(connection: "psycopg.Connection[Any]", address: str) -> _Server:
-    if connection.info.server_version < _OLDEST_SERVER:
-        raise JournalError(f"{address} is older than PostgreSQL 13. Use 13 or newer")
-    query = """SELECT current_setting('transaction_read_only'), current_setting('fsync'), current_setting('server_encoding'),
-        current_user::text, current_database()::text, EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'kustom_hpp')"""
+    query = """SELECT current_setting('transaction_read_only')::bool, current_setting('fsync')::bool,
+        current_setting('server_encoding'), current_user::text, current_database()::text,
+        to_regnamespace('kustom_hpp') IS NOT NULL, has_schema_privilege(to_regnamespace('kustom_hpp')::oid, 'USAGE')"""
     [found] = connection.execute(query).fetchall()
     server = _Server(*found)
-    if server.read_only == "on":
-        raise JournalError(
-            f"{address} is a standby or read-only: it cannot store claims. Connect to the primary: name all hosts in the DSN, "
-            "or add target_session_attrs=read-write"
+    reason = None
+    if connection.info.server_version < _OLDEST_SERVER:
+        reason = "is older than PostgreSQL 13. Use 13 or newer"
+    elif server.read_only:
+        reason = (
+            "is a standby or read-only: it cannot store claims. Connect to the primary: name all hosts in the DSN, or add "
+            "target_session_attrs=read-write"
         )
-    if server.fsync != "on":
-        raise JournalError(
-            f"{address} has fsync off: a crash would lose claims, and orders would be sent twice. "
-            "Run: ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()"
+    elif not server.fsync:
+        reason = (
+            "has fsync off: a crash would lose claims, and orders would be sent twice. Run: ALTER SYSTEM SET fsync = on; "
+            "SELECT pg_reload_conf()"
         )
-    if server.encoding != "UTF8":
-        raise JournalError(
-            f"{address} uses the encoding {server.encoding}. Use a database with UTF8: "
-            f"""CREATE DATABASE "{server.database}_utf8" ENCODING 'UTF8' TEMPLATE template0"""
+    elif server.encoding != "UTF8":
+        reason = (
+            f'uses the encoding {server.encoding}. Use a database with UTF8: CREATE DATABASE "{server.database}_utf8" '
+            "ENCODING 'UTF8' TEMPLATE template0"
         )
+    if reason is not None:
+        raise JournalError(f"{address} {reason}")
     return server
-
-
-def _version(connection: "psycopg.Connection[Any]", address: str, user: str) -> int:
-    try:
-        found = connection.execute("SELECT version FROM kustom_hpp.about").fetchall()
-    except psycopg.errors.InsufficientPrivilege:
-        found = None
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-        found = []
-    if found is None:
-        raise JournalError(
-            f"{address}: the role {user!r} may not use the schema kustom_hpp. As its owner run: "
-            f'GRANT USAGE ON SCHEMA kustom_hpp TO "{user}"; '
-            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kustom_hpp TO "{user}"'
-        )
-    if len(found) != 1:
-        raise JournalError(
-            f"{address} has a schema kustom_hpp that is not a ledger of this library. Use another database, or rename it: "
-            "ALTER SCHEMA kustom_hpp RENAME TO kustom_hpp_old"
-        )
-    return int(found[0][0])
-
-
-def _statement_of(index: str) -> str:
-    if index == "rows_pkey":
-        return "ALTER TABLE kustom_hpp.rows ADD PRIMARY KEY (scope, key)"
-    [statement] = [each for each in TABLES if f" {index} " in each]
-    return " ".join(statement.split())
