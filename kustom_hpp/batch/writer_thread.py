@@ -114,6 +114,22 @@ class WriterThread(Generic[S]):
             self._thread.start()
         return future
 
+    async def aopen(self) -> None:
+        """Open the database now.
+
+        Raises:
+            JournalError: the database cannot be opened; the thread has ended.
+
+        """
+        try:
+            await self.submit(lambda _: None)
+        except Exception:
+            await self.aclose()
+            raise
+        except BaseException:  # cancelled: the thread ends when it has opened the database
+            self.request_stop()
+            raise
+
     async def aclose(self) -> None:
         """Close the database after all waiting operations, and end the thread. Idempotent."""
         self.request_stop()

@@ -79,6 +79,7 @@ class PostgresLedger:
             )
         try:
             from kustom_hpp.batch.postgres.database import LedgerDatabase
+            from kustom_hpp.batch.postgres.pace import Reservations
             from kustom_hpp.batch.postgres.schema import describe_dsn
         except ImportError as error:
             msg = "PostgresLedger needs psycopg 3: pip install 'kustom_hpp[postgres]'"
@@ -87,7 +88,7 @@ class PostgresLedger:
         self._address = describe_dsn(dsn)
         open_database = partial(LedgerDatabase, dsn, lease=lease, beat=beat, patience=patience)
         self._thread: WriterThread[Any] = WriterThread(self._address, open_database, str)
-        self._reservations = WriterThread(self._address, partial(_open_reservations, dsn), str)
+        self._reservations = WriterThread(self._address, partial(Reservations, dsn), str)
 
     def journal(self, scope: Scope | str, *, allow_same_order: bool = False) -> "PostgresJournal":
         """Return a new journal of a scope: one run, for one `batch.run` after another.
@@ -124,7 +125,9 @@ class PostgresLedger:
             JournalError: the database cannot be reached, has another schema of that name, or refuses.
 
         """
-        return await asyncio.to_thread(_create_schema, self._dsn, self._address)
+        from kustom_hpp.batch.postgres.schema import create_schema
+
+        return await asyncio.to_thread(create_schema, self._dsn, self._address)
 
     async def scopes(self) -> dict[str, bool]:
         """Return the scopes in the ledger, each with its `allow_same_order`."""
@@ -150,14 +153,7 @@ class PostgresLedger:
             JournalError: it cannot be reached, or has no valid ledger. The error names the command that mends it.
 
         """
-        try:
-            await self._thread.submit(_nothing)
-        except Exception:
-            await self.aclose()
-            raise
-        except BaseException:
-            self._thread.request_stop()
-            raise
+        await self._thread.aopen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -241,7 +237,7 @@ class PostgresJournal:
 
         A run left it behind that had lost its row to another one. Disable the session.
         """
-        found: list[tuple[str, str | None]] = await self._submit(_surplus)
+        found: list[tuple[str, str | None]] = await self._submit(lambda rows: rows.surplus())
         return found
 
     async def prune(self, older_than: dt.timedelta) -> int:
@@ -282,7 +278,7 @@ class PostgresJournal:
             JournalError: the database cannot be reached, has no valid ledger, or the scope has another rule about orders.
 
         """
-        await self._submit(_nothing)
+        await self._submit(lambda _: None)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -292,10 +288,6 @@ class PostgresJournal:
         if self._closed:
             raise JournalError("the journal is closed")
         return self._thread.submit(self._in_run(work))
-
-
-def _nothing(_: object) -> None:
-    """Do nothing: the thread connects before it."""
 
 
 def _resolve(rows: "LedgerRows", **arguments: Any) -> Outcome:
@@ -319,19 +311,3 @@ def _outcomes(keys: list[str], rows: "LedgerRows") -> dict[str, Outcome | None]:
             holders[row.run] = rows.live_holder(row.run) is not None
         found[key] = None if row.state == CLAIMED and holders[row.run] else outcome_of(row)
     return found
-
-
-def _surplus(rows: "LedgerRows") -> list[tuple[str, str | None]]:
-    return rows.surplus()
-
-
-def _open_reservations(dsn: str) -> Any:
-    from kustom_hpp.batch.postgres.pace import Reservations
-
-    return Reservations(dsn)
-
-
-def _create_schema(dsn: str, address: str) -> bool:
-    from kustom_hpp.batch.postgres.schema import create_schema
-
-    return create_schema(dsn, address)

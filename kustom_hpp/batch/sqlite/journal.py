@@ -110,14 +110,7 @@ class SqliteJournal:
             JournalError: the file is in use, refused, or cannot be created.
 
         """
-        try:
-            await self._thread.submit(lambda _: None)
-        except Exception:
-            await self.aclose()
-            raise
-        except BaseException:  # cancelled: the thread ends when it has read the file
-            self._thread.request_stop()
-            raise
+        await self._thread.aopen()
         return self
 
     async def __aexit__(self, *_: object) -> None:

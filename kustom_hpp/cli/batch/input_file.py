@@ -15,7 +15,6 @@ from kustom_hpp.cli.console import STDIN, CommandError, Exit, print_note, requir
 MAX_LINE = 8_000_000
 """Bytes. A request of the API's 1,000,000 bytes is shorter, even with every character escaped."""
 _GZIP = b"\x1f\x8b"
-_PIECE = 1 << 16
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -26,10 +25,7 @@ _BYTE_ORDER_MARKS = (
 
 
 class InputFile:
-    """The lines of an input without their ends, in UTF-8.
-
-    `line` is the number of the latest line, from 1. `has_buffered_line` says that the next one has been read already: a
-    pipe may deliver a line now and the next in an hour.
+    """The lines of an input without their ends, in UTF-8. `line` is the number of the latest line, from 1.
 
     Args:
         name: The file, or `STDIN`.
@@ -42,9 +38,6 @@ class InputFile:
     def __init__(self, name: str) -> None:
         self.name = name
         self.line = 0
-        self.has_buffered_line = False
-        self._decoder: codecs.IncrementalDecoder | None = None
-        self._started = False
         try:
             self._file = _open(name)
             # The first two bytes decide, whatever the name says.
@@ -61,55 +54,31 @@ class InputFile:
             CommandError: The input is cut off, or has another encoding.
 
         """
-        pending, dropping = b"", False
-        while piece := self._read():
-            *lines, rest = piece.split(b"\n")
-            for index, line in enumerate(lines):
-                self.line += 1
-                self.has_buffered_line = index + 1 < len(lines)
-                whole, too_long = pending + line, dropping
-                pending, dropping = b"", False
-                yield None if too_long or len(whole) > MAX_LINE else whole
-            pending += b"" if dropping else rest
-            if len(pending) > MAX_LINE:
-                pending, dropping = b"", True
-        self.has_buffered_line = False
-        if pending or dropping:
-            self.line += 1
-            yield None if dropping else pending
-
-    def _read(self) -> bytes:
-        """Return the next piece in UTF-8; empty at the end."""
         try:
-            if not self._started:
-                self._started = True
-                start = self._content.read(4)
-                self._choose_decoder(start)
-                if piece := self._to_utf8(start):
-                    return piece
-            while raw := self._content.read1(_PIECE):
-                if piece := self._to_utf8(raw):
-                    return piece
-            return self._to_utf8(b"")
+            content = self._decoded()
+            while line := content.readline(MAX_LINE + 1):
+                self.line += 1
+                if len(line) <= MAX_LINE or line.endswith(b"\n"):
+                    yield line.removesuffix(b"\n")
+                    continue
+                while line and not line.endswith(b"\n"):
+                    line = content.readline(MAX_LINE)
+                yield None
         except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or error
             msg = f"{self.name} cannot be read beyond line {self.line} ({reason})."
             raise CommandError(msg, Exit.USAGE) from None
 
-    def _choose_decoder(self, start: bytes) -> None:
-        """Choose the encoding by its byte order mark: PowerShell writes UTF-16."""
+    def _decoded(self) -> io.BufferedIOBase:
+        """Return the input in UTF-8, by its byte order mark: PowerShell writes UTF-16, which is read as a whole."""
+        start = self._content.peek(4)[:4]
         for mark, encoding in _BYTE_ORDER_MARKS:
             if start.startswith(mark):
-                self._decoder = codecs.getincrementaldecoder(encoding)()
-                return
+                return io.BytesIO(self._content.read().decode(encoding).encode("utf-8", "surrogatepass"))
         if b"\0" in start:
             msg = f"{self.name} is not UTF-8 (it seems to be UTF-16 without a byte order mark). Save it as UTF-8."
             raise CommandError(msg, Exit.USAGE)
-
-    def _to_utf8(self, raw: bytes) -> bytes:
-        return (
-            raw if self._decoder is None else self._decoder.decode(raw, final=not raw).encode("utf-8", "surrogatepass")
-        )
+        return self._content
 
     def close(self) -> None:
         """Close a regular file. Idempotent.

@@ -2,81 +2,72 @@
 
 import asyncio
 import contextlib
-import queue
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
-from kustom_hpp.cli.batch.input_file import InputFile
 from kustom_hpp.cli.batch.input_rows import InputRow
 
-_CHUNK = 64
-"""Rows read at once: passing between threads costs more than a row."""
+_AHEAD = 64
+"""Rows that the thread reads ahead of the iteration."""
 
 
 class RowThread:
-    """Iterates over rows that a thread reads. It reads nothing before it is asked for.
+    """Iterates over rows that a thread reads. The thread starts with the iteration.
 
     Implementation note: a daemon thread, because a thread that waits for stdin cannot be woken; an executor's would keep
     the command from ending.
     """
 
-    def __init__(self, rows: Iterable[InputRow], file: InputFile) -> None:
-        self._rows, self._file = iter(rows), file
+    def __init__(self, rows: Iterable[InputRow]) -> None:
+        self._input = iter(rows)
+        self._rows: deque[InputRow] = deque()
+        self._room = threading.Semaphore(_AHEAD)
+        self._changed = asyncio.Event()
+        """Cleared only without rows: waking the loop costs more than a row."""
+        self._ended = False
         self._error: Exception | None = None
-        self._requests: queue.SimpleQueue[asyncio.Future[list[InputRow]] | None] = queue.SimpleQueue()
-        self._pending: asyncio.Future[list[InputRow]] | None = None
-        self._thread = threading.Thread(target=self._serve, name="rows", daemon=True)
         self.stopped = False
 
     def stop(self) -> None:
         """End the iteration now, from the loop's thread. Idempotent."""
         self.stopped = True
-        self._requests.put(None)
-        if self._pending is not None and not self._pending.done():
-            self._pending.set_result([])
+        self._room.release()
+        self._changed.set()
 
     async def __aiter__(self) -> AsyncIterator[InputRow]:
         """Yield every row, until the end or `stop`. An error of the input is raised after the rows before it."""
         loop = asyncio.get_running_loop()
-        self._thread.start()
+        threading.Thread(target=self._read, args=(loop,), name="rows", daemon=True).start()
         while not self.stopped:
-            self._pending = loop.create_future()
-            self._requests.put(self._pending)
-            rows = await self._pending
-            if not rows:
-                return
-            for row in rows:
+            if self._rows:
+                yield self._rows.popleft()
+                self._room.release()
+            elif self._ended:
+                break
+            else:
+                self._changed.clear()
+                if not self._rows and not self._ended:
+                    await self._changed.wait()
+        if self._error is not None and not self.stopped:
+            raise self._error
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run in the thread."""
+        try:
+            for row in self._input:
+                self._rows.append(row)
+                self._wake(loop)
+                self._room.acquire()
                 if self.stopped:
                     return
-                yield row
-
-    def _serve(self) -> None:
-        """Run in the thread: read a chunk for each future."""
-        while (future := self._requests.get()) is not None:
-            rows = self._read_chunk()
-            # The loop may have ended, perhaps because of an interruption; it needs no rows then.
-            with contextlib.suppress(RuntimeError):
-                future.get_loop().call_soon_threadsafe(_settle, future, rows, None if rows else self._error)
-            if not rows:
-                return
-
-    def _read_chunk(self) -> list[InputRow]:
-        """Return the rows that are available; at least one, unless the input has ended."""
-        rows: list[InputRow] = []
-        try:
-            while self._error is None and len(rows) < _CHUNK and (self._file.has_buffered_line or not rows):
-                rows.append(next(self._rows))
-        except StopIteration:
-            pass
         except Exception as error:  # noqa: BLE001 - raised in the loop
             self._error = error
-        return rows
+        self._ended = True
+        self._wake(loop)
 
-
-def _settle(future: asyncio.Future[list[InputRow]], rows: list[InputRow], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(rows)
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._changed.is_set():
+            # The loop may have ended, perhaps because of an interruption; it needs no rows then.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._changed.set)

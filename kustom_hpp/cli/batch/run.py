@@ -101,7 +101,7 @@ class BatchJob:
         options = self._options
         client = self.open_client()
         with contextlib.closing(InputFile(self._input)) as file:
-            rows = RowThread(options.open_rows(file), file)
+            rows = RowThread(options.open_rows(file))
             has_header = options.format_of(self._input) == "csv"
             total = None if options.quiet else count_rows(self._input, has_header=has_header)
             async with client, open_journal(self._ledger or self._journal, self._scope(client.settings)) as journal:

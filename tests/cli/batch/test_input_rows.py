@@ -73,7 +73,6 @@ def test_a_broken_line_is_named_with_line_and_field_and_the_next_is_good(
 
 def test_a_line_without_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "MAX_LINE", 1000)
-    monkeypatch.setattr(source, "_PIECE", 300)
     (tmp_path / "in").write_text("x" * 5000 + "\n" + line(1) + "\n" + "y" * 1001)
     first, good, last = rows_of(tmp_path / "in")
     assert (first.problems[0][1][:14], last.problems[0][1][:14]) == ("is longer than", "is longer than")
