@@ -80,8 +80,6 @@ class ClaimRow:
     order: str | None
     digest: bytes
     force: bool
-    unique_order: bool
-    """True if a KCO order may have one session only, whatever the keys."""
     shared: bool = False
     """True in a shared journal, which never lets a doubt be sent again without `resolve`."""
 
@@ -107,7 +105,7 @@ class ClaimRow:
         new, row = self.new_row(), store.get(self.key)
         if row is not None and (claim := self._decide_known(row, store)) is not None:
             return claim
-        if self.unique_order and self.order is not None and (holder := store.order_holder(self.order, self.key)):
+        if self.order is not None and (holder := store.order_holder(self.order, self.key)):
             sentence = f"has, or may have, a session already: the row {holder!r} is for the same KCO order"
             raise InvalidRequestError(problems=(("payment_session_url", sentence),))
         if row is None:
@@ -147,8 +145,6 @@ class SettleRow:
     key: str
     outcome: Outcome
     shared: bool = False
-    unique_order: bool = False
-    """As in `ClaimRow`, for a shared journal: there another key may have claimed the order of a resolved row."""
 
     def __call__(self, store: RowStore) -> ClaimedElsewhere | None:
         """Record the outcome.
@@ -169,7 +165,8 @@ class SettleRow:
             return ClaimedElsewhere("the person who resolved it") if created else None  # the verdict stays
         if row.state == OutcomeState.CREATED:
             raise JournalError(f"the row {self.key!r} cannot be settled: it has a session already")
-        if created and row.state == OutcomeState.FAILED and self.unique_order and row.payment_session is not None:
+        if self.shared and created and row.state == OutcomeState.FAILED and row.payment_session is not None:
+            # A person resolved the row, and another key may have claimed its order since.
             holder = store.order_holder(row.payment_session, self.key)
             if holder is not None:
                 return ClaimedElsewhere(f"the row {holder!r}, which is for the same KCO order")

@@ -52,14 +52,13 @@ def ledger_at(url: str) -> PostgresLedger:
 
 @asynccontextmanager
 async def open_journal(
-    name: str | PostgresLedger, scope: Scope | str, *, allow_same_order: bool = False
+    name: str | PostgresLedger, scope: Scope | str
 ) -> AsyncIterator[SqliteJournal | PostgresJournal]:
     """Open a journal.
 
     Args:
         name: the file, or the ledger.
         scope: whose sessions the journal remembers.
-        allow_same_order: the rule of the scope about orders.
 
     Raises:
         CommandError: the journal cannot be used for this scope.
@@ -69,9 +68,9 @@ async def open_journal(
         try:
             if isinstance(name, PostgresLedger):
                 ledger = await stack.enter_async_context(name)
-                journal: SqliteJournal | PostgresJournal = ledger.journal(scope, allow_same_order=allow_same_order)
+                journal: SqliteJournal | PostgresJournal = ledger.journal(scope)
             else:
-                journal = SqliteJournal(name, scope=scope, allow_same_order=allow_same_order)
+                journal = SqliteJournal(name, scope=scope)
             await stack.enter_async_context(journal)
         except JournalError as error:
             raise refused(error) from None
@@ -114,7 +113,7 @@ async def existing_journal(
             fact = "the ledger has several scopes"
         msg = f"{fact}.{f' Choose one with --scope: {known}.' if scopes else ''}"
         raise CommandError(msg, Exit.USAGE)
-    async with open_journal(ledger_at(name), scope, allow_same_order=scopes[scope]) as journal:
+    async with open_journal(ledger_at(name), scope) as journal:
         yield journal, scope
 
 

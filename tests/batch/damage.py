@@ -47,7 +47,7 @@ def rows_of(file: JournalDatabase) -> Rows:
 
 def _claim(key: str) -> ClaimRow:
     digest = hashlib.sha256(key.encode()).digest()
-    return ClaimRow("run", key, f"https://api.example/{key}", digest, force=False, unique_order=True)
+    return ClaimRow("run", key, f"https://api.example/{key}", digest, force=False)
 
 
 def _settle(key: str, state: OutcomeState, length: int = 100) -> SettleRow:

@@ -54,7 +54,7 @@ BUGS = [
         {"return changed or claim.force or not _is_refusal(row.delivery, status)": "return True"}),
     Bug("a run sends a key twice at a time", "memory", decide,
         {"if row.state == CLAIMED and row.run == self.run": "if False"}),
-    Bug("an order gets two sessions", "memory", claim, {"if self.unique_order and": "if False and"}),
+    Bug("an order gets two sessions", "memory", claim, {"if self.order is not None and": "if False and"}),
     # resend
     Bug("a doubt is sent again unasked", "memory", rules.can_be_sent, {"return claim.force and": "return"}),
     Bug("a doubt is sent twice in a run", "memory", rules.can_be_sent, {"and row.run != claim.run": ""}),

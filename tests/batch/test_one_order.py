@@ -96,11 +96,3 @@ async def test_the_same_key_in_another_spelling_is_a_changed_payload(sandbox, ur
     assert taken[1].session == taken[0].session
     assert isinstance(taken[1].error, hpp.InvalidRequestError)
     assert urls_sent(sandbox) == [urls[0]]
-
-
-async def test_a_journal_that_allows_it_creates_both(sandbox, urls, tmp_path):
-    async with client(sandbox) as opened, MemoryJournal(allow_same_order=True) as journal:
-        items = [BatchItem(f"k{number}", request(url)) for number, url in enumerate(urls)]
-        async with batch.run(opened.create_session, items, journal=journal, ordered=True, concurrency=1) as outcomes:
-            assert [outcome.state async for outcome in outcomes] == [OutcomeState.CREATED] * 2
-    assert urls_sent(sandbox) == [*urls]

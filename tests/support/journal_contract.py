@@ -183,10 +183,6 @@ class JournalContract:
         journal = await opener()
         assert [await journal.claim(key, None, PAYLOAD) for key in "abc"] == [Claimed()] * 3
 
-    async def test_the_rule_can_be_lifted(self, opener: Opener) -> None:
-        journal = await opener(allow_same_order=True)
-        assert [await journal.claim(key, ORDER, PAYLOAD) for key in "abc"] == [Claimed()] * 3
-
     async def test_an_order_that_a_key_no_longer_means_is_free(self, opener: Opener) -> None:
         journal = await opener()
         await journal.claim("a", ORDER, PAYLOAD)

@@ -18,23 +18,21 @@ class MemoryJournal:
     shared = False
     """One run at a time uses the journal."""
 
-    def __init__(self, earlier: "MemoryJournal | None" = None, *, allow_same_order: bool = False) -> None:
+    def __init__(self, earlier: "MemoryJournal | None" = None) -> None:
         """Create a journal.
 
         Args:
             earlier: a journal whose rows this one takes over, as the next run would. Its claims without an outcome are
                 in doubt, and it can be written to no more.
-            allow_same_order: True if several keys may have a session for the same KCO order.
 
         """
         self._store: MemoryStore = MemoryStore() if earlier is None else earlier._store
         self._run = self._store.owner = secrets.token_hex(8)
-        self._allow_same_order = allow_same_order
         self._closed = False
 
     async def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Claim:
         """Claim a row; see `Journal.claim`."""
-        return ClaimRow(self._run, key, order, digest, force, not self._allow_same_order)(self._own_store())
+        return ClaimRow(self._run, key, order, digest, force)(self._own_store())
 
     async def settle(self, key: str, outcome: Outcome) -> ClaimedElsewhere | None:
         """Record the outcome of a row; see `Journal.settle`."""

@@ -3,7 +3,7 @@
 import datetime as dt
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from kustom_hpp.batch import Claim, Claimed, ClaimedElsewhere, JournalEntry, Outcome, Verdict
 from kustom_hpp.batch.journal_row import CLAIMED, UNRESOLVED, entry_of, outcome_of
@@ -36,20 +36,19 @@ class SharedMemoryJournal:
 
     shared = True
 
-    def __init__(self, store: SharedStore, *, allow_same_order: bool = False) -> None:
+    def __init__(self, store: SharedStore) -> None:
         self.store = store
         self.now = 0.0
         """The run's clock."""
         self.link_is_cut = False
         self._run = secrets.token_hex(8)
-        self._allow_same_order = allow_same_order
         self._lease: Lease | None = None
         self._claimed: set[str] = set()
         """Keys whose claims were acknowledged and which are not settled."""
         self._closed = False
 
     async def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> Claim:
-        operation = ClaimRow(self._run, key, order, digest, force, not self._allow_same_order, shared=True)
+        operation = ClaimRow(self._run, key, order, digest, force, shared=True)
 
         def take() -> Claim:
             row = self.store.get(key)
@@ -65,7 +64,7 @@ class SharedMemoryJournal:
         return Claimed(may_send=self._lease.may_send)
 
     async def settle(self, key: str, outcome: Outcome) -> ClaimedElsewhere | None:
-        operation = SettleRow(self._run, key, outcome, shared=True, unique_order=not self._allow_same_order)
+        operation = SettleRow(self._run, key, outcome, shared=True)
         elsewhere = self._write(lambda: operation(self.store))
         self._claimed.discard(key)
         if elsewhere is not None and outcome.session is not None:
@@ -122,8 +121,8 @@ class SharedRuns:
     def __init__(self) -> None:
         self.store = SharedStore()
 
-    async def open(self, **settings: Any) -> SharedMemoryJournal:
-        return SharedMemoryJournal(self.store, **settings)
+    async def open(self) -> SharedMemoryJournal:
+        return SharedMemoryJournal(self.store)
 
     async def expire(self, journal: SharedMemoryJournal) -> None:
         journal._end_lease()

@@ -229,22 +229,10 @@ class LedgerDatabase:
         run.lease = Lease(self._lease, requested)
 
     def _register(self, connection: Connection, run: Run) -> None:
-        """Record a new run.
-
-        Raises:
-            JournalError: the scope was made with another rule about orders.
-
-        """
-        insert = "INSERT INTO kustom_hpp.scopes (scope, one_per_order) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-        connection.execute(insert, (run.scope, run.unique_order))
-        query = "SELECT id, one_per_order FROM kustom_hpp.scopes WHERE scope = %s"
-        [[scope_id, unique_order]] = connection.execute(query, (run.scope,)).fetchall()
-        if unique_order != run.unique_order:
-            raise JournalError(
-                f"{self._address}: the scope {run.scope!r} was made with allow_same_order={not unique_order}, and this run "
-                f"has {not run.unique_order}. Use the same value, or another scope"
-            )
-        run.scope_id = scope_id
+        """Record a new run."""
+        connection.execute("INSERT INTO kustom_hpp.scopes (scope) VALUES (%s) ON CONFLICT DO NOTHING", (run.scope,))
+        query = "SELECT id FROM kustom_hpp.scopes WHERE scope = %s"
+        [[run.scope_id]] = connection.execute(query, (run.scope,)).fetchall()
         self._take_lease(connection, run)
         self._runs[run.run] = run
 
@@ -256,10 +244,7 @@ class LedgerDatabase:
         for number in waiting:
             run = operations[number].run
             if not run.scope_id:
-                try:
-                    self._register(connection, run)
-                except JournalError as error:
-                    results[number] = error
+                self._register(connection, run)
             if run.ended:
                 results[number] = JournalError("the journal is closed")
         if self._quiet:

@@ -90,16 +90,14 @@ class PostgresLedger:
         self._thread: WriterThread[Any] = WriterThread(self._address, open_database, str)
         self._reservations = WriterThread(self._address, partial(Reservations, dsn), str)
 
-    def journal(self, scope: Scope | str, *, allow_same_order: bool = False) -> "PostgresJournal":
+    def journal(self, scope: Scope | str) -> "PostgresJournal":
         """Return a new journal of a scope: one run, for one `batch.run` after another.
 
         Args:
             scope: whose sessions the journal remembers: `Scope.of(client.settings, "merchant")`.
-            allow_same_order: True if several keys may have a session for the same KCO order. The first journal of a scope
-                decides it.
 
         """
-        return PostgresJournal(self._thread, str(scope), allow_same_order=allow_same_order)
+        return PostgresJournal(self._thread, str(scope))
 
     def pace(self, rate: float, *, merchant: str = "") -> "SharedPace":
         """Return a pace that all processes with this ledger share: `HPPClient(pace=ledger.pace(40))`.
@@ -129,8 +127,8 @@ class PostgresLedger:
 
         return await asyncio.to_thread(create_schema, self._dsn, self._address)
 
-    async def scopes(self) -> dict[str, bool]:
-        """Return the scopes in the ledger, each with its `allow_same_order`."""
+    async def scopes(self) -> list[str]:
+        """Return the scopes in the ledger, sorted."""
         from kustom_hpp.batch.postgres.overview import read_scopes
 
         return await self._thread.submit(lambda database: read_scopes(database.connection))
@@ -177,11 +175,11 @@ class PostgresJournal:
     shared = True
     """Several runs use it at the same time; see `Journal.shared`."""
 
-    def __init__(self, thread: "WriterThread[Any]", scope: str, *, allow_same_order: bool) -> None:
+    def __init__(self, thread: "WriterThread[Any]", scope: str) -> None:
         from kustom_hpp.batch.postgres.rows import InRun, Run
 
         self._thread = thread
-        self._run = Run(secrets.token_hex(8), scope, not allow_same_order, Lease(0.0, 0.0))
+        self._run = Run(secrets.token_hex(8), scope, Lease(0.0, 0.0))
         self._in_run: Callable[..., Any] = partial(InRun, self._run)
         self._closed = False
 
@@ -192,15 +190,14 @@ class PostgresJournal:
 
     def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> asyncio.Future[Claim]:
         """Claim a row; see `Journal.claim`. A cancelled call may have claimed it: the row is in doubt then."""
-        run = self._run
-        return self._submit(ClaimRow(run.run, key, order, digest, force, run.unique_order, shared=True))
+        return self._submit(ClaimRow(self._run.run, key, order, digest, force, shared=True))
 
     def settle(self, key: str, outcome: Outcome) -> asyncio.Future[ClaimedElsewhere | None]:
         """Record the outcome of a row; see `Journal.settle`.
 
         If another run has taken the row over, a session of this outcome is recorded in `kustom_hpp.surplus`.
         """
-        return self._submit(SettleRow(self._run.run, key, outcome, shared=True, unique_order=self._run.unique_order))
+        return self._submit(SettleRow(self._run.run, key, outcome, shared=True))
 
     async def resolve(self, key: str, verdict: Verdict, *, session: Session | None = None, note: str = "") -> Outcome:
         """End a doubt; see `SqliteJournal.resolve`. A row that a live run holds is refused."""
@@ -275,7 +272,7 @@ class PostgresJournal:
         """Connect, check the database and record the run.
 
         Raises:
-            JournalError: the database cannot be reached, has no valid ledger, or the scope has another rule about orders.
+            JournalError: the database cannot be reached or has no valid ledger.
 
         """
         await self._submit(lambda _: None)

@@ -37,10 +37,9 @@ class ScopeStatus:
     """Surplus sessions, and requests that may have made one; see `PostgresJournal.surplus`."""
 
 
-def read_scopes(connection: Connection) -> dict[str, bool]:
-    """Return each scope, with True if several of its keys may have a session for one KCO order."""
-    found = connection.execute("SELECT scope, NOT one_per_order FROM kustom_hpp.scopes ORDER BY scope")
-    return dict(found.fetchall())
+def read_scopes(connection: Connection) -> list[str]:
+    """Return the scopes, sorted."""
+    return [scope for (scope,) in connection.execute("SELECT scope FROM kustom_hpp.scopes ORDER BY scope")]
 
 
 def read_status(connection: Connection) -> list[ScopeStatus]:

@@ -19,19 +19,19 @@ Connection = psycopg.Connection[Any]
 _REMEMBERED: Final = 5_000
 """Settled rows that a run remembers, so that it can put back what a failover lost."""
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM kustom_hpp.rows"
-_INSERT: Final = f"""INSERT INTO kustom_hpp.rows (scope, one_per_order, {", ".join(COLUMNS)})
-    VALUES ({", ".join(["%s"] * (len(COLUMNS) + 2))}) ON CONFLICT DO NOTHING"""
-_UPDATE: Final = f"""UPDATE kustom_hpp.rows SET one_per_order = %s, {", ".join(f"{name} = %s" for name in COLUMNS)}
+_INSERT: Final = f"""INSERT INTO kustom_hpp.rows (scope, {", ".join(COLUMNS)})
+    VALUES ({", ".join(["%s"] * (len(COLUMNS) + 1))}) ON CONFLICT DO NOTHING"""
+_UPDATE: Final = f"""UPDATE kustom_hpp.rows SET {", ".join(f"{name} = %s" for name in COLUMNS)}
     WHERE scope = %s AND key = %s"""
 _SETTLED: Final = {
     "state": "text", "delivery": "text", "attempts": "integer", "session_id": "text", "session": "text", "info": "text",
     "error": "text", "at": "bigint",
 }  # fmt: skip
 """The columns that a settlement changes, and their types."""
-_CLAIM_MANY: Final = """INSERT INTO kustom_hpp.rows (scope, one_per_order, run, key, payment_session, digest, state, at)
-    SELECT t.scope, t.one_per_order, t.run, t.key, t.payment_session, t.digest, 'claimed', t.at
-    FROM unnest(%s::smallint[], %s::boolean[], %s::text[], %s::bytea[], %s::text[], %s::bytea[], %s::bigint[])
-        AS t(scope, one_per_order, run, key, payment_session, digest, at)
+_CLAIM_MANY: Final = """INSERT INTO kustom_hpp.rows (scope, run, key, payment_session, digest, state, at)
+    SELECT t.scope, t.run, t.key, t.payment_session, t.digest, 'claimed', t.at
+    FROM unnest(%s::smallint[], %s::text[], %s::bytea[], %s::text[], %s::bytea[], %s::bigint[])
+        AS t(scope, run, key, payment_session, digest, at)
     ON CONFLICT DO NOTHING RETURNING scope, key"""
 _SETTLE_MANY: Final = f"""UPDATE kustom_hpp.rows r SET {", ".join(f"{name} = t.{name}" for name in _SETTLED)}
     FROM unnest(%s::smallint[], %s::text[], %s::bytea[], {", ".join(f"%s::{kind}[]" for kind in _SETTLED.values())})
@@ -50,7 +50,6 @@ class Run:
 
     run: str
     scope: str
-    unique_order: bool
     lease: Lease
     scope_id: int = 0
     """The scope's number in the database; 0 until the run is registered there."""
@@ -118,7 +117,7 @@ class LedgerRows:
             RacedError: another run has just claimed the key or its order.
 
         """
-        values = (self.run.scope_id, self.run.unique_order, *_stored_row(row))
+        values = (self.run.scope_id, *_stored_row(row))
         if not self.connection.execute(_INSERT.encode(), values).rowcount:
             raise RacedError
         self._wrote(row)
@@ -130,7 +129,7 @@ class LedgerRows:
             RacedError: another run has just claimed its order.
 
         """
-        values = (self.run.unique_order, *_stored_row(row), self.run.scope_id, row.key.encode())
+        values = (*_stored_row(row), self.run.scope_id, row.key.encode())
         try:
             with self.connection.transaction():  # a savepoint: an error must not end the transaction around it
                 self.connection.execute(_UPDATE.encode(), values)
@@ -242,7 +241,6 @@ def claim_many(connection: Connection, claims: Sequence[tuple[Run, JournalRow]])
     claims = sorted(claims, key=lambda claim: (claim[0].scope_id, claim[1].key))
     columns = (
         [run.scope_id for run, _ in claims],
-        [run.unique_order for run, _ in claims],
         [run.run for run, _ in claims],
         [row.key.encode() for _, row in claims],
         [row.payment_session for _, row in claims],

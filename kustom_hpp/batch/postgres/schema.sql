@@ -9,8 +9,7 @@ CREATE TABLE kustom_hpp.about (
 
 CREATE TABLE kustom_hpp.scopes (
     id smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    scope text NOT NULL UNIQUE,
-    one_per_order boolean NOT NULL
+    scope text NOT NULL UNIQUE
 );
 
 CREATE TABLE kustom_hpp.runs (
@@ -30,7 +29,6 @@ CREATE TABLE kustom_hpp.rows (
     scope smallint NOT NULL REFERENCES kustom_hpp.scopes,
     key bytea NOT NULL,
     payment_session text,
-    one_per_order boolean NOT NULL,
     digest bytea NOT NULL,
     state text NOT NULL CHECK (state IN ('claimed', 'created', 'failed', 'in_doubt')),
     delivery text,
@@ -47,7 +45,7 @@ CREATE TABLE kustom_hpp.rows (
 );
 CREATE UNIQUE INDEX rows_session ON kustom_hpp.rows (scope, session_id) WHERE session_id IS NOT NULL;
 CREATE UNIQUE INDEX rows_order ON kustom_hpp.rows (scope, payment_session)
-    WHERE payment_session IS NOT NULL AND one_per_order AND state <> 'failed';
+    WHERE payment_session IS NOT NULL AND state <> 'failed';
 CREATE INDEX rows_open ON kustom_hpp.rows (scope, id) WHERE state IN ('claimed', 'in_doubt');
 
 CREATE TABLE kustom_hpp.surplus (

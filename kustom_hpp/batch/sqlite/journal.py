@@ -43,24 +43,22 @@ class SqliteJournal:
     shared = False
     """One run at a time uses the journal."""
 
-    def __init__(self, path: str | os.PathLike[str], *, scope: Scope | str, allow_same_order: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, scope: Scope | str) -> None:
         """Create a journal. The first use opens the file.
 
         Args:
             path: the file; it is created if there is none.
             scope: whose sessions the journal remembers: `Scope.of(client.settings, "merchant")`. It is recorded in a new
                 file; a file with another scope is refused.
-            allow_same_order: True if several keys may have a session for the same KCO order.
 
         """
         self._path = str(Path(path).absolute())  # the same file, whatever becomes of the working directory
         self._run = secrets.token_hex(8)
-        self._allow_same_order = allow_same_order
         self._thread = _writer_thread(self._path, str(scope))
 
     def claim(self, key: str, order: str | None, digest: bytes, *, force: bool = False) -> asyncio.Future[Claim]:
         """Claim a row; see `Journal.claim`. A cancelled call may have claimed it: the row is in doubt then."""
-        return self._thread.submit(ClaimRow(self._run, key, order, digest, force, not self._allow_same_order))
+        return self._thread.submit(ClaimRow(self._run, key, order, digest, force))
 
     def settle(self, key: str, outcome: Outcome) -> asyncio.Future[ClaimedElsewhere | None]:
         """Record the outcome of a row; see `Journal.settle`."""

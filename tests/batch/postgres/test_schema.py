@@ -127,15 +127,6 @@ async def test_an_invalid_dsn_is_explained_without_the_password(cluster: Cluster
     assert "Use one such as postgresql://" in str(caught.value) or "Check that" in str(caught.value)
 
 
-async def test_a_scope_keeps_its_rule_about_orders(ledger_dsn: str) -> None:
-    async with PostgresLedger(ledger_dsn) as ledger:
-        async with ledger.journal("the rule"):
-            pass
-        journal = ledger.journal("the rule", allow_same_order=True)
-        with pytest.raises(errors.JournalError, match="was made with allow_same_order=False, and this run has True"):
-            await journal.__aenter__()
-
-
 @pytest.mark.parametrize(
     ("settings", "fragment"),
     [
