@@ -75,6 +75,7 @@ async def shared(
 ) -> AsyncIterator[SharedRuns]:
     # Between its operations a run renews nothing, as if it slept: on a busy machine it would take back an expired lease.
     monkeypatch.setattr(LedgerDatabase, "max_idle", None)
+    monkeypatch.setattr(LedgerDatabase, "maintain", lambda _: None)
     async with AsyncExitStack() as stack:
         yield SharedRuns(cluster, ledger_dsn, scope, stack)
 
