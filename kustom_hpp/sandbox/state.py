@@ -161,8 +161,13 @@ class SandboxState:
                 not an error and changes nothing.
 
         """
-        self._must_be_open(session, action)
-        self._open(session)
+        if session.is_expired(self.clock.now()):
+            raise SessionClosedError("the session has expired")
+        if not session.status.is_final:
+            if session.status is not SessionStatus.IN_PROGRESS:
+                self._set_status(session, SessionStatus.IN_PROGRESS, "opened")
+        elif not (action is Action.OPEN and session.status is SessionStatus.COMPLETED):
+            raise SessionClosedError(f"the session is {session.status}")
         if action is Action.OPEN:
             return None
         if action is Action.PAY:
@@ -241,16 +246,6 @@ class SandboxState:
         session.add_entry(entry)
         for listener in tuple(self._listeners):
             listener(session, entry)
-
-    def _must_be_open(self, session: StoredSession, action: Action) -> None:
-        if session.is_expired(self.clock.now()):
-            raise SessionClosedError("the session has expired")
-        if session.status.is_final and not (action is Action.OPEN and session.status is SessionStatus.COMPLETED):
-            raise SessionClosedError(f"the session is {session.status}")
-
-    def _open(self, session: StoredSession) -> None:
-        if not session.status.is_final and session.status is not SessionStatus.IN_PROGRESS:
-            self._set_status(session, SessionStatus.IN_PROGRESS, "opened")
 
     def _complete(self, session: StoredSession) -> None:
         session.complete()

@@ -1,7 +1,7 @@
 """HTTP responses as bytes, so that a fault can break one at any place."""
 
-import http
 import json
+from http.client import responses
 from typing import Any
 
 import attrs
@@ -28,7 +28,7 @@ class RawResponse:
 
     def head(self, *framing: tuple[str, str]) -> bytes:
         """Return status line, headers and empty line, with these headers last."""
-        lines = [f"HTTP/1.1 {self.status} {reason(self.status) if self.reason is None else self.reason}"]
+        lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, '') if self.reason is None else self.reason}"]
         lines += [f"{name}: {value}" for name, value in (*self.headers, *framing)]
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
@@ -53,17 +53,9 @@ class RawResponse:
         return attrs.evolve(self, headers=(*others, *headers))
 
 
-def reason(status: int) -> str:
-    """Return the standard reason phrase of a status, or an empty text."""
-    try:
-        return http.HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
 def error_code(status: int) -> str:
     """Return an `error_code` for a status without a code of its own."""
-    return reason(status).upper().replace(" ", "_") or f"STATUS_{status}"
+    return responses.get(status, "").upper().replace(" ", "_") or f"STATUS_{status}"
 
 
 def dumps(value: Any) -> bytes:

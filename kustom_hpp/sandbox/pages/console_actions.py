@@ -40,11 +40,12 @@ class ConsoleActions:
 
     def add_routes(self, app: web.Application) -> None:
         """Register the handlers."""
+        rules = self._server.rules
         routes: dict[str, Callable[[Fields], None]] = {
             "/sessions/{session_id}/{action}": self._act,
             "/faults": self._add_fault,
-            "/faults/clear": self._clear_faults,
-            "/faults/{number}/remove": self._remove_fault,
+            "/faults/clear": lambda _: rules.clear(),
+            "/faults/{number}/remove": lambda fields: rules.remove(rules.find(fields["number"])),
             "/rate_limit": self._set_rate_limit,
             "/latency": self._set_latency,
         }
@@ -99,12 +100,6 @@ class ConsoleActions:
             raise ValueError("choose a fault")
         conditions = {name: fields[name] for name in ("operation", "nth", "times", "probability") if name in fields}
         self._server.rules.add(fields["fault"], **conditions)
-
-    def _clear_faults(self, fields: Fields) -> None:  # noqa: ARG002 - the signature of an action
-        self._server.rules.clear()
-
-    def _remove_fault(self, fields: Fields) -> None:
-        self._server.rules.remove(self._server.rules.find(fields["number"]))
 
     def _set_rate_limit(self, fields: Fields) -> None:
         rate, burst = _number(fields, "rate"), _number(fields, "burst")

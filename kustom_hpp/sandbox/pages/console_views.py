@@ -49,13 +49,6 @@ _GROUPS: Mapping[SessionStatus, str] = {
     SessionStatus.DISABLED: "closed",
 }
 _LABELS = {"": "All", "open": "Open", "paid": "Paid", "failed": "Failed", "closed": "Closed", REFUSED: "Refused"}
-_ACTIONS = {
-    Action.PAY: "Pay",
-    Action.DECLINE: "Decline",
-    Action.ERROR: "Technical error",
-    Action.BACK: "Back",
-    Action.CANCEL: "Cancel",
-}
 
 
 @frozen(kw_only=True)
@@ -150,10 +143,15 @@ def session_view(session: StoredSession, now: dt.datetime) -> dict[str, Any]:
         "last": timeline[-1],
         "timeline": timeline,
         "request": json_text(_plain(session.request)),
-        "facts": dict(_facts(session)),
+        "facts": {
+            "Session": session.session_id,
+            "Expires": f"{session.expires_at:%Y-%m-%d %H:%M:%S} UTC",
+            "Order": session.order_id,
+            "Reference": session.klarna_reference,
+        },
         "page": session.page_url(""),
         "qr": "" if session.is_expired(now) else f"/eu/hpp/payments/{session.session_id}/qr",
-        "actions": dict(_actions(session, now)),
+        "actions": list(_actions(session, now)),
     }
 
 
@@ -171,23 +169,12 @@ def _status(session: StoredSession, now: dt.datetime) -> str:
     return "EXPIRED" if session.is_expired(now) and not session.status.is_final else str(session.status)
 
 
-def _facts(session: StoredSession) -> Iterator[tuple[str, str]]:
-    yield "Session", session.session_id
-    yield "Expires", f"{session.expires_at:%Y-%m-%d %H:%M:%S} UTC"
-    if session.order_id is not None:
-        yield "Order", session.order_id
-    if session.klarna_reference is not None:
-        yield "Reference", session.klarna_reference
-
-
-def _actions(session: StoredSession, now: dt.datetime) -> Iterator[tuple[str, str]]:
-    """Yield the actions on a session: name in the path, and on the button."""
+def _actions(session: StoredSession, now: dt.datetime) -> Iterator[str]:
+    """Yield the actions on a session, as in the paths of `console_actions`."""
     if session.is_open(now):
-        for action in (Action.PAY, Action.DECLINE, Action.ERROR, session.secondary_action):
-            yield str(action), _ACTIONS[action]
-        yield "expire", "Expire"
+        yield from (Action.PAY, Action.DECLINE, Action.ERROR, session.secondary_action, "expire")
     if any(entry.what == "callback" for entry in session.timeline):
-        yield "repeat_callback", "Repeat callback"
+        yield "repeat_callback"
 
 
 def is_failed(seen: RecordedRequest) -> bool:
@@ -217,7 +204,12 @@ def request_view(seen: RecordedRequest, session: StoredSession | None) -> dict[s
         "about": "" if fault is None else fault.type.about.replace("`", ""),
         "rule": seen.rule,
         "effect": _effect(seen),
-        "facts": dict(_request_facts(seen)),
+        "facts": {
+            "Correlation id": seen.correlation_id,
+            "Session": seen.created,
+            "Payment": payment_id(seen.payment_session_url) if seen.is_create and seen.payment_session_url else None,
+            "Request": f"number {seen.number:,}, on connection {seen.connection:,}",
+        },
         "session_id": "" if session is None else session.session_id,
         "request": request_text(seen),
         "response": response_text(seen, [token for token in tokens if token]),
@@ -228,15 +220,6 @@ def _effect(seen: RecordedRequest) -> str:
     if seen.created is not None:
         return "The session exists."
     return "The request was processed." if seen.processed else "The request was not processed."
-
-
-def _request_facts(seen: RecordedRequest) -> Iterator[tuple[str, str]]:
-    yield "Correlation id", seen.correlation_id
-    if seen.created is not None:
-        yield "Session", seen.created
-    if seen.is_create and seen.payment_session_url is not None:
-        yield "Payment", payment_id(seen.payment_session_url)
-    yield "Request", f"number {seen.number:,}, on connection {seen.connection:,}"
 
 
 def rule_views(rules: Iterable[Rule]) -> list[dict[str, Any]]:
