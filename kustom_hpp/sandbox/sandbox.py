@@ -10,11 +10,10 @@ from aiohttp import web
 from yarl import URL
 
 from kustom_hpp._redaction import masked_url
-from kustom_hpp.config import is_loopback
 from kustom_hpp.models import Session
 from kustom_hpp.sandbox.faults import Fault
 from kustom_hpp.sandbox.faults.rules import FaultRules, Rule
-from kustom_hpp.sandbox.http.listener import WILDCARD_HOSTS, Listener
+from kustom_hpp.sandbox.http.listener import Listener
 from kustom_hpp.sandbox.http.request_context import Credentials
 from kustom_hpp.sandbox.http.routes import application
 from kustom_hpp.sandbox.http.server import Server
@@ -98,8 +97,7 @@ class Sandbox:
             rate_limit=bucket_of(rate_limit),
             latency=latency_of(latency),
             strict=strict,
-            accepts_private_callbacks=not is_loopback(host),
-            listens_everywhere=host in WILDCARD_HOSTS,
+            host=host,
             public_url=self.public_url,
         )
         self._runner: web.AppRunner | None = None

@@ -44,8 +44,6 @@ _NEWEST = 100
 JsonObject: TypeAlias = "dict[str, Any] | None"
 """The body of the response; None: a 204."""
 
-# -------------------------------------------------------------------------------------------------------- what they do
-
 
 def _faults(server: Server) -> JsonObject:
     return {"faults": [_rule(rule) for rule in server.rules.rules]}
@@ -91,9 +89,6 @@ def _act(server: Server, session_id: str, action: str) -> JsonObject:
         raise ApiRefusal(404, "NOT_FOUND", "the session has expired or does not exist")
     location = server.state.act(session, Action(action))
     return {"location": location, "session": _session(session)}
-
-
-# ---------------------------------------------------------------------------------------------------------- the routes
 
 
 @frozen
@@ -218,8 +213,6 @@ def _read_fields(route: AdminRoute, body: bytes) -> dict[str, Any]:
         raise ApiRefusal(400, "BAD_VALUE", *problems)
     return fields
 
-
-# ------------------------------------------------------------------------------------------------------ as JSON values
 
 _REQUEST_FIELDS = ("number", "method", "path", "operation", "status", "fault", "created", "correlation_id")
 _RULE_FIELDS = ("payment_session_url", "operation", "skip", "times", "probability", "seed")

@@ -22,6 +22,7 @@ A distribution sends nothing, it is recorded. Its codes are those of the guide "
 
 import re
 
+from kustom_hpp.config import is_loopback
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models import EmailDistribution, SmsDistribution
 from kustom_hpp.models.distributions import CONTACT, Distribution, contact_fields
@@ -42,7 +43,7 @@ _SESSION_PATH = f"{CREATE_PATH}/{{session_id}}"
 def _create(server: Server, context: RequestContext) -> RawResponse:
     check_content_type(context)
     request, warnings = read_create(
-        context.recorded.body, strict=server.strict, private_callbacks=server.accepts_private_callbacks
+        context.recorded.body, strict=server.strict, private_callbacks=not is_loopback(server.host)
     )
     # The last check before the session is recorded, so that the record agrees with the bucket.
     if server.rate_limit is not None and not server.rate_limit.take():

@@ -16,6 +16,7 @@ from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.sandbox.faults import ConnectionAction, Fault, Stage
 from kustom_hpp.sandbox.faults.rules import CREATE, FaultRules
 from kustom_hpp.sandbox.http.connection import Connection
+from kustom_hpp.sandbox.http.listener import WILDCARD_HOSTS
 from kustom_hpp.sandbox.http.raw_response import RawResponse
 from kustom_hpp.sandbox.http.request_context import (
     AlreadyWritten,
@@ -70,10 +71,8 @@ class Server:
     latency: Latency | None
     strict: bool
     """False accepts enum values in another case."""
-    accepts_private_callbacks: bool
-    """True accepts status callbacks over http to private hosts."""
-    listens_everywhere: bool
-    """True if it listens on every address of the machine."""
+    host: str
+    """The address on which it listens."""
     public_url: str | None
     """What the URLs in responses begin with, if that is not the base URL."""
     base_url: str = ""
@@ -91,7 +90,7 @@ class Server:
         """
         if self.public_url is not None:
             return self.public_url
-        return f"{request.scheme}://{request.host}" if self.listens_everywhere else self.base_url
+        return f"{request.scheme}://{request.host}" if self.host in WILDCARD_HOSTS else self.base_url
 
     def handler(self, endpoint: Endpoint) -> Handler:
         """Return the aiohttp handler of an endpoint."""
@@ -133,9 +132,10 @@ class Server:
         request[_CONTEXT] = context
         self.handlers.add(task)
         try:
-            return await handler(request)
-        except (ApiRefusal, web.HTTPException) as refused:
-            return await self._refuse(context, refused)
+            try:
+                return await handler(request)
+            except (ApiRefusal, web.HTTPException) as refused:
+                return await self._refuse(context, refused)
         except ConnectionError:
             return AlreadyWritten(keep_alive=False)
         finally:
@@ -158,13 +158,10 @@ class Server:
             self.record.notify()
 
     async def _refuse(self, context: RequestContext, refused: ApiRefusal | web.HTTPException) -> web.StreamResponse:
-        try:
-            if isinstance(refused, web.HTTPException):
-                refused = await self._no_such_route(context, refused)
-            await self._apply_latency(context)
-            return await respond_and_drain(context.request, self._refusal(context, refused))
-        except ConnectionError:
-            return AlreadyWritten(keep_alive=False)
+        if isinstance(refused, web.HTTPException):
+            refused = await self._no_such_route(context, refused)
+        await self._apply_latency(context)
+        return await respond_and_drain(context.request, self._refusal(context, refused))
 
     async def _no_such_route(self, context: RequestContext, refused: web.HTTPException) -> ApiRefusal:
         try:

@@ -4,7 +4,6 @@ from aiohttp import web
 
 from kustom_hpp.sandbox.http.server import Server
 from kustom_hpp.sandbox.pages.console import Console
-from kustom_hpp.sandbox.pages.console_actions import ConsoleActions
 from kustom_hpp.sandbox.pages.payment_page import PaymentPage
 from kustom_hpp.sandbox.pages.site import Site
 
@@ -14,6 +13,4 @@ def add_routes(app: web.Application, server: Server) -> None:
     site = Site()
     site.add_routes(app)
     PaymentPage(server, site).add_routes(app)
-    console = Console(server, site)
-    console.add_routes(app)
-    ConsoleActions(server, console).add_routes(app)
+    Console(server, site).add_routes(app)

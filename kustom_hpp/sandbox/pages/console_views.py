@@ -170,7 +170,7 @@ def _status(session: StoredSession, now: dt.datetime) -> str:
 
 
 def _actions(session: StoredSession, now: dt.datetime) -> Iterator[str]:
-    """Yield the actions on a session, as in the paths of `console_actions`."""
+    """Yield the actions on a session, as in the paths of the console."""
     if session.is_open(now):
         yield from (Action.PAY, Action.DECLINE, Action.ERROR, session.secondary_action, "expire")
     if any(entry.what == "callback" for entry in session.timeline):

@@ -20,7 +20,6 @@ from aiohttp import web
 
 from kustom_hpp.sandbox.http.server import Server, respond_and_drain
 from kustom_hpp.sandbox.pages import payment_views as views
-from kustom_hpp.sandbox.pages.endings import ending, has_ending
 from kustom_hpp.sandbox.pages.security_headers import headers, location
 from kustom_hpp.sandbox.pages.site import Site
 from kustom_hpp.sandbox.sample_orders import Order
@@ -69,7 +68,7 @@ class PaymentPage:
 
     async def _result(self, request: web.Request) -> web.Response:
         session = self._session(request)
-        if session is not None and not has_ending(session, self._state.clock.now()):
+        if session is not None and not views.has_ending(session, self._state.clock.now()):
             return _redirect(session.page_url(""))
         return await self._ending(session, just_now=True)
 
@@ -102,7 +101,7 @@ class PaymentPage:
         return self._state.by_page(request.match_info["page_id"])
 
     async def _ending(self, session: StoredSession | None, *, just_now: bool = False) -> web.Response:
-        shown = ending(session, self._order(session), self._state.clock.now(), just_now=just_now)
+        shown = views.ending(session, self._order(session), self._state.clock.now(), just_now=just_now)
         return await self._render("ending.html", session, status=shown["http_status"], ending=shown)
 
     def _order(self, session: StoredSession | None) -> Order | None:
