@@ -30,7 +30,7 @@ _CLIENT_ONLY_FIELDS = ("extra", "info")
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield every model and enum in an annotation, and in the fields of its models."""
+    """Yield every model and enum in an annotation and in its models."""
     for part in get_args(annotation):
         yield from _parts(part)
     if attrs.has(annotation):
