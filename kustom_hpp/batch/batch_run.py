@@ -220,7 +220,7 @@ class BatchRun:
         allowed = False
         try:
             if start > now:
-                await self._signal.sleep(start - now)
+                await self._signal.sleep_until(start)
             allowed = not self._signal.stopped and self._breaker.allows(_now())
         finally:
             if not allowed:

@@ -1,6 +1,7 @@
 """Whether a run goes on, and the condition on which its tasks wait for a change."""
 
 import asyncio
+import contextlib
 
 from kustom_hpp.errors import DuplicateSessionError, JournalError
 
@@ -16,7 +17,6 @@ class StopSignal:
         """The task that waits for the input, possibly for ever: a stop cancels it."""
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
 
     def stop(self, error: BaseException | None) -> None:
         """Stop the run. The first error stays, unless the new one is about integrity and the first is not."""
@@ -29,8 +29,6 @@ class StopSignal:
             # The input itself may stop the run: its task runs then, and waits for nothing.
             if self.input_task is not None and self.input_task is not asyncio.current_task():
                 self.input_task.cancel()
-            if self._timer is not None:
-                self._timer.cancel()
 
     def stop_if(self, error: BaseException | None) -> None:
         """Stop the run if there is an error."""
@@ -49,23 +47,17 @@ class StopSignal:
             at: a time on the loop's clock at which the wait ends at the latest.
 
         """
-        if at is not None and not self.stopped and (self._timer is None or self._timer.when() != at):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_at(at, self._on_timer)
-        await self._changed.wait()
+        await _wait(self._changed, at)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait, at most until the run stops."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
+    async def sleep_until(self, at: float) -> None:
+        """Wait until a time on the loop's clock, or until the run stops."""
+        await _wait(self._stop, at)
 
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.notify()
+
+async def _wait(event: asyncio.Event, at: float | None) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(at):
+            await event.wait()
 
 
 def _is_integrity_error(error: BaseException) -> bool:
