@@ -7,7 +7,6 @@ import time
 from importlib import metadata
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 from yarl import URL
 
@@ -20,21 +19,22 @@ from kustom_hpp._protocol.response_headers import correlation_id
 from kustom_hpp._protocol.response_reader import read_response
 from kustom_hpp._version import __version__
 from kustom_hpp.cli.connection_options import ConnectionOptions
-from kustom_hpp.cli.console import CommandError, Exit, print_note, stdout
+from kustom_hpp.cli.console import CommandError, Exit, print_note, stdout, table
 from kustom_hpp.errors import ApiError, AuthenticationError, HPPError, NotFoundError, PermissionDeniedError
 from kustom_hpp.transport import HTTPSessionManager
 
-_LIBRARIES = ("aiohttp", "yarl", "multidict", "frozenlist", "propcache", "attrs", "cattrs", "tenacity")
 _EXTRAS = (("orjson", "extra speed"), ("cyclopts", "extra cli"), ("rich", "extra cli"))
-_EXTENSIONS = (
-    ("aiohttp", "aiohttp._http_parser"),
-    ("aiohttp", "aiohttp._http_writer"),
-    ("yarl", "yarl._quoting_c"),
-    ("multidict", "multidict._multidict"),
-    ("frozenlist", "frozenlist._frozenlist"),
-    ("propcache", "propcache._helpers_c"),
-)
-"""The libraries' modules in C. A library works without them, more slowly."""
+_LIBRARIES = {
+    "aiohttp": {"aiohttp._http_parser", "aiohttp._http_writer"},
+    "yarl": {"yarl._quoting_c"},
+    "multidict": {"multidict._multidict"},
+    "frozenlist": {"frozenlist._frozenlist"},
+    "propcache": {"propcache._helpers_c"},
+    "attrs": set[str](),
+    "cattrs": set[str](),
+    "tenacity": set[str](),
+}
+"""Each with its modules in C: it works without them, more slowly."""
 UNUSED_SESSION_ID = "00000000-0000-0000-0000-000000000000"
 _KEY_PREFIX = re.compile(r"(?:kco|klarna)_(?:live|test)_")
 _SHORT = 8
@@ -73,26 +73,21 @@ async def check(*, connection: ConnectionOptions | None = None, online: bool = F
 def _show(title: str, rows: list[tuple[str, str]]) -> None:
     """Print one part of the report."""
     console = stdout()
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=True)
-    table.add_column(no_wrap=True, style="cyan" if console.is_terminal else "")
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(Text(name), Text(value))
-    console.print(Text(title, "bold"))
-    console.print(table)
+    console.print(
+        table(title, ("", ""), [(Text(f"  {name}", "cyan"), value) for name, value in rows], show_header=False)
+    )
 
 
 def _versions() -> tuple[list[tuple[str, str]], list[str]]:
     """Return the report's rows, and the libraries that run without their C extensions."""
     # A file on disk proves nothing: an extension may be switched off, or built for another Python.
-    missing = list(dict.fromkeys(name for name, module in _EXTENSIONS if module not in sys.modules))
-    with_c = {name for name, _ in _EXTENSIONS}
+    missing = [name for name, modules in _LIBRARIES.items() if not modules <= sys.modules.keys()]
     rows = [
         ("kustom_hpp", __version__),
         ("Python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.system()})"),
     ]
-    for name in _LIBRARIES:
-        state = "" if name not in with_c else ", without C extensions" if name in missing else ", C extensions active"
+    for name, modules in _LIBRARIES.items():
+        state = "" if not modules else ", without C extensions" if name in missing else ", C extensions active"
         rows.append((name, metadata.version(name) + state))
     for name, extra in _EXTRAS:
         rows.append((name, _version_or_none(name) or f"not installed ({extra})"))

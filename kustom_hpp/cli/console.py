@@ -4,19 +4,30 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp.cli.next_steps import CallMessages, next_step
-from kustom_hpp.errors import AuthenticationError, ConfigError, HPPError, InvalidRequestError, OutcomeUnknownError
+from kustom_hpp.errors import (
+    AuthenticationError,
+    ConfigError,
+    HPPError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    clean_text,
+)
 
 STDIN = "<stdin>"
 """The name of stdin: `app.run` puts it in the place of the argument "-"."""
 _PIPE_WIDTH = 400
 """Columns for a file or a pipe: no table folds a URL that a script looks for."""
+_MAX_CELL = 4_000
+"""Characters of a table's cell."""
 
 
 class Exit(IntEnum):
@@ -90,6 +101,18 @@ def _console(*, stderr: bool) -> Console:
     }  # fmt: skip
     console = Console(**settings)
     return console if console.is_terminal else Console(**settings, width=_PIPE_WIDTH)
+
+
+def table(title: str | None, columns: Iterable[str], rows: Iterable[Iterable[str | Text]], **options: Any) -> Table:
+    """Return a table without lines. The name of a column of numbers begins with ">"."""
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False, **options
+    )
+    for name in columns:
+        made.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(clean_text(cell, _MAX_CELL)) for cell in row))
+    return made
 
 
 def write_line(line: bytes) -> None:

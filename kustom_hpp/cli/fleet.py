@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
-from kustom_hpp.cli.console import CommandError, Exit, print_note, stdout
+from kustom_hpp.cli.console import CommandError, Exit, print_note, stdout, table
 from kustom_hpp.cli.requests import read_file
 
 App = Annotated[str, Parameter(name="--app", help="The fleet, as MODULE:NAME.")]
@@ -64,24 +62,20 @@ async def status(*, app: App) -> int:
     """
     async with _load(app) as fleet:
         jobs, scopes = await fleet.status(), await fleet.ledger_status()
-    table = _table("jobs of", *_JOBS)
-    for line in jobs:
-        table.add_row(Text(line["merchant"]), *(f"{line[column]:,}" for column in _JOBS))
-    stdout().print(table)
-    table = _table("rows of", *_ROWS, "live workers", "surplus")
-    for each in scopes:
-        counts = (*(each.rows[column.replace(" ", "_")] for column in _ROWS), each.live_runs, each.surplus)
-        table.add_row(Text(each.scope), *(f"{count:,}" for count in counts))
-    stdout().print(table)
+    rows = [[line["merchant"], *(f"{line[column]:,}" for column in _JOBS)] for line in jobs]
+    stdout().print(table(None, ("jobs of", *(f">{column}" for column in _JOBS)), rows))
+    columns = (*_ROWS, "live workers", "surplus")
+    rows = [
+        [
+            each.scope,
+            *(f"{each.rows[name.replace(' ', '_')]:,}" for name in _ROWS),
+            f"{each.live_runs:,}",
+            f"{each.surplus:,}",
+        ]
+        for each in scopes
+    ]
+    stdout().print(table(None, ("rows of", *(f">{column}" for column in columns)), rows))
     return Exit.OK
-
-
-def _table(name: str, *columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column(name)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
 
 
 def _load(app: str) -> Any:

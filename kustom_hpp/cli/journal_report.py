@@ -4,15 +4,12 @@ import datetime as dt
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kustom_hpp.batch import OutcomeState
 from kustom_hpp.batch.report import JournalReport
-from kustom_hpp.cli.console import CommandError, Exit
+from kustom_hpp.cli.console import CommandError, Exit, table
 from kustom_hpp.errors import clean_text
 
 _MAX_DOUBTS = 200
@@ -82,21 +79,21 @@ def print_overview(console: Console, report: JournalReport, surplus: Iterable[tu
     remarks = {"to_send": "not sent or throttled; the next run sends them"}
     counts = [(name, number) for name, number in report.totals if number or name not in remarks]
     rows = [(name.replace("_", " "), f"{number:,}", remarks.get(name, "")) for name, number in counts]
-    console.print(_table(None, ("state", ">rows", "remark"), rows, show_header=False))
+    console.print(table(None, ("state", ">rows", "remark"), rows, show_header=False))
     _print_doubts(console, report)
     steps = [
         (key, session_id or "unknown", f"kustom-hpp disable {session_id}" if session_id else "create a new order")
         for key, session_id in surplus
     ]
     if steps:
-        console.print(_table("Surplus sessions", ("key", "session", "next step"), steps))
+        console.print(table("Surplus sessions", ("key", "session", "next step"), steps))
 
 
 def print_report(console: Console, report: JournalReport) -> None:
     """Print the report as tables."""
     totals = [("all", report.rows), *report.totals]
     rows = [(name.replace("_", " "), f"{number:,}") for name, number in totals]
-    tables = [_table("Rows", ("state", ">rows"), rows)]
+    tables = [table("Rows", ("state", ">rows"), rows)]
     if report.periods:
         columns = ("start (UTC)", "duration", ">sessions", ">mean/s", ">busiest second")
         periods = [
@@ -109,15 +106,15 @@ def print_report(console: Console, report: JournalReport) -> None:
             )
             for each in report.periods
         ]
-        tables.append(_table("Sessions per second", columns, periods))
+        tables.append(table("Sessions per second", columns, periods))
     if report.response_times is not None:
         names, values = zip(*report.response_times.marks, strict=True)
-        tables.append(_table("Response times", names, [tuple(map(_seconds, values))]))
+        tables.append(table("Response times", names, [tuple(map(_seconds, values))]))
     if report.failures:
         failures = [(each.code, f"{each.count:,}", each.next_step) for each in report.failures]
-        tables.append(_table("Failures", ("code", ">rows", "next step"), failures))
-    for table in tables:
-        console.print(table)
+        tables.append(table("Failures", ("code", ">rows", "next step"), failures))
+    for each in tables:
+        console.print(each)
         console.print()
     _print_doubts(console, report)
 
@@ -126,18 +123,6 @@ def _print_doubts(console: Console, report: JournalReport) -> None:
     doubts = report.doubts[:_MAX_DOUBTS]
     if doubts:
         rows = [(each.key, each.order or "", f"{each.since:%Y-%m-%d %H:%M:%S}", each.reason) for each in doubts]
-        console.print(_table("Rows in doubt", ("key", "order", "since (UTC)", "why"), rows))
+        console.print(table("Rows in doubt", ("key", "order", "since (UTC)", "why"), rows))
     if more := report.states[OutcomeState.IN_DOUBT] - len(doubts):
         console.print(f"and {more:,} more in doubt: 'kustom-hpp journal export' has all of them.", soft_wrap=True)
-
-
-def _table(title: str | None, columns: Iterable[str], rows: Iterable[tuple[str, ...]], **options: Any) -> Table:
-    """Return a table. The name of a column of numbers begins with ">"."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False, **options
-    )
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(clean_text(cell)) for cell in row))
-    return table

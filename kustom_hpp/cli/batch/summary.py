@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kustom_hpp.cli.batch.progress import BatchCounts, duration
-from kustom_hpp.cli.console import print_note
+from kustom_hpp.cli.console import print_note, table
 
 
 def print_summary(console: Console, counts: BatchCounts, *, journal: str, interrupted: bool) -> None:
@@ -48,21 +48,16 @@ def print_summary(console: Console, counts: BatchCounts, *, journal: str, interr
 
 
 def _table(counts: BatchCounts) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
     earlier = f"{counts.earlier:,} of them by earlier runs" if counts.earlier else ""
     rate = counts.sent / counts.elapsed if counts.elapsed else 0.0
-    for name, figure, remark, style in (
-        ("created", f"{counts.created:,}", earlier, "green"),
-        ("failed", f"{counts.failed:,}", "", "red" if counts.failed else ""),
-        ("in doubt", f"{counts.in_doubt:,}", "", "yellow" if counts.in_doubt else ""),
-        *([("claimed elsewhere", f"{counts.elsewhere:,}", "", "")] if counts.elsewhere else []),
-        ("time", duration(counts.elapsed), f"{counts.sent:,} sent, {rate:,.1f}/s", ""),
-    ):
-        table.add_row(Text(name), Text(figure, style), Text(remark))
-    return table
+    rows: list[tuple[str | Text, ...]] = [
+        ("created", Text(f"{counts.created:,}", "green"), earlier),
+        ("failed", Text(f"{counts.failed:,}", "red" if counts.failed else ""), ""),
+        ("in doubt", Text(f"{counts.in_doubt:,}", "yellow" if counts.in_doubt else ""), ""),
+        *([("claimed elsewhere", f"{counts.elsewhere:,}", "")] if counts.elsewhere else []),
+        ("time", duration(counts.elapsed), f"{counts.sent:,} sent, {rate:,.1f}/s"),
+    ]
+    return table(None, ("", ">", ""), rows, show_header=False)
 
 
 def _rows(count: int) -> str:
