@@ -9,6 +9,8 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
+from attrs import define, field
+
 from kustom_hpp.batch.circuit_breaker import CircuitBreaker
 from kustom_hpp.batch.outcome_queue import OutcomeQueue
 from kustom_hpp.batch.outcomes import Outcome, OutcomeState, RunCounts
@@ -23,36 +25,26 @@ _JOURNAL_GRACE = 5.0
 """Seconds that the journal gets after that to finish its writes."""
 
 
+@define(kw_only=True, eq=False)
 class BatchRun:
     """A run of a batch. `run` creates it and documents what its iteration yields and raises."""
 
-    def __init__(
-        self,
-        processor: RowProcessor,
-        source: RowSource,
-        breaker: CircuitBreaker,
-        signal: StopSignal,
-        *,
-        concurrency: int,
-        interval: float,
-        ordered: bool,
-    ) -> None:
-        self._processor = processor
-        self._source = source
-        self._breaker = breaker
-        self._signal = signal
-        self._interval = interval
-        self._next_start = -math.inf
-        """The earliest time for the next row at `rate`."""
-        self._queue: deque[Row] = deque()
-        """Rows that were pulled, and are sent before any new one."""
-        self._input_lock = asyncio.Lock()
-        self._outcomes = OutcomeQueue(concurrency, ordered=ordered, on_space=signal.notify)
-        self._concurrency = concurrency
-        self._tasks: list[asyncio.Task[None]] = []
-        self._active = 0
-        """Workers that have not ended."""
-        self._in_flight = 0
+    _processor: RowProcessor
+    _source: RowSource
+    _breaker: CircuitBreaker
+    _signal: StopSignal
+    _outcomes: OutcomeQueue
+    _concurrency: int
+    _interval: float
+    _next_start: float = field(default=-math.inf, init=False)
+    """The earliest time for the next row at `rate`."""
+    _queue: deque[Row] = field(factory=deque, init=False)
+    """Rows that were pulled, and are sent before any new one."""
+    _input_lock: asyncio.Lock = field(factory=asyncio.Lock, init=False)
+    _tasks: "list[asyncio.Task[None]]" = field(factory=list, init=False)
+    _active: int = field(default=0, init=False)
+    """Workers that have not ended."""
+    _in_flight: int = field(default=0, init=False)
 
     # For the caller
 

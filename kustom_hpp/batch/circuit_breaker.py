@@ -2,6 +2,8 @@
 
 import random
 
+from attrs import define, field
+
 from kustom_hpp._messages import Delivery
 from kustom_hpp.errors import (
     ApiError,
@@ -44,6 +46,7 @@ def fatal_stop(error: HPPError) -> BatchStoppedError:
     return _stop("every remaining row would fail the same way", error)
 
 
+@define(kw_only=True, eq=False)
 class CircuitBreaker:
     """Decides after each row whether the run continues, pauses or stops.
 
@@ -52,29 +55,23 @@ class CircuitBreaker:
     after the pause.
     """
 
-    __slots__ = (
-        "_doubts", "_failures", "_forbidden", "_level", "_max_doubts", "_max_failures", "_patience", "_since",
-        "_times_open", "generation", "half_open", "in_flight", "open", "until",
-    )  # fmt: skip
-
-    def __init__(self, *, patience: float, max_doubts: int, max_failures: int | None) -> None:
-        self.generation = 0
-        self.in_flight = 0
-        """Rows of this generation in flight."""
-        self.half_open = False
-        """True while rows are sent one at a time, not before `until`."""
-        self.open = False
-        """True after too many doubts, until a row succeeds."""
-        self.until = 0.0
-        self._patience = patience
-        self._max_doubts = max_doubts
-        self._max_failures = max_failures
-        self._doubts = 0
-        self._times_open = 0
-        self._failures = 0
-        self._forbidden: int | None = 0
-        self._level = 0
-        self._since: float | None = None
+    _patience: float
+    _max_doubts: int
+    _max_failures: int | None
+    generation: int = field(default=0, init=False)
+    in_flight: int = field(default=0, init=False)
+    """Rows of this generation in flight."""
+    half_open: bool = field(default=False, init=False)
+    """True while rows are sent one at a time, not before `until`."""
+    open: bool = field(default=False, init=False)
+    """True after too many doubts, until a row succeeds."""
+    until: float = field(default=0.0, init=False)
+    _doubts: int = field(default=0, init=False)
+    _times_open: int = field(default=0, init=False)
+    _failures: int = field(default=0, init=False)
+    _forbidden: int | None = field(default=0, init=False)
+    _level: int = field(default=0, init=False)
+    _since: float | None = field(default=None, init=False)
 
     def allows(self, now: float) -> bool:
         """Return whether a row may be sent now."""

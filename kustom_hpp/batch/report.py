@@ -2,6 +2,7 @@
 
 import datetime as dt
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterable, Iterator, Sequence
 from itertools import pairwise
@@ -242,15 +243,7 @@ def _summarize_times(ordered: Sequence[float]) -> ResponseTimes:
     def percentile(percent: int) -> float:
         return ordered[max(0, -(-count * percent // 100) - 1)]  # nearest rank
 
-    histogram: list[tuple[float | None, int]] = []
-    position = 0
-    for bound in _HISTOGRAM_BOUNDS:
-        begin = position
-        while position < count and ordered[position] <= bound:
-            position += 1
-        histogram.append((bound, position - begin))
-    histogram.append((None, count - position))
-    while histogram and not histogram[-1][1]:
-        histogram.pop()
-    first = next(n for n, (_, number) in enumerate(histogram) if number)
-    return ResponseTimes(count, percentile(50), percentile(90), percentile(99), ordered[-1], tuple(histogram[first:]))
+    by_bound = Counter(bisect_left(_HISTOGRAM_BOUNDS, seconds) for seconds in ordered)
+    bounds = (*_HISTOGRAM_BOUNDS, None)
+    histogram = tuple((bounds[number], by_bound[number]) for number in range(min(by_bound), max(by_bound) + 1))
+    return ResponseTimes(count, percentile(50), percentile(90), percentile(99), ordered[-1], histogram)

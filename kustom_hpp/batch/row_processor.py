@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+from attrs import define, field
 
 from kustom_hpp._messages import Delivery
 from kustom_hpp.batch.circuit_breaker import CircuitBreaker, fatal_stop, is_fatal, is_not_processed
@@ -34,31 +35,22 @@ Create = Callable[..., Awaitable[Session]]
 """Creates one session: `HPPClient.create_session`, or a function with its arguments."""
 
 
+@define(kw_only=True, eq=False)
 class RowProcessor:
     """What the workers do with a row; counts the outcomes."""
 
-    def __init__(
-        self,
-        create: Create,
-        journal: Journal | None,
-        breaker: CircuitBreaker,
-        signal: StopSignal,
-        *,
-        resend: bool,
-        retry_failed: bool,
-    ) -> None:
-        self._create = create
-        self._journal = journal
-        self._resend = resend
-        self._retry_failed = retry_failed
-        self._breaker = breaker
-        self._signal = signal
-        self._session_ids = RecentKeys()
-        self._journal_failed = False
-        self.sending: set[asyncio.Task[None]] = set()
-        """The workers whose rows are with `create`."""
-        self.ended = dict.fromkeys(OutcomeState, 0)
-        self.earlier = 0
+    _create: Create
+    _journal: Journal | None
+    _breaker: CircuitBreaker
+    _signal: StopSignal
+    _resend: bool
+    _retry_failed: bool
+    _session_ids: RecentKeys = field(factory=RecentKeys, init=False)
+    _journal_failed: bool = field(default=False, init=False)
+    sending: "set[asyncio.Task[None]]" = field(factory=set, init=False)
+    """The workers whose rows are with `create`."""
+    ended: dict[OutcomeState, int] = field(factory=lambda: dict.fromkeys(OutcomeState, 0), init=False)
+    earlier: int = field(default=0, init=False)
 
     async def run(self, row: Row, worker: "asyncio.Task[None]") -> Outcome | None:
         """Return the row's outcome; None if the row returns to the queue."""

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from kustom_hpp.batch.batch_run import BatchRun
 from kustom_hpp.batch.circuit_breaker import CircuitBreaker
 from kustom_hpp.batch.journal import Journal
+from kustom_hpp.batch.outcome_queue import OutcomeQueue
 from kustom_hpp.batch.row_processor import Create, RowProcessor
 from kustom_hpp.batch.rows import Items, RowSource
 from kustom_hpp.batch.stop_signal import StopSignal
@@ -86,15 +87,22 @@ def run(
         _check_shared(create, on_doubt)
     breaker = CircuitBreaker(patience=patience, max_doubts=max_doubts, max_failures=max_failures)
     signal = StopSignal()
-    processor = RowProcessor(create, journal, breaker, signal, resend=on_doubt == "resend", retry_failed=retry_failed)
+    processor = RowProcessor(
+        create=create,
+        journal=journal,
+        breaker=breaker,
+        signal=signal,
+        resend=on_doubt == "resend",
+        retry_failed=retry_failed,
+    )
     return BatchRun(
-        processor,
-        RowSource(items, unique_order=journal is None),
-        breaker,
-        signal,
+        processor=processor,
+        source=RowSource(items, unique_order=journal is None),
+        breaker=breaker,
+        signal=signal,
+        outcomes=OutcomeQueue(concurrency, ordered=ordered, on_space=signal.notify),
         concurrency=concurrency,
         interval=1 / rate if rate else 0.0,
-        ordered=ordered,
     )
 
 
