@@ -30,6 +30,7 @@ def no_blocking() -> Iterator[None]:
         acquire = detector.functions["threading.Lock.acquire"]
         acquire.can_block_in("<frozen importlib._bootstrap>", "acquire")
         acquire.can_block_in("tests/transport/test_session_manager.py", "both_look")  # the test holds a call up
+        detector.functions["io.BufferedReader.read"].can_block_in("kustom_hpp/cli/demo.py", "example_orders")
         # The kernel knows the working directory: no disk is read for it.
         detector.functions["os.getcwd"].can_block_in("kustom_hpp/batch/sqlite/journal.py", "__init__")
         yield

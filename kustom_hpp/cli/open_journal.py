@@ -1,5 +1,6 @@
 """The journal that a command names: a file, or a ledger in PostgreSQL by its URL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -93,7 +94,7 @@ async def existing_journal(
     """
     if not is_ledger(name):
         try:
-            scope = scope or read_scope(name)
+            scope = scope or await asyncio.to_thread(read_scope, name)
         except JournalError as error:
             raise refused(error) from None
         async with open_journal(name, scope) as journal:
