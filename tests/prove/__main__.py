@@ -162,7 +162,7 @@ def as_table(ended: list[Ended]) -> Group:
         own = [row for row in rows if row.promise == promise]
         passed = sum(row.passed for row in own)
         word = "[bold red]NOT HELD[/]" if passed < len(own) else "[green]held[/]" if own else "[yellow]not tried[/]"
-        summary.add_row(word, promise, f"{says} ({passed} of {len(own)} rows)")
+        summary.add_row(word, promise, f"{says} ({passed} of {len(own)} rows)" if own else says)
         if own:
             table = columns()
             for row in own:

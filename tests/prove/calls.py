@@ -117,7 +117,7 @@ async def fault_table(size: Size) -> list[Line]:
         lines.append(
             Line(
                 promise=promise,
-                tried=f"{len(ROWS)} faults of connection, server and response, {len(seeds)} times",
+                tried=f"{len(ROWS)} faults of connection, server and response; seeds: {len(seeds)}",
                 figure=f"{count} {FIGURES[promise]} in {calls:,} calls{f' ({example})' if count else ''}",
                 target="0",
                 held=count == 0,

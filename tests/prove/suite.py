@@ -102,6 +102,7 @@ async def test_a_transport_that_sleeps():
 async def blocking_calls(size: Size) -> list[Row]:
     """The whole suite, while blockbuster watches the event loops."""
     whole = size.part == 1
+    tried = "the whole suite" if whole else "a part of the suite"
     options = ["-m", "", "--ignore", "tests/browser"] if whole else ROOMS
     tests = await run_tests([sys.executable], options, KUSTOM_HPP_NO_BLOCKING="1")
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +117,7 @@ async def blocking_calls(size: Size) -> list[Row]:
     return [
         Row(
             promise="P9",
-            tried=f"{'the whole suite' if whole else 'a part of the suite'} under blockbuster, but for kustom_hpp.cli itself",
+            tried=f"{tried} under blockbuster; kustom_hpp.cli and .sandbox may block",
             figure=f"{blocked} blocking calls; {tests.summary}",
             target="0; 0 failed",
             held=tests.passed and not blocked,
