@@ -26,6 +26,7 @@ from attrs import define, field
 from kustom_hpp.models import CreateSessionRequest, SessionStatus
 from kustom_hpp.sandbox.sample_orders import Order, SampleOrders, order_path
 from kustom_hpp.sandbox.stored_session import (
+    MAX_TIMELINE,
     ORDER_LIFETIME,
     Action,
     SessionClosedError,
@@ -243,7 +244,9 @@ class SandboxState:
         )
 
     def _notify(self, session: StoredSession, entry: TimelineEntry) -> None:
-        session.add_entry(entry)
+        if len(session.timeline) >= MAX_TIMELINE:
+            del session.timeline[1]
+        session.timeline.append(entry)
         for listener in tuple(self._listeners):
             listener(session, entry)
 

@@ -215,12 +215,6 @@ class StoredSession:
         self.order_id = new_id() if self.is_kp else order_id_of(self.payment_session_url)
         self.klarna_reference = "".join(secrets.choice(_REFERENCE) for _ in range(8))
 
-    def add_entry(self, entry: TimelineEntry) -> None:
-        """Add an entry to its timeline."""
-        if len(self.timeline) >= MAX_TIMELINE:
-            del self.timeline[1]
-        self.timeline.append(entry)
-
 
 def order_id_of(payment_session_url: str) -> str | None:
     """Return the id at the end of a payment session's URL, if there is one."""

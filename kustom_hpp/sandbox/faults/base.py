@@ -121,15 +121,20 @@ class Fault:
         return f"Fault({str(self)!r})"
 
 
+def convert(name: str, value: Any, wanted: type) -> Any:
+    """Return a value as a type, or raise a ValueError with its name."""
+    try:
+        return wanted(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be of type {wanted.__name__}, got {value!r}") from None
+
+
 def _checked(fault_type: FaultType, key: str, value: Any) -> Any:
     if key not in fault_type.defaults:
         known = ", ".join(fault_type.defaults) or "none"
         raise ValueError(f"{fault_type.name} has no parameter {key!r}. It has: {known}")
     wanted = type(fault_type.defaults[key])
-    try:
-        typed = wanted(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{fault_type.name}: {key} must be of type {wanted.__name__}, got {value!r}") from None
+    typed = convert(f"{fault_type.name}: {key}", value, wanted)
     # Clocks and calendars cannot work with nan, or with times beyond some decades.
     if wanted is float and not -_MAX_NUMBER <= typed <= _MAX_NUMBER:
         raise ValueError(f"{fault_type.name}: {key} must be a number of at most {_MAX_NUMBER:,}, got {value!r}")

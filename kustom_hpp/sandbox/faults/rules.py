@@ -10,6 +10,7 @@ from attrs import define, field, validators
 
 from kustom_hpp._protocol import operations
 from kustom_hpp.sandbox.faults import Fault, Stage, fault_type, parse_fault, split_fault
+from kustom_hpp.sandbox.faults.base import convert
 from kustom_hpp.sandbox.sample_orders import payment_id
 
 CREATE, ANY = "create_session", "any"
@@ -227,15 +228,12 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"a rule has the settings {', '.join(known)}, not {', '.join(sorted(unknown))}")
     nth = settings.pop("nth", None)
     if nth is not None:
-        nth = _typed("nth", nth, int)
+        nth = convert("nth", nth, int)
         if nth < 1:
             raise ValueError(f"nth counts from 1, got {nth}")
         settings |= {"skip": nth - 1, "times": 1}
-    return {key: _typed(key, value, _SETTINGS.get(key)) for key, value in settings.items() if value is not None}
-
-
-def _typed(key: str, value: Any, wanted: type | None) -> Any:
-    try:
-        return value if wanted is None else wanted(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{key} must be of type {wanted.__name__ if wanted else ''}, got {value!r}") from None
+    return {
+        key: convert(key, value, _SETTINGS[key]) if key in _SETTINGS else value
+        for key, value in settings.items()
+        if value is not None
+    }

@@ -236,11 +236,8 @@ def _faults_text(rule: Rule) -> str:
 
 def limits_text(bucket: TokenBucket | None, latency: Latency | None) -> str:
     """Return the rate limit and the latency in words."""
-    limit, delay = "No rate limit", "no latency"
-    if bucket is not None:
-        limit = f"Rate limit {bucket.limit}"
-    if latency is not None:
-        delay = f"latency {latency}"
+    limit = "No rate limit" if bucket is None else f"Rate limit {bucket.limit}"
+    delay = "no latency" if latency is None else f"latency {latency}"
     return f"{limit}; {delay}."
 
 
