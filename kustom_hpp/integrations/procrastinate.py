@@ -28,16 +28,17 @@ import contextlib
 import itertools
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any, Final, Self
 
-from attrs import define, field
+from attrs import define, field, fields
 
 from kustom_hpp.batch import Outcome, OutcomeState, PostgresLedger, Scope
 from kustom_hpp.batch.postgres.ledger import PATIENCE
 from kustom_hpp.batch.postgres.overview import ScopeStatus
-from kustom_hpp.errors import BatchStoppedError, ConfigError, JournalError
-from kustom_hpp.integrations.worker import ClientOf, RequestOf, UnfinishedError, WorkerKit
+from kustom_hpp.config.options import check_positive
+from kustom_hpp.errors import BatchStoppedError, JournalError
+from kustom_hpp.integrations.worker import UnfinishedError, WorkerKit, WorkerSettings
 
 try:
     import procrastinate
@@ -81,51 +82,29 @@ class _Queue:
     """Jobs that the tables call running here, and that are not."""
 
 
-class Fleet:
+@define(eq=False, repr=False)
+class Fleet(WorkerSettings):
     """Workers on many machines that create the sessions of one or more merchants.
 
-    `app` is procrastinate's App: add tasks of your own to it.
+    The arguments are those of `WorkerSettings`, and `stalled`. The ledger's database has the queue too. If `request_of` raises
+    an exception other than an InvalidRequestError, the id's job is repeated later.
     """
 
-    def __init__(
-        self,
-        dsn: str,
-        client_of: ClientOf,
-        request_of: RequestOf,
-        *,
-        rate: float | Mapping[str, float] | None = None,
-        concurrency: int = 16,
-        stalled: float = 30.0,
-        ledger: Mapping[str, float] | None = None,
-    ) -> None:
-        """Create a fleet. Nothing is connected yet.
+    stalled: float = field(default=30.0, kw_only=True)
+    """Seconds without a heartbeat after which the jobs of a worker are given to another one."""
+    app: procrastinate.App = field(init=False)
+    """procrastinate's App: add tasks of your own to it."""
+    _ledger: PostgresLedger = field(init=False)
+    _kit: WorkerKit = field(init=False)
+    _queues: dict[str, _Queue] = field(factory=dict, init=False)
+    _draining: asyncio.Event = field(factory=asyncio.Event, init=False)
 
-        Args:
-            dsn: the database with the ledger and the queue. Leave the password to PGPASSWORD or a service file.
-            client_of: makes a merchant's client in the worker; give it the pace that it gets.
-            request_of: makes the request for an id in the worker; it may be a coroutine function. With an
-                InvalidRequestError the id is FAILED; with any other exception its job is repeated later.
-            rate: requests per second for each merchant, by all workers together; a mapping gives each merchant its own.
-                None lets each client learn it.
-            concurrency: requests in flight for each merchant in each process.
-            stalled: seconds without a heartbeat after which the jobs of a worker are given to another one.
-            ledger: arguments of `PostgresLedger`: lease, beat, patience.
-
-        Raises:
-            ConfigError: an argument is invalid.
-
-        """
-        if not stalled > 0:
-            raise ConfigError(f"Fleet.stalled must be a number of seconds above 0, got {stalled!r}")
-        self._dsn = dsn
-        self._client_of, self._stalled = client_of, stalled
-        self._ledger_options = dict(ledger or {})
-        self._ledger = PostgresLedger(dsn, **self._ledger_options)
-        self._kit = WorkerKit(dsn, client_of, request_of, rate=rate, concurrency=concurrency, ledger=ledger)
-        self.app = procrastinate.App(connector=PsycopgConnector(conninfo=dsn, min_size=1, max_size=4))
+    def __attrs_post_init__(self) -> None:
+        check_positive("Fleet.stalled", self.stalled)
+        self._ledger = self.make_ledger()
+        self._kit = WorkerKit(**{item.name: getattr(self, item.name) for item in fields(WorkerSettings)})
+        self.app = procrastinate.App(connector=PsycopgConnector(conninfo=self.dsn, min_size=1, max_size=4))
         self.app.task(name=_TASK, retry=_Retry(), pass_context=True)(self._run_job)
-        self._queues: dict[str, _Queue] = {}
-        self._draining = asyncio.Event()
 
     # In the shop
 
@@ -153,7 +132,7 @@ class Fleet:
 
         """
         async with contextlib.AsyncExitStack() as stack:
-            self._ledger = await stack.enter_async_context(PostgresLedger(self._dsn, **self._ledger_options))
+            self._ledger = await stack.enter_async_context(self.make_ledger())
             await stack.enter_async_context(self.app.open_async())
             if not await self._has_queue():
                 raise JournalError("the database has no queue. Run: kustom-hpp fleet init --app MODULE:FLEET")
@@ -197,7 +176,7 @@ class Fleet:
         """
         query = """SELECT status::text AS status, args->'ids' AS ids FROM procrastinate_jobs
             WHERE queue_name = %(queue)s AND args->>'batch' = %(batch)s ORDER BY id"""
-        settings = self._client_of(merchant, None).settings
+        settings = self.client_of(merchant, None).settings
         async with self._ledger.journal(Scope.of(settings, merchant)) as journal:
             reported: set[str] = set()
             while True:
@@ -262,7 +241,7 @@ class Fleet:
     async def _check_database(self) -> None:
         """Connect once, so that missing tables are an error. A database that restarts is waited for."""
         now = asyncio.get_running_loop().time
-        give_up = now() + self._ledger_options.get("patience", PATIENCE)
+        give_up = now() + self.ledger.get("patience", PATIENCE)
         while True:
             try:
                 async with self:
@@ -302,8 +281,8 @@ class Fleet:
             fetch_job_polling_interval=_POLL,
             listen_notify=False,  # it would need a connection for each merchant
             install_signal_handlers=False,
-            update_heartbeat_interval=self._stalled / 3,
-            stalled_worker_timeout=self._stalled,
+            update_heartbeat_interval=self.stalled / 3,
+            stalled_worker_timeout=self.stalled,
         )
 
     async def _return_stalled_jobs(self, merchants: Sequence[str]) -> None:
@@ -312,13 +291,13 @@ class Fleet:
         while True:
             for name in merchants:
                 stalled = await manager.get_stalled_jobs(
-                    queue=queue_of(name), task_name=_TASK, seconds_since_heartbeat=self._stalled
+                    queue=queue_of(name), task_name=_TASK, seconds_since_heartbeat=self.stalled
                 )
                 for job in (*stalled, *await self._orphans(name)):
                     # Another worker may be faster. If both do it, the ledger still lets one of them send a row.
                     with contextlib.suppress(ConnectorException):
                         await manager.retry_job(job)
-            await asyncio.sleep(min(_POLL, self._stalled / 3))
+            await asyncio.sleep(min(_POLL, self.stalled / 3))
 
     async def _orphans(self, merchant: str) -> list[Job]:
         """Return jobs that ended here, and whose end the database has lost or never got: twice seen, for they may just end."""

@@ -35,7 +35,8 @@ from kustom_hpp import batch as hpp_batch
 from kustom_hpp.batch import BatchItem, BatchRun, Outcome, OutcomeState, PostgresLedger, Scope
 from kustom_hpp.batch.postgres.ledger import PostgresJournal
 from kustom_hpp.client import HPPClient
-from kustom_hpp.errors import ConfigError, InvalidRequestError, JournalError
+from kustom_hpp.config.options import check_positive_int
+from kustom_hpp.errors import InvalidRequestError, JournalError
 from kustom_hpp.models import CreateSessionRequest
 from kustom_hpp.pace import Pace
 
@@ -59,56 +60,58 @@ class _Merchant:
     runs: set[BatchRun] = field(factory=set)
 
 
-class WorkerKit:
-    """The ledger, and for each merchant the client, of one worker process.
+@define(eq=False, repr=False)
+class WorkerSettings:
+    """The arguments of a `WorkerKit`, and of a fleet.
 
-    Every id ends CREATED, FAILED or IN_DOUBT, and no order is sent twice, however often a queue delivers an id: the ledger
-    decides that. Use a kit in one event loop, and open it after a fork. It has one ledger for all merchants, and opens it
-    again after the database was away for longer than the ledger's patience.
+    Raises:
+        ConfigError: an argument is invalid.
+
     """
 
-    def __init__(
-        self,
-        dsn: str,
-        client_of: ClientOf,
-        request_of: RequestOf,
-        *,
-        rate: float | Mapping[str, float] | None = None,
-        concurrency: int = 16,
-        ledger: Mapping[str, float] | None = None,
-    ) -> None:
-        """Create a kit. Nothing is connected yet.
+    dsn: str
+    """The ledger's database. Leave the password to PGPASSWORD or a service file."""
+    client_of: ClientOf
+    """Makes a merchant's client in the worker; give it the pace that it gets."""
+    request_of: RequestOf
+    """Makes the request for an id in the worker; it may be a coroutine function. With an InvalidRequestError the id is FAILED;
+    any other exception is raised after the other ids were sent."""
+    rate: float | Mapping[str, float] | None = field(default=None, kw_only=True)
+    """Requests per second for each merchant, by all workers together; a mapping gives each merchant its own. None lets each
+    client learn it."""
+    concurrency: int = field(default=16, kw_only=True)
+    """Requests in flight for each call of `create_sessions`; in a fleet, for each merchant in each process."""
+    ledger: Mapping[str, float] = field(factory=dict, kw_only=True)
+    """Arguments of `PostgresLedger`: lease, beat, patience."""
 
-        Args:
-            dsn: the ledger's database. Leave the password to PGPASSWORD or a service file.
-            client_of: makes a merchant's client; give it the pace that it gets.
-            request_of: makes the request for an id; it may be a coroutine function. With an InvalidRequestError the id is
-                FAILED; any other exception is raised after the other ids were sent.
-            rate: requests per second for each merchant, by all workers together; a mapping gives each merchant its own.
-                None lets each client learn it.
-            concurrency: requests in flight for each call of `create_sessions`.
-            ledger: arguments of `PostgresLedger`: lease, beat, patience.
+    def __attrs_post_init__(self) -> None:
+        check_positive_int("concurrency", self.concurrency)
+        self.make_ledger()  # checks its arguments
 
-        Raises:
-            ConfigError: an argument is invalid.
+    def make_ledger(self) -> PostgresLedger:
+        """Return the ledger, which is not connected yet."""
+        return PostgresLedger(self.dsn, **self.ledger)
 
-        """
-        if concurrency < 1:
-            raise ConfigError(f"concurrency must be at least 1, got {concurrency!r}")
-        self._dsn = dsn
-        self._client_of, self._request_of = client_of, request_of
-        self._rate, self._concurrency = rate, concurrency
-        self._ledger_options = dict(ledger or {})
-        PostgresLedger(dsn, **self._ledger_options)  # checks the arguments
-        self._merchants: dict[str, _Merchant] = {}
-        self._stack = contextlib.AsyncExitStack()
-        self._ledger: PostgresLedger | None = None
-        """None before `open`, and after the database has failed."""
-        self._opening = asyncio.Lock()
-        self._active = 0
-        """Calls of `create_sessions` that use the ledger."""
-        self._idle = asyncio.Event()
-        self._draining = False
+
+@define(eq=False, repr=False)
+class WorkerKit(WorkerSettings):
+    """The ledger, and for each merchant the client, of one worker process.
+
+    The arguments are those of `WorkerSettings`. Every id ends CREATED, FAILED or IN_DOUBT, and no order is sent twice, however
+    often a queue delivers an id: the ledger decides that. Use a kit in one event loop, and open it after a fork: it connects
+    to nothing before. It has one ledger for all merchants, and opens it again after the database was away for longer than the
+    ledger's patience.
+    """
+
+    _merchants: dict[str, _Merchant] = field(factory=dict, init=False)
+    _stack: contextlib.AsyncExitStack = field(factory=contextlib.AsyncExitStack, init=False)
+    _open: PostgresLedger | None = field(default=None, init=False)
+    """None before `open`, and after the database has failed."""
+    _opening: asyncio.Lock = field(factory=asyncio.Lock, init=False)
+    _active: int = field(default=0, init=False)
+    """Calls of `create_sessions` that use the ledger."""
+    _idle: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _draining: bool = field(default=False, init=False)
 
     async def open(self) -> None:
         """Connect to the ledger.
@@ -123,7 +126,7 @@ class WorkerKit:
 
     async def aclose(self) -> None:
         """Close the clients and the ledger. Idempotent."""
-        self._ledger = None
+        self._open = None
         self._merchants.clear()
         await self._stack.aclose()
 
@@ -164,8 +167,8 @@ class WorkerKit:
         try:
             return await self._create_sessions(state, ids)
         except JournalError:
-            if self._ledger is ledger:
-                self._ledger = None
+            if self._open is ledger:
+                self._open = None
             raise
         finally:
             self._active -= 1
@@ -173,9 +176,9 @@ class WorkerKit:
                 self._idle.set()
 
     async def _create_sessions(self, state: _Merchant, ids: Sequence[str]) -> list[Outcome]:
-        chunk = _Chunk(state, self._request_of, ids)
+        chunk = _Chunk(state, self.request_of, ids)
         run = hpp_batch.run(
-            state.client.create_session, chunk.items(), concurrency=self._concurrency, journal=state.journal
+            state.client.create_session, chunk.items(), concurrency=self.concurrency, journal=state.journal
         )
         async with run:
             state.runs.add(run)
@@ -193,18 +196,18 @@ class WorkerKit:
         return chunk.outcomes
 
     async def _open_ledger(self) -> PostgresLedger:
-        if self._ledger is None:
+        if self._open is None:
             if self._active:
                 await self._idle.wait()  # the ledger of the others has failed: they end soon
             await self.aclose()
-            self._ledger = await self._stack.enter_async_context(PostgresLedger(self._dsn, **self._ledger_options))
-        return self._ledger
+            self._open = await self._stack.enter_async_context(self.make_ledger())
+        return self._open
 
     async def _merchant(self, ledger: PostgresLedger, name: str) -> _Merchant:
         if name not in self._merchants:
-            rate = self._rate.get(name) if isinstance(self._rate, Mapping) else self._rate
+            rate = self.rate.get(name) if isinstance(self.rate, Mapping) else self.rate
             pace = None if rate is None else ledger.pace(rate, merchant=name)
-            client = await self._stack.enter_async_context(self._client_of(name, pace))
+            client = await self._stack.enter_async_context(self.client_of(name, pace))
             journal = await self._stack.enter_async_context(ledger.journal(Scope.of(client.settings, name)))
             self._merchants[name] = _Merchant(client, journal)
         return self._merchants[name]
