@@ -72,8 +72,7 @@ class CallExecution(retry.CallState):
             acquired = await pace.acquire(None if deadline is None else deadline - self.now() + time.monotonic())
         started = self.now()
         if deadline is not None and started >= deadline:
-            msg = "the deadline passed before the request could be sent"
-            raise DeadlineExceededError(msg)
+            raise DeadlineExceededError("the deadline passed before the request could be sent")
         if self.started_at is None:
             self.started_at = started
         marker = self.in_flight_marker = SendMarker()

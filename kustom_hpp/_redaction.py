@@ -22,8 +22,7 @@ class Secret(str):
         return "'***'"
 
     def __reduce__(self) -> Any:
-        msg = "a secret cannot be pickled. Read it from its source again in the other process"
-        raise TypeError(msg)
+        raise TypeError("a secret cannot be pickled. Read it from its source again in the other process")
 
     # Without these two, copying would call __reduce__ and fail.
     def __copy__(self) -> "Secret":

@@ -59,8 +59,7 @@ def parse(body: bytes, *, max_size: int = MAX_BODY) -> StatusUpdate:
     else:
         return _build_update(value)
     del body  # the traceback's locals must not show the consumer's data
-    msg = f"the callback's body {reason}"
-    raise CallbackError(msg)
+    raise CallbackError(f"the callback's body {reason}")
 
 
 def _load_object(body: bytes, max_size: int) -> dict[str, Any]:
@@ -147,8 +146,7 @@ def check_secret(received: object, expected: str | bytes) -> bool:
     expected_bytes = _as_bytes(expected)
     if not expected_bytes:
         shape = f"{'an empty' if expected_bytes == b'' else 'a'} {type(expected).__name__}"
-        msg = f"expected must be the session's secret, got {shape}"
-        raise ConfigError(msg)
+        raise ConfigError(f"expected must be the session's secret, got {shape}")
     received_bytes = _as_bytes(received)
     return received_bytes is not None and hmac.compare_digest(received_bytes, expected_bytes)
 

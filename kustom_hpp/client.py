@@ -4,7 +4,6 @@ import asyncio
 import copy
 import ssl as _ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import attrs
@@ -114,8 +113,9 @@ class HPPClient:
         base_url, environment = _wrap_text(base_url), _wrap_text(environment)
         headers = _wrap_header_values(headers)
         if transport is not None and (ssl or proxy or trust_env or http_session):
-            msg = "transport replaces aiohttp, so ssl, proxy, trust_env and http_session have no effect. Remove them"
-            raise ConfigError(msg)
+            raise ConfigError(
+                "transport replaces aiohttp, so ssl, proxy, trust_env and http_session have no effect. Remove them"
+            )
         self._settings = config.build_settings(
             api_key=api_key,
             username=username,
@@ -194,9 +194,7 @@ class HPPClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -208,8 +206,7 @@ class HPPClient:
 
         """
         if self._is_view:
-            msg = "a view from with_options shares its client's connections. Close that client instead"
-            raise ConfigError(msg)
+            raise ConfigError("a view from with_options shares its client's connections. Close that client instead")
         await self._create_context.transport.aclose()
 
     def with_options(
@@ -424,8 +421,7 @@ class HPPClient:
 
         """
         if not isinstance(order_id, str) or not order_id.strip(".") or not _ORDER_ID_CHARACTERS.issuperset(order_id):
-            msg = "order_id must be the id alone: letters, digits, '-', '_', '.' and '~'"
-            raise ConfigError(msg)
+            raise ConfigError("order_id must be the id alone: letters, digits, '-', '_', '.' and '~'")
         return f"{self._settings.base_url}{KCO_ORDER_PATH}{order_id}"
 
 

@@ -80,8 +80,7 @@ class Pace:
         if burst is not None:
             check_positive_int("Pace.burst", burst)
             if rate is None:
-                msg = f"Pace.burst needs a rate, got {burst!r} without one"
-                raise ConfigError(msg)
+                raise ConfigError(f"Pace.burst needs a rate, got {burst!r} without one")
         self.rate = rate
         """Current attempts per second; None while nothing is known."""
         self.burst = burst if burst is not None else max(1, math.floor(rate or 1))

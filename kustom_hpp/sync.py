@@ -9,7 +9,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from kustom_hpp import config
@@ -179,8 +178,9 @@ class SyncHPPClient:
     @_same_arguments(HPPClient.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("http_session") is not None:
-            msg = "http_session belongs to an event loop of the caller's. Leave it out, or use HPPClient in that loop"
-            raise ConfigError(msg)
+            raise ConfigError(
+                "http_session belongs to an event loop of the caller's. Leave it out, or use HPPClient in that loop"
+            )
         self._start(functools.partial(HPPClient, *args, **kwargs))
 
     @classmethod
@@ -224,9 +224,7 @@ class SyncHPPClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -237,15 +235,15 @@ class SyncHPPClient:
 
         """
         if self._view is not None:
-            msg = "a view made by with_options shares its client's connections. Close that client instead"
-            raise ConfigError(msg)
+            raise ConfigError("a view made by with_options shares its client's connections. Close that client instead")
         self._lifecycle.close()
 
     def _call(self, start: Callable[[HPPClient], Coroutine[Any, Any, R]], name: str) -> R:
         current = self._lifecycle.current()
         if threading.current_thread() is current.thread:
-            msg = f"{name} was called in the client's own thread, by a hook or on_read. Call it in another thread"
-            raise WrongLoopError(msg)
+            raise WrongLoopError(
+                f"{name} was called in the client's own thread, by a hook or on_read. Call it in another thread"
+            )
         client = current.client if self._view is None else self._view_of(current.client)
         done: concurrent.futures.Future[R] = concurrent.futures.Future()
         started = current.start_call(start(client), done)

@@ -44,7 +44,6 @@ VOCABULARY = {"attrs", "yarl"}
 """Libraries that any room may speak."""
 
 LONG: dict[str, str] = {
-    "kustom_hpp.integrations.procrastinate": "one public class, with the shop's side and the worker's side of a queue",
     "kustom_hpp.client": "the reference of every setting and every method, most of it docstrings",
     "kustom_hpp.client.HPPClient.__init__": "its signature and its call are a line for each setting, and nothing else",
 }

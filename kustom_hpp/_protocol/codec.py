@@ -35,8 +35,7 @@ def _json_library() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
 
 
 def _refuse(constant: str) -> Any:
-    msg = f"{constant} is not JSON"
-    raise ValueError(msg)
+    raise ValueError(f"{constant} is not JSON")
 
 
 class Codec:
@@ -102,8 +101,7 @@ class Codec:
     def structure_response(self, value: Any, kind: type[T]) -> T:
         """Return a response from plain JSON values; see `decode_response`."""
         if not isinstance(value, dict):
-            msg = f"not a JSON object but a {type(value).__name__}"
-            raise ValueError(msg)  # noqa: TRY004 - it is the value that is wrong
+            raise ValueError(f"not a JSON object but a {type(value).__name__}")  # noqa: TRY004 - it is the value that is wrong
         hook = self._structure_hooks.get(kind)
         if hook is None:
             hook = self._structure_hooks[kind] = self._responses.get_structure_hook(kind)

@@ -119,15 +119,15 @@ def build_settings(
     """
     for name, value, kind in (("timeouts", timeouts, Timeouts), ("retry", retry, RetrySettings), ("pool", pool, Pool)):
         if not isinstance(value, kind):
-            msg = f"{name} must be a {kind.__name__}, got a {type(value).__name__}"
-            raise ConfigError(msg)
+            raise ConfigError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
     header, secrets = authorization(api_key, username, password)
     key_environment = environment_of_key(api_key or password)
     resolved, url = resolve_endpoint(environment, base_url, key_environment)
     check_plain_http(url, insecure_http=insecure_http, live_key=key_environment is Environment.LIVE)
     if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
-        msg = f"ssl must be an ssl.SSLContext or None, got a {type(ssl).__name__}: verification cannot be disabled"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"ssl must be an ssl.SSLContext or None, got a {type(ssl).__name__}: verification cannot be disabled"
+        )
     proxy_url = resolve_proxy(proxy, url, trust_env=trust_env)
     return Settings(
         environment=resolved,
@@ -160,15 +160,15 @@ def from_environment() -> dict[str, Any]:
     for name, variable in ENV_VARS.items():
         value = Secret(os.environ.get(variable, "").strip())
         if len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
-            msg = f"{variable} is in quotes, which are part of its value here: remove them (`docker --env-file` keeps quotes)"
-            raise ConfigError(msg)
+            raise ConfigError(
+                f"{variable} is in quotes, which are part of its value here: remove them (`docker --env-file` keeps quotes)"
+            )
         if value:
             found[name] = value
     if "proxy" in found:
         found["proxy"] = parse_proxy(found["proxy"], ENV_VARS["proxy"])
     if (truth := found.pop("insecure_http", None)) is not None:
         if truth.lower() not in _TRUE | _FALSE:
-            msg = f"{ENV_VARS['insecure_http']} must be 1 or 0"
-            raise ConfigError(msg)
+            raise ConfigError(f"{ENV_VARS['insecure_http']} must be 1 or 0")
         found["insecure_http"] = truth.lower() in _TRUE
     return found

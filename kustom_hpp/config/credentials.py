@@ -27,29 +27,26 @@ def authorization(api_key: str | None, username: str | None, password: str | Non
     Source: docs.kustom.co, authentication: the raw key after "Basic ", or base64 of username and key.
     """
     if api_key is not None and password is not None:
-        msg = "api_key and password are two names for one secret: give only one of them"
-        raise ConfigError(msg)
+        raise ConfigError("api_key and password are two names for one secret: give only one of them")
     if password is not None and username is None:
-        msg = "password needs its username; pass a key alone as api_key"
-        raise ConfigError(msg)
+        raise ConfigError("password needs its username; pass a key alone as api_key")
     name, secret = ("api_key", api_key) if password is None else ("password", password)
     if secret is None:
-        msg = (
+        raise ConfigError(
             "no credentials: pass api_key= (or set KUSTOM_HPP_API_KEY), or username= and password="
             if username is None
             else "username needs its api_key or password"
         )
-        raise ConfigError(msg)
     secret = Secret(_credential(name, secret))
     if username is None:
         if not secret.isascii() or " " in secret:
-            msg = "api_key must be printable ASCII without blanks inside: copy it again from the merchant portal"
-            raise ConfigError(msg)
+            raise ConfigError(
+                "api_key must be printable ASCII without blanks inside: copy it again from the merchant portal"
+            )
         return Secret(f"Basic {secret}"), (secret,)
     user = _credential("username", username)
     if ":" in user:
-        msg = "username must not contain a colon: the header separates username and key by it"
-        raise ConfigError(msg)
+        raise ConfigError("username must not contain a colon: the header separates username and key by it")
     encoded = Secret(base64.b64encode(f"{user}:{secret}".encode()).decode())
     return Secret(f"Basic {encoded}"), (secret, encoded)
 
@@ -57,16 +54,14 @@ def authorization(api_key: str | None, username: str | None, password: str | Non
 def _credential(name: str, value: object) -> str:
     """Return a credential without the blanks around it that copying adds."""
     if not isinstance(value, str):
-        msg = f"{name} must be text, got a {type(value).__name__}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{name} must be text, got a {type(value).__name__}")
     value = Secret(value.strip())
     if not value:
-        msg = f"{name} is empty"
-        raise ConfigError(msg)
+        raise ConfigError(f"{name} is empty")
     if environment_of_key(value[1:]) is not None and not value[0].isalnum():
-        msg = f"{name} starts with a quote or another mark before the key's prefix: remove it"
-        raise ConfigError(msg)
+        raise ConfigError(f"{name} starts with a quote or another mark before the key's prefix: remove it")
     if re.search(_CONTROL, value) or any("\ud800" <= char <= "\udfff" for char in value):
-        msg = f"{name} contains a control character or half a character: copy it again from the merchant portal"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"{name} contains a control character or half a character: copy it again from the merchant portal"
+        )
     return value

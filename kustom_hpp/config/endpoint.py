@@ -33,28 +33,25 @@ def resolve_endpoint(
         chosen = _ENVIRONMENTS.get(environment.lower()) if isinstance(environment, str) else None
         if chosen is None:
             # Not shown: a key in the wrong variable must not end up in a log.
-            msg = "environment must be 'live' or 'playground'"
-            raise ConfigError(msg)
+            raise ConfigError("environment must be 'live' or 'playground'")
     if base_url is not None:
         url = _parse_base_url(base_url)
         if chosen is not None and str(url) != chosen.base_url:
-            msg = f"environment ({chosen}) and base_url contradict each other: give only one of them"
-            raise ConfigError(msg)
+            raise ConfigError(f"environment ({chosen}) and base_url contradict each other: give only one of them")
         return None, url
     if chosen and key_environment and chosen is not key_environment:
-        msg = f"the key is a {key_environment} key, but environment is {chosen}: use the key of that environment"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"the key is a {key_environment} key, but environment is {chosen}: use the key of that environment"
+        )
     resolved = chosen or key_environment or Environment.PLAYGROUND
     return resolved, URL(resolved.base_url)
 
 
 def _parse_base_url(text: str) -> URL:
     if not isinstance(text, str):
-        msg = f"base_url must be text, got a {type(text).__name__}"
-        raise ConfigError(msg)
+        raise ConfigError(f"base_url must be text, got a {type(text).__name__}")
     if (reason := _why_invalid(text.strip(" "))) is not None:
-        msg = f"base_url is invalid: {reason}"
-        raise ConfigError(msg)
+        raise ConfigError(f"base_url is invalid: {reason}")
     scheme, _, rest = text.strip(" ").partition("://")
     authority, slash, path = rest.partition("/")
     # Only scheme and host are case-insensitive.
@@ -142,18 +139,19 @@ def check_plain_http(url: URL, *, insecure_http: bool, live_key: bool) -> None:
     if url.scheme == "https" or is_loopback(url.host):
         return
     if not insecure_http:
-        msg = f"base_url is http at {url.host}, which would send the key unencrypted: use https, or insecure_http=True"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"base_url is http at {url.host}, which would send the key unencrypted: use https, or insecure_http=True"
+        )
     if live_key:
-        msg = f"base_url is http at {url.host} and the key is a live key, which is never sent unencrypted: use https"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"base_url is http at {url.host} and the key is a live key, which is never sent unencrypted: use https"
+        )
 
 
 def resolve_proxy(proxy: str | None, url: URL, *, trust_env: bool) -> Secret | None:
     """Return the proxy, resolved once: aiohttp's own trust_env reads the environment and .netrc at each request."""
     if proxy is not None and trust_env:
-        msg = "proxy and trust_env contradict each other: give only one of them"
-        raise ConfigError(msg)
+        raise ConfigError("proxy and trust_env contradict each other: give only one of them")
     if proxy is not None:
         return parse_proxy(proxy, "proxy")
     return _proxy_from_environment(url) if trust_env else None
@@ -174,8 +172,9 @@ def parse_proxy(text: str, name: str) -> Secret:
     if proxy and "://" not in proxy:
         proxy = Secret(f"http://{proxy}")
     if not _is_proxy_url(proxy):
-        msg = f"{name} must be the URL of an HTTP proxy, like http://proxy.example:3128; user:password@ goes before the host"
-        raise ConfigError(msg)
+        raise ConfigError(
+            f"{name} must be the URL of an HTTP proxy, like http://proxy.example:3128; user:password@ goes before the host"
+        )
     return proxy
 
 

@@ -37,11 +37,10 @@ def user_agent(http_library: str, app_info: str | None) -> str:
         or app_info != app_info.strip()
         or not re.fullmatch(_PRINTABLE, app_info)
     ):
-        msg = (
+        raise ConfigError(
             f"app_info must be 1 to {_MAX_APP_INFO} printable ASCII characters without blanks around them, "
             "like 'MyShop/1.2'"
         )
-        raise ConfigError(msg)
     return f"{agent} {app_info}"
 
 
@@ -60,8 +59,7 @@ def merge_headers(earlier: tuple[tuple[str, str], ...], headers: Mapping[str, st
 def check_headers(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     """Return extra headers for every request; the client's own headers cannot be replaced."""
     if headers is not None and not isinstance(headers, Mapping):
-        msg = f"headers must be a mapping of names to values, got a {type(headers).__name__}"
-        raise ConfigError(msg)
+        raise ConfigError(f"headers must be a mapping of names to values, got a {type(headers).__name__}")
     seen: set[str] = set()
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not re.fullmatch(_NAME, name):

@@ -47,8 +47,7 @@ def check_positive(
         limit = f"of at least {minimum:g}" if minimum or zero else "above 0"
         if isinstance(value, (int, float)) and value > MAX_SECONDS:
             limit += f" and at most {MAX_SECONDS:,.0f}"
-        msg = f"{name} must be a finite number {limit}, in {unit}, got {value!r}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{name} must be a finite number {limit}, in {unit}, got {value!r}")
 
 
 def check_positive_int(name: str, value: object) -> None:
@@ -59,8 +58,7 @@ def check_positive_int(name: str, value: object) -> None:
 
     """
     if type(value) is not int or value < 1:
-        msg = f"{name} must be a whole number of at least 1, got {value!r}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -140,8 +138,7 @@ class RetrySettings:
 def check_on_unknown(value: object) -> None:
     """Refuse everything but "raise" and "resend" with a ConfigError."""
     if value not in get_args(OnUnknown):
-        msg = f"on_unknown must be 'raise' or 'resend', got {value!r}"
-        raise ConfigError(msg)
+        raise ConfigError(f"on_unknown must be 'raise' or 'resend', got {value!r}")
 
 
 def check_deadline(seconds: object, *, required: bool = False) -> float:
@@ -157,8 +154,9 @@ def check_deadline(seconds: object, *, required: bool = False) -> float:
     """
     if is_number(seconds):
         return seconds
-    msg = f"deadline must be a finite number of seconds from now{'' if required else ', or None'}, got {seconds!r}"
-    raise ConfigError(msg)
+    raise ConfigError(
+        f"deadline must be a finite number of seconds from now{'' if required else ', or None'}, got {seconds!r}"
+    )
 
 
 def check_options(
@@ -174,8 +172,7 @@ def check_options(
     for name, value, kind in (("timeouts", timeouts, Timeouts), ("retry", retry, RetrySettings)):
         if value is not None:
             if not isinstance(value, kind):
-                msg = f"{name} must be a {kind.__name__}, got a {type(value).__name__}"
-                raise ConfigError(msg)
+                raise ConfigError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
             changes[name] = value
     if on_unknown is not None:
         changes["retry"] = evolve(retry, on_unknown=on_unknown)

@@ -28,8 +28,9 @@ from kustom_hpp.events import Event, Finished, Retrying, Started
 try:
     from opentelemetry import metrics, trace
 except ImportError as error:
-    msg = "kustom_hpp.integrations.opentelemetry needs opentelemetry-api: pip install 'kustom_hpp[otel]'"
-    raise ImportError(msg, name=error.name) from None
+    raise ImportError(
+        "kustom_hpp.integrations.opentelemetry needs opentelemetry-api: pip install 'kustom_hpp[otel]'", name=error.name
+    ) from None
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.38.0"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)

@@ -46,8 +46,10 @@ try:
     from procrastinate.exceptions import ConnectorException
     from procrastinate.jobs import Job
 except ImportError as error:
-    msg = "kustom_hpp.integrations.procrastinate needs procrastinate: pip install 'kustom_hpp[procrastinate]'"
-    raise ImportError(msg, name=error.name) from None
+    raise ImportError(
+        "kustom_hpp.integrations.procrastinate needs procrastinate: pip install 'kustom_hpp[procrastinate]'",
+        name=error.name,
+    ) from None
 
 CHUNK: Final = 100
 """Ids in one job of the queue."""

@@ -39,8 +39,9 @@ try:
     from starlette.requests import ClientDisconnect, HTTPConnection, Request
     from starlette.responses import Response
 except ImportError as error:
-    msg = "kustom_hpp.integrations.starlette needs starlette: pip install 'kustom_hpp[starlette]'"
-    raise ImportError(msg, name=error.name) from None
+    raise ImportError(
+        "kustom_hpp.integrations.starlette needs starlette: pip install 'kustom_hpp[starlette]'", name=error.name
+    ) from None
 
 if TYPE_CHECKING:
     RequestOrState = Mapping[str, Any]

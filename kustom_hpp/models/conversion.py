@@ -38,8 +38,7 @@ def response_from_dict(value: Any, kind: type[T]) -> T:
 
     """
     if not isinstance(value, Mapping):
-        msg = f"a stored {kind.__name__} must be a JSON object, got a {type(value).__name__}"
-        raise ValueError(msg)  # noqa: TRY004 - it is the value that is wrong
+        raise ValueError(f"a stored {kind.__name__} must be a JSON object, got a {type(value).__name__}")  # noqa: TRY004 - it is the value that is wrong
     try:
         return _response_converters()[1].structure(copy.deepcopy(dict(value)), kind)
     except ValueError as error:
@@ -97,8 +96,7 @@ def _object_hook(converter: "Converter", exact: Collection[type], kind: type) ->
         plain = convert(value)
         if value.extra:
             if not taken.isdisjoint(value.extra):
-                msg = "extra holds a field of this release"
-                raise ValueError(msg)
+                raise ValueError("extra holds a field of this release")
             plain.update(value.extra)
         return plain
 
@@ -151,8 +149,7 @@ def structure_converter(*, tolerant: bool) -> "Converter":
     def on_missing(name: str, value: Any, *, has_wrong_type: bool) -> Any:
         if tolerant:
             reason = "empty" if value == "" else "null or of another type" if has_wrong_type else "missing"
-            msg = f"without {name} ({reason})"
-            raise ValueError(msg)
+            raise ValueError(f"without {name} ({reason})")
         return value
 
     _register_values(converter, on_wrong_type)

@@ -117,11 +117,10 @@ class Session(_StorableResponse):
 
         """
         if self.redirect_url is None:
-            msg = (
+            raise ValueError(
                 "the session has no payment page (the API returns redirect_url for e-commerce sessions only). Use "
                 "distribute_session, qr_code_url or distribution_module"
             )
-            raise ValueError(msg)
         return self.redirect_url
 
 

@@ -229,7 +229,6 @@ def with_secret(url: str, secret: str, name: str = "secret") -> str:
     rest, hash_mark, fragment = url.partition("#")
     _, mark, query = rest.partition("?")
     if name in (unquote_plus(pair.partition("=")[0]) for pair in query.split("&")):
-        msg = f"url has a parameter named {name} already: use another name for the secret"
-        raise ConfigError(msg)
+        raise ConfigError(f"url has a parameter named {name} already: use another name for the secret")
     separator = "?" if not mark else "" if not query or query.endswith("&") else "&"
     return f"{rest}{separator}{name}={secret}{hash_mark}{fragment}"

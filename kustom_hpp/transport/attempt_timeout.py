@@ -40,8 +40,9 @@ class ConnectionSlots:
                 raise
         else:
             return
-        msg = f"the deadline passed while all {self.width} connections were busy: nothing was sent. Use a larger Pool"
-        raise DeadlineExceededError(msg)
+        raise DeadlineExceededError(
+            f"the deadline passed while all {self.width} connections were busy: nothing was sent. Use a larger Pool"
+        )
 
     def release(self) -> None:
         """Hand the slot to the caller that has waited longest, or free it."""

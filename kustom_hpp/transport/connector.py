@@ -59,8 +59,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             raise NoConnectionError(f"{type(error).__name__} while connecting") from error
         if connection.protocol.should_close:
             connection.close()
-            msg = "the server sent data before the request"
-            raise NoConnectionError(msg)
+            raise NoConnectionError("the server sent data before the request")
         self._checks[connection.protocol] = _readable_check(connection.protocol)
         return connection
 

@@ -45,12 +45,10 @@ class OneShotPayload(BytesPayload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
         """Set the marker, write, and start the read timeout; start it again if the write may have waited."""
         if self._written:
-            msg = "a request is sent once"
-            raise SecondWriteError(msg)
+            raise SecondWriteError("a request is sent once")
         if self._may_send is not None and not self._may_send():
             self._marker.refused = True  # aiohttp has written nothing yet: it writes head and body together
-            msg = "may_send returned False"
-            raise RuntimeError(msg)
+            raise RuntimeError("may_send returned False")
         self._written = self._marker.sent = True
         if self._timeout is not None:
             self._timeout.restart(self._read_timeout)

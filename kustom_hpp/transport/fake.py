@@ -36,14 +36,13 @@ class FakeTransport:
     async def send(self, request: HttpRequest, marker: SendMarker) -> HttpResponse:
         """Return or raise the next result of the script."""
         if self.closed:
-            msg = "the client is closed. Create a new one"
-            raise ClientClosedError(msg)
+            raise ClientClosedError("the client is closed. Create a new one")
         if not self._results:
-            msg = "FakeTransport has no results. Give it an HttpResponse (see FakeTransport.response), an error or a function"
-            raise ConfigError(msg)
+            raise ConfigError(
+                "FakeTransport has no results. Give it an HttpResponse (see FakeTransport.response), an error or a function"
+            )
         if request.may_send is not None and not request.may_send():
-            msg = "the lease on this call ended: nothing was sent"
-            raise LeaseLostError(msg)
+            raise LeaseLostError("the lease on this call ended: nothing was sent")
         self.requests.append(request)
         result = self._results.pop(0) if len(self._results) > 1 else self._results[0]
         if callable(result):

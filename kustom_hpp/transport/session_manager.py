@@ -186,8 +186,7 @@ class HTTPSessionManager:
                 timeout=_NO_TIMEOUT,
             )
         elif session.closed:
-            msg = "http_session was closed by its owner. Give an open one to a new client"
-            raise ClientClosedError(msg)
+            raise ClientClosedError("http_session was closed by its owner. Give an open one to a new client")
         return session
 
     def _bind_to_loop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -308,17 +307,16 @@ def _max_in_flight(pool: Pool, session: aiohttp.ClientSession | None) -> int:
 def _check_borrowed(session: aiohttp.ClientSession) -> aiohttp.ClientSession:
     """Check that a borrowed session does not change the requests."""
     if not isinstance(session, aiohttp.ClientSession):
-        msg = f"http_session must be an aiohttp.ClientSession, got a {type(session).__name__}"
-        raise ConfigError(msg)
+        raise ConfigError(f"http_session must be an aiohttp.ClientSession, got a {type(session).__name__}")
     if session.auth is not None:
-        msg = "http_session has auth=, which would replace the API's Authorization. Use a session without it"
-        raise ConfigError(msg)
+        raise ConfigError(
+            "http_session has auth=, which would replace the API's Authorization. Use a session without it"
+        )
     if session.trust_env:
-        msg = (
+        raise ConfigError(
             "http_session has trust_env=True, so .netrc could replace the API's Authorization. Use a session without it, and "
             "give the client trust_env=True for the proxy of the environment"
         )
-        raise ConfigError(msg)
     if not isinstance(session.connector, GuardedConnector):
         _log.warning(
             "http_session does not check idle connections, so unread data may become the response for another order. Make "
