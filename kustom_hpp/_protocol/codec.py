@@ -14,7 +14,7 @@ from kustom_hpp import models
 from kustom_hpp._redaction import describe_shape
 from kustom_hpp.errors import InvalidRequestError
 from kustom_hpp.models.conversion import StructureHook, structure_converter, unstructure_converter
-from kustom_hpp.models.distributions import distribution_from_json, distribution_to_json
+from kustom_hpp.models.distributions import distribution_to_json
 
 T = TypeVar("T")
 
@@ -108,8 +108,8 @@ class Codec:
         response: T = hook(value, kind)
         return response
 
-    def decode_request(self, body: bytes) -> models.CreateSessionRequest:
-        """Return a request from JSON bytes, read strictly, as the sandbox and the command line do.
+    def structure_request(self, value: Any) -> models.CreateSessionRequest:
+        """Return a request from plain JSON values, read strictly, as the sandbox and the command line do.
 
         Unknown fields go into `extra`.
 
@@ -117,21 +117,6 @@ class Codec:
             InvalidRequestError: with every problem and its path.
 
         """
-        return self.structure_request(self._load_request(body))
-
-    def decode_distribution(self, body: bytes) -> models.Distribution:
-        """Return a distribution from JSON bytes, read strictly; see `decode_request`."""
-        return distribution_from_json(self._load_request(body))
-
-    def _load_request(self, body: bytes) -> Any:
-        try:
-            return self.load_json(body)
-        except ValueError as error:
-            problems = (("$", f"is {error}"),)
-        raise InvalidRequestError(problems=problems)
-
-    def structure_request(self, value: Any) -> models.CreateSessionRequest:
-        """Return a request from plain JSON values; see `decode_request`."""
         if not isinstance(value, dict):
             raise InvalidRequestError(problems=(("$", f"must be a JSON object, got {describe_shape(value)}"),))
         request = self._requests.structure({"payment_session_url": None} | value, models.CreateSessionRequest)

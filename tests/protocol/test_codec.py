@@ -4,6 +4,7 @@ import datetime as dt
 import functools
 import json
 import sys
+from typing import Any
 
 import attrs
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import kustom_hpp as hpp
 from kustom_hpp._protocol.codec import Codec, codec
 from kustom_hpp.models import fields
-from kustom_hpp.models.distributions import contact_fields
+from kustom_hpp.models.distributions import contact_fields, distribution_from_json
 from tests.support.golden import (
     DISTRIBUTIONS,
     FULL_ANSWER,
@@ -47,6 +48,22 @@ def codec_with(library: str) -> Codec:
 @pytest.fixture(params=LIBRARIES)
 def a_codec(request) -> Codec:
     return codec_with(request.param)
+
+
+def decode_request(chosen: Codec, body: bytes) -> hpp.CreateSessionRequest:
+    """A request as the sandbox reads it."""
+    return chosen.structure_request(load(chosen, body))
+
+
+def decode_distribution(chosen: Codec, body: bytes) -> hpp.Distribution:
+    return distribution_from_json(load(chosen, body))
+
+
+def load(chosen: Codec, body: bytes) -> Any:
+    try:
+        return chosen.load_json(body)
+    except ValueError as error:
+        raise hpp.InvalidRequestError(problems=(("$", f"is {error}"),)) from None
 
 
 def test_the_codec_is_built_once():
@@ -133,7 +150,7 @@ def test_every_field_on_the_wire(a_codec, value, expected):
     assert a_codec.encode_request(value) == expected
     assert a_codec.encode_model(value) == expected
     assert a_codec.unstructure(value) == json.loads(expected)
-    assert a_codec.decode_request(expected) == value
+    assert decode_request(a_codec, expected) == value
 
 
 @pytest.mark.parametrize(
@@ -216,7 +233,7 @@ def test_bytes_to_model_to_bytes(library, value):
     chosen = codec_with(library)
     assert value.problems() == ()
     written = chosen.encode_request(value)
-    again = chosen.decode_request(written)
+    again = decode_request(chosen, written)
     assert again == value
     assert repr(again) == repr(value)  # an enum's member equals its text, and is shown otherwise
     assert chosen.encode_request(again) == written
@@ -286,7 +303,7 @@ def test_the_size_that_counts_is_that_of_the_bytes(value):
 )
 def test_requests_are_read_strictly(a_codec, written, problems):
     with pytest.raises(hpp.InvalidRequestError) as caught:
-        a_codec.decode_request(written)
+        decode_request(a_codec, written)
     found = caught.value.problems
     assert [path for path, _ in found] == [path for path, _ in problems]
     for (_, sentence), (_, beginning) in zip(found, problems, strict=True):
@@ -297,7 +314,7 @@ def test_requests_are_read_strictly(a_codec, written, problems):
 @pytest.mark.parametrize(("written", "width"), [("1280", 1280), ("1280.0", 1280), ("1.28e3", 1280), ("-0.0", 0)])
 def test_a_whole_number_may_be_written_as_a_fraction(a_codec, written, width):
     image = f'"options":{{"background_images":[{{"url":"https://a/","width":{written}}}]}}'
-    [found] = a_codec.decode_request(body(image)).options.background_images
+    [found] = decode_request(a_codec, body(image)).options.background_images
     assert (found.width, type(found.width)) == (width, int)
 
 
@@ -305,12 +322,12 @@ def test_a_whole_number_may_be_written_as_a_fraction(a_codec, written, width):
 def test_a_width_that_is_no_whole_number_is_refused(a_codec, written):
     image = f'"options":{{"background_images":[{{"url":"https://a/","width":{written}}}]}}'
     with pytest.raises(hpp.InvalidRequestError, match="whole number of pixels"):
-        a_codec.decode_request(body(image))
+        decode_request(a_codec, body(image))
 
 
 def test_what_a_request_may_have_beside_its_fields(a_codec):
-    value = a_codec.decode_request(
-        body('"new":1,"profile_id":null,"merchant_urls":{"newer":[2]},"options":{"newest":{"a":null}}')
+    value = decode_request(
+        a_codec, body('"new":1,"profile_id":null,"merchant_urls":{"newer":[2]},"options":{"newest":{"a":null}}')
     )
     assert value == request(
         merchant_urls=hpp.MerchantUrls(extra={"newer": [2]}),
@@ -642,7 +659,7 @@ def test_distributions_on_the_wire(a_codec, value, expected):
     assert value.problems() == ()
     assert a_codec.encode_model(value) == expected
     assert json.loads(a_codec.encode_model(a_codec.unstructure(value))) == json.loads(expected)
-    again = a_codec.decode_distribution(expected)
+    again = decode_distribution(a_codec, expected)
     assert again == value
     assert type(again) is type(value)
     assert type(again.template) is type(value.template)
@@ -680,7 +697,7 @@ def test_distribution_to_bytes_to_distribution(library, value):
     chosen = codec_with(library)
     assert value.problems() == ()
     written = chosen.encode_model(value)
-    again = chosen.decode_distribution(written)
+    again = decode_distribution(chosen, written)
     assert again == value
     assert repr(again) == repr(value)
     assert chosen.encode_model(again) == written
@@ -707,7 +724,7 @@ def test_distribution_to_bytes_to_distribution(library, value):
 def test_any_json_gives_a_distribution_or_an_invalid_request_error(library, told):
     chosen = codec_with(library)
     try:
-        read = chosen.decode_distribution(json.dumps(told).encode())
+        read = decode_distribution(chosen, json.dumps(told).encode())
     except hpp.InvalidRequestError as error:
         assert error.problems  # noqa: PT017 - either way is good
         return
@@ -753,7 +770,7 @@ def test_any_json_gives_a_distribution_or_an_invalid_request_error(library, told
 )
 def test_distributions_are_read_strictly(a_codec, written, problems):
     with pytest.raises(hpp.InvalidRequestError) as caught:
-        a_codec.decode_distribution(written)
+        decode_distribution(a_codec, written)
     found = caught.value.problems
     assert [path for path, _ in found] == [path for path, _ in problems]
     for (_, sentence), (_, beginning) in zip(found, problems, strict=True):
