@@ -19,21 +19,20 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from kustom_hpp._version import __version__ as __version__
-
 if TYPE_CHECKING:
     from kustom_hpp._exports import *
+    from kustom_hpp._version import __version__ as __version__
 else:
     # Not for type checkers: to them a module's __getattr__ means that it has every name.
 
     def __getattr__(name: str) -> Any:
         """Load and return a module of the package or a public name."""
-        if name == "__all__" or not name.startswith("__"):
+        if name in {"__all__", "__version__"} or not name.startswith("__"):
             # Modules first: while the public names load, modules import each other through this function.
             module = f"{__name__}.{name}"
             if importlib.util.find_spec(module) is not None:
                 return importlib.import_module(module)
-            public = importlib.import_module(f"{__name__}._exports")
+            public = importlib.import_module(f"{__name__}.{'_version' if name == '__version__' else '_exports'}")
             if hasattr(public, name):
                 globals()[name] = getattr(public, name)
                 return globals()[name]
@@ -41,4 +40,4 @@ else:
 
     def __dir__() -> list[str]:
         """Return all names."""
-        return sorted({*globals(), *importlib.import_module(f"{__name__}._exports").__all__})
+        return sorted({*globals(), "__version__", *importlib.import_module(f"{__name__}._exports").__all__})
