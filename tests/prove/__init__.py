@@ -9,4 +9,7 @@
 Each trial runs in a process of its own and judges by the server's record. Each has a control: a client, a journal or a
 server that is made to break the promise, which the same judge must notice. A row fails if the promise does not hold, or
 if its control was not noticed. The exit code is 1 if a row fails.
+
+A trial that crashes, or takes four times its usual time, is a row that failed, and the programme goes on. Ctrl-C shows
+the table so far. The JSON is written after each trial.
 """

@@ -127,10 +127,10 @@ async def blocking_calls(size: Size) -> list[Row]:
     ]
 
 
-@trial("Tests", whole=620)
+@trial("Tests", whole=420)
 async def mutation(size: Size) -> list[Row]:
     """Small changes to the modules that decide, met with their tests; `python -m tests.mutation` makes all of them."""
-    every, mutants = size.pick(30, 2), [sys.executable, "-m", "tests.mutation", "--jobs", "1"]
+    every, mutants = size.pick(30, 3), [sys.executable, "-m", "tests.mutation", "--jobs", "1"]
     _, out = await run(*mutants, "--every", str(every))
     _, control = await run(*mutants, "--every", "40", "--tests", "tests/test_quota.py", "circuit_breaker")
     rows = list[Row]()
