@@ -62,7 +62,7 @@ class CallExecution(retry.CallState):
         """The rate limit in the last response."""
 
     async def attempt(self) -> Any:
-        """Acquire a place from the rate limiter, send, read."""
+        """Wait for the rate limiter, send the request, and read the response."""
         context, deadline = self.context, self.policy.deadline
         pace = context.pace
         # The rate limiter counts on time.monotonic, the same for all event loops of the process.
@@ -196,7 +196,7 @@ class CallExecution(retry.CallState):
     ) -> Finished:
         response = self.response
         identity = error.correlation_id if error is not None else None
-        # A cancellation counts the attempt in flight; a value or an error has counted its own.
+        # After a cancellation the attempt in flight counts too; with a value or an error it is counted already.
         in_flight = error is None and delivery is not Delivery.ACCEPTED and self.in_flight_marker is not None
         return Finished(
             call_id=call_id,

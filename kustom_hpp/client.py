@@ -61,8 +61,8 @@ class HPPClient:
         retry: when the client retries.
         pool: connections and their keep-alive.
         pace: the merchant's rate limiter for creates; share one among the clients of a merchant. None: a new one that
-            learns, so the first 429 slows this client down. The API counts all other operations apart, and the client
-            has a second, learning rate limiter for them.
+            learns, so the first 429 slows this client down. The API limits all other operations separately; for them the
+            client has a second rate limiter, which learns.
         app_info: the caller's part of the User-Agent, such as "MyShop/1.2".
         headers: more headers for every request, such as {"Kustom-Partner": "..."}.
         ssl: a TLS context. The default one verifies and accepts TLS 1.2 and newer; nothing turns that off.
@@ -317,7 +317,7 @@ class HPPClient:
         """Read a session until its status is final: COMPLETED, CANCELLED or DISABLED.
 
         The fallback for a lost status callback. Temporary failures (no connection, a lost response, 429, 5xx) do not end
-        the wait. Up to a tenth is added to each interval at random, and as much as a response asks for.
+        the wait. The client makes each interval up to a tenth longer, at random, and longer if a response asks for it.
 
         Args:
             session: the session, its details, or its id.
@@ -332,7 +332,7 @@ class HPPClient:
         Raises:
             DeadlineExceededError: the status is not final yet; `details` has the last ones. Reads may have been sent.
             NotFoundError: the session expired, or these credentials have no such session; `details` has the last ones.
-                Nobody can pay it any more. Read the order to learn whether somebody did before.
+                It can no longer be paid. Read the order to learn whether it was paid before.
 
         Source: docs.kustom.co, "Tracking session status".
 
