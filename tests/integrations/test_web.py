@@ -189,7 +189,13 @@ async def test_stopping_under_load_leaves_nothing_open(kind, browser, sandbox, c
     ended = []
 
     def make() -> hpp.HPPClient:
-        return hpp.HPPClient(sandbox.api_key, base_url=sandbox.base_url, pool=hpp.Pool(connections=crowd // 3))
+        # Hundreds of connections may take a busy machine longer than the default.
+        return hpp.HPPClient(
+            sandbox.api_key,
+            base_url=sandbox.base_url,
+            pool=hpp.Pool(connections=crowd // 3),
+            timeouts=hpp.Timeouts(connect=30),
+        )
 
     async def pay(client, request):
         reached.set()
