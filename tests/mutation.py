@@ -98,6 +98,7 @@ SURVIVORS: dict[str, str] = {
     f"{_PACE}: Pace._increase: self._full_at - now <= _IN_USE * self._burst_tolerance -> Lt": (
         "no clock hits the border of two floats"
     ),
+    f"{_BREAKER}: CircuitBreaker: argument init=False dropped #8": "the class alone sets the field; no caller passes it",
     f"{_BREAKER}: CircuitBreaker._backoff: 16 -> +1": "the pause has its maximum from level 4 on",
     f"{_BREAKER}: CircuitBreaker._backoff: 16 -> -1": "the same",
     f"{_CALLBACKS}: _object: raise ValueError(f'is {{error}}') from None -> without its cause": (
