@@ -243,10 +243,10 @@ class LedgerDatabase:
         waiting = [n for n, each in enumerate(operations) if n not in results and isinstance(each, InRun)]
         for number in waiting:
             run = operations[number].run
-            if not run.scope_id:
-                self._register(connection, run)
             if run.ended:
                 results[number] = JournalError("the journal is closed")
+            elif run.run not in self._runs:  # also if the connection was lost while it was recorded
+                self._register(connection, run)
         if self._quiet:
             self._quiet = self._others_are_behind(connection)
         waiting = [n for n in waiting if n not in results and not (self._quiet and _is_claim(operations[n]))]

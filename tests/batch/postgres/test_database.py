@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ import kustom_hpp as hpp
 from kustom_hpp import errors
 from kustom_hpp.batch import Claim, Claimed, PostgresLedger
 from kustom_hpp.batch.postgres import pace as pace_module
+from kustom_hpp.batch.postgres.database import LedgerDatabase
 from tests.support.journal_contract import PAYLOAD, all_of, created
 from tests.support.postgres import Cluster, free_port
 
@@ -59,6 +61,21 @@ async def test_a_crash_of_the_database_is_waited_for(own_cluster: Cluster) -> No
         assert await settled is None
         assert may_send(await claimed)
         assert [(entry.key, entry.unsettled) for entry, _ in await all_of(journal)] == [("a", False), ("b", True)]
+
+
+async def test_a_connection_lost_while_a_run_is_recorded(
+    ledger: PostgresLedger, scope: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_lease, losses = LedgerDatabase._take_lease, iter([psycopg.OperationalError("lost")])
+
+    def lose_once(self: LedgerDatabase, connection: Any, run: Any) -> None:
+        for loss in losses:
+            raise loss
+        take_lease(self, connection, run)
+
+    monkeypatch.setattr(LedgerDatabase, "_take_lease", lose_once)
+    async with ledger.journal(scope) as journal:
+        assert may_send(await journal.claim("a", None, PAYLOAD))
 
 
 async def test_a_database_that_stays_away_ends_the_ledger(own_cluster: Cluster) -> None:
