@@ -92,30 +92,28 @@ async def existing_journal(
         CommandError: there is no such journal, or the ledger has several scopes.
 
     """
-    if not is_ledger(name):
-        try:
-            scope = scope or await asyncio.to_thread(read_scope, name)
-        except JournalError as error:
-            raise refused(error) from None
-        async with open_journal(name, scope) as journal:
-            yield journal, scope
-        return
     try:
-        async with ledger_at(name) as ledger:
-            scopes = await ledger.scopes()
+        if is_ledger(name):
+            async with ledger_at(name) as ledger:
+                scope = _choose_scope(await ledger.scopes(), scope)
+        else:
+            scope = scope or await asyncio.to_thread(read_scope, name)
     except JournalError as error:
         raise refused(error) from None
-    if scope is None and len(scopes) == 1:
-        [scope] = scopes
-    if scope is None or scope not in scopes:
-        known = ", ".join(f"'{each}'" for each in scopes)
-        fact = "the ledger has no rows" if not scopes else f"the ledger has no scope {scope!r}"
-        if scope is None and scopes:
-            fact = "the ledger has several scopes"
-        msg = f"{fact}.{f' Choose one with --scope: {known}.' if scopes else ''}"
-        raise CommandError(msg, Exit.USAGE)
-    async with open_journal(ledger_at(name), scope) as journal:
+    async with open_journal(ledger_at(name) if is_ledger(name) else name, scope) as journal:
         yield journal, scope
+
+
+def _choose_scope(scopes: list[str], scope: str | None) -> str:
+    if scope is None and len(scopes) == 1:
+        return scopes[0]
+    if scope is not None and scope in scopes:
+        return scope
+    fact = "the ledger has no rows" if not scopes else f"the ledger has no scope {scope!r}"
+    if scope is None and scopes:
+        fact = "the ledger has several scopes"
+    known = ", ".join(f"'{each}'" for each in scopes)
+    raise CommandError(f"{fact}.{f' Choose one with --scope: {known}.' if scopes else ''}", Exit.USAGE)
 
 
 def refused(error: HPPError) -> CommandError:
