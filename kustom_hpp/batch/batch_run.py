@@ -29,13 +29,13 @@ _JOURNAL_GRACE = 5.0
 class BatchRun:
     """A run of a batch. `run` creates it and documents what its iteration yields and raises."""
 
-    _processor: RowProcessor
-    _source: RowSource
-    _breaker: CircuitBreaker
-    _signal: StopSignal
-    _outcomes: OutcomeQueue
-    _concurrency: int
-    _interval: float
+    _processor: RowProcessor = field(alias="processor")
+    _source: RowSource = field(alias="source")
+    _breaker: CircuitBreaker = field(alias="breaker")
+    _signal: StopSignal = field(alias="signal")
+    _outcomes: OutcomeQueue = field(alias="outcomes")
+    _concurrency: int = field(alias="concurrency")
+    _interval: float = field(alias="interval")
     _next_start: float = field(default=-math.inf, init=False)
     """The earliest time for the next row at `rate`."""
     _queue: deque[Row] = field(factory=deque, init=False)

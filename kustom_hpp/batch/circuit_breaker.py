@@ -55,9 +55,9 @@ class CircuitBreaker:
     after the pause.
     """
 
-    _patience: float
-    _max_doubts: int
-    _max_failures: int | None
+    _patience: float = field(alias="patience")
+    _max_doubts: int = field(alias="max_doubts")
+    _max_failures: int | None = field(alias="max_failures")
     generation: int = field(default=0, init=False)
     in_flight: int = field(default=0, init=False)
     """Rows of this generation in flight."""

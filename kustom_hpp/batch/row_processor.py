@@ -39,12 +39,12 @@ Create = Callable[..., Awaitable[Session]]
 class RowProcessor:
     """What the workers do with a row; counts the outcomes."""
 
-    _create: Create
-    _journal: Journal | None
-    _breaker: CircuitBreaker
-    _signal: StopSignal
-    _resend: bool
-    _retry_failed: bool
+    _create: Create = field(alias="create")
+    _journal: Journal | None = field(alias="journal")
+    _breaker: CircuitBreaker = field(alias="breaker")
+    _signal: StopSignal = field(alias="signal")
+    _resend: bool = field(alias="resend")
+    _retry_failed: bool = field(alias="retry_failed")
     _session_ids: RecentKeys = field(factory=RecentKeys, init=False)
     _journal_failed: bool = field(default=False, init=False)
     sending: "set[asyncio.Task[None]]" = field(factory=set, init=False)

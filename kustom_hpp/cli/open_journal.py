@@ -95,13 +95,13 @@ async def existing_journal(
     try:
         if is_ledger(name):
             async with ledger_at(name) as ledger:
-                scope = _choose_scope(await ledger.scopes(), scope)
+                its_scope = _choose_scope(await ledger.scopes(), scope)
         else:
-            scope = scope or await asyncio.to_thread(read_scope, name)
+            its_scope = scope or await asyncio.to_thread(read_scope, name)
     except JournalError as error:
         raise refused(error) from None
-    async with open_journal(ledger_at(name) if is_ledger(name) else name, scope) as journal:
-        yield journal, scope
+    async with open_journal(ledger_at(name) if is_ledger(name) else name, its_scope) as journal:
+        yield journal, its_scope
 
 
 def _choose_scope(scopes: list[str], scope: str | None) -> str:
