@@ -97,7 +97,7 @@ async def existing_journal(
             async with ledger_at(name) as ledger:
                 its_scope = _choose_scope(await ledger.scopes(), scope)
         else:
-            its_scope = scope or await asyncio.to_thread(read_scope, name)
+            its_scope = await asyncio.to_thread(read_scope, name) if scope is None else scope
     except JournalError as error:
         raise refused(error) from None
     async with open_journal(ledger_at(name) if is_ledger(name) else name, its_scope) as journal:
