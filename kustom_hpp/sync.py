@@ -151,11 +151,7 @@ def _same_arguments(
     method: Callable[Concatenate[Any, P], Any],
 ) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
     """Give a method the signature of another one."""
-
-    def decorate(function: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
-        return functools.wraps(method)(function)
-
-    return decorate
+    return functools.wraps(method)
 
 
 class SyncHPPClient:
