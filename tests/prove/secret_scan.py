@@ -163,7 +163,7 @@ def read_watch(folder: Path) -> tuple[Counter[str], list[tuple[str, str]]]:
 @trial("P6", whole=200)
 async def secrets_of_the_suite(size: Size) -> list[Row]:
     """What tests print, log, warn of, raise, pickle and store, searched for the secrets in it."""
-    watch = ["-p", "tests.support.secret_watch"]
+    watch = ["-p", "tests.support.secret_watch", "--log-level=DEBUG"]
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs:
         secret = {"KUSTOM_HPP_CALLBACK_SECRET": secrets.token_hex(16), "PYTHONPATH": str(ROOT)}
         rooms = SEARCHED if size.part == 1 else SEARCHED[-3:]
