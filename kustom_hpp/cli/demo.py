@@ -114,7 +114,7 @@ async def _create_all(console: Console, sandbox: Sandbox) -> int:
     console.print(
         Text.assemble(
             (f"{counts.created} of {len(orders)} sessions created", "bold green" if as_scripted else "bold red"),
-            f", {len(doubts)} in doubt, in {time.perf_counter() - started:.2f} s by a sandbox inside this command.",
+            f", {len(doubts)} in doubt, in {time.perf_counter() - started:.2f} s, at a sandbox that this command started.",
         ),
         soft_wrap=True,
     )
