@@ -21,11 +21,11 @@ _MAX_PIXELS = (1 << 63) - 1
 _MIN_CONTACT = 4
 
 # The JSON of most valid URLs, as bytes: all of ASCII that a URL may contain; braces in placeholders only. Python
-# matches a set that lists its members faster than one with "^". Only sets have possessive quantifiers: Python before 3.11.5
-# matches possessive groups wrongly (gh-106052).
+# matches a set that lists its members faster than one with "^". Only sets have possessive quantifiers, and an atomic group
+# stands around the rest: Python before 3.11.5 matches possessive groups wrongly (gh-106052).
 _AUTHORITY = r"!$-.0-;=@-[\]_a-z|~"
 _PATH = rf"{_AUTHORITY}/?#"
-_SURE_REST = rf"[{_AUTHORITY}]++(?:[/?#][{_PATH}]*+(?:\{{\{{[a-z_]++\}}\}}[{_PATH}]*+)*)?"
+_SURE_REST = rf"[{_AUTHORITY}]++(?>(?:[/?#][{_PATH}]*+(?:\{{\{{[a-z_]++\}}\}}[{_PATH}]*+)*)?)"
 
 
 @frozen(slots=True)
