@@ -1,6 +1,7 @@
 """`kustom-hpp fleet`: put ids into a fleet's queue, work on it, and show how far it is."""
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,12 +46,18 @@ async def enqueue(
 async def work(*merchants: Annotated[str, Parameter(help="Whose queues to work on.")], app: App) -> int:
     """Create the sessions of the queued ids until SIGTERM or Ctrl-C.
 
-    The first signal sends no new rows and waits for the requests in flight; unsent ids go back to the queue.
+    The first signal sends no new rows and waits for the requests in flight; unsent ids go back to the queue. The log on stderr
+    has a line for each job that ends, of up to 100 ids.
     """
     if not merchants:
         msg = "fleet work needs the name of at least one merchant."
         raise CommandError(msg, Exit.USAGE)
-    await _load(app).work(merchants)
+    fleet = _load(app)
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("kustom_hpp").setLevel(logging.INFO)
+    print_note("working", f"on the ids of {', '.join(merchants)}, until SIGTERM or Ctrl-C.", "bold green")
+    await fleet.work(merchants)
+    print_note("stopped", "no request is in flight, and unsent ids are in the queue.", "bold green")
     return Exit.OK
 
 

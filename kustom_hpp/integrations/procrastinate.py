@@ -18,7 +18,8 @@
     await fleet.work(["acme", "zeta"])              # in each worker process, on each machine
 
 Every id ends CREATED, FAILED or IN_DOUBT, and no order is sent twice, whatever is killed: the ledger decides that, not the
-queue. The ids of a worker that was killed are begun again by another one after `stalled` seconds; at most `concurrency` of
+queue. The logger `kustom_hpp` gets a line for each job that ends, and one for each failure of the database or of a merchant's
+batch. The ids of a worker that was killed are begun again by another one after `stalled` seconds; at most `concurrency` of
 them for each merchant are in doubt. SIGTERM and SIGINT end `work` without a doubt: requests in flight end, unsent ids go
 back to the queue.
 """
@@ -28,6 +29,7 @@ import contextlib
 import itertools
 import logging
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any, Final, Self
 
@@ -318,7 +320,7 @@ class Fleet(WorkerSettings):
         state = self._queues[merchant]
         state.worker, state.job = context.job.worker_id, context.job.id
         try:
-            await self._kit.create_sessions(merchant, ids)
+            outcomes = await self._kit.create_sessions(merchant, ids)
         except (BatchStoppedError, JournalError) as error:
             state.failures += 1
             _log.warning("merchant %s: %s", merchant, error)
@@ -328,6 +330,10 @@ class Fleet(WorkerSettings):
         finally:
             state.job = None
         state.failures = 0
+        ended = ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in Counter(each.state for each in outcomes).items()
+        )
+        _log.info("merchant %s: %d ids: %s", merchant, len(outcomes), ended)
 
     async def _sleep_unless_draining(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -64,7 +64,12 @@ async def test_from_nothing_to_sessions(tmp_path: Path, dsn: str) -> None:
         await sandbox.record.wait_for(lambda record: len(record.created) == 4, 30)
         worker.send_signal(signal.SIGTERM)
         said = (await worker.communicate())[0].decode()
-        assert (worker.returncode, said) == (0, "")
+        first, *jobs, last = said.splitlines()
+        assert (worker.returncode, first.partition(":")[0], last.partition(":")[0]) == (0, "working", "stopped")
+        # A line with its time for each job.
+        assert sorted(job.split(" ", 2)[2] for job in jobs) == [
+            "merchant acme: 2 ids: 2 created", "merchant acme: 3 ids: 3 created",
+        ]  # fmt: skip
         code, said = await run("fleet", "status", "--app", "shop:fleet", folder=tmp_path, **shop)
         assert code == 0
         lines = [line.split() for line in said.splitlines()]
