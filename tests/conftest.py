@@ -44,7 +44,10 @@ ALLOWED = (
     # What tests do themselves.
     ("threading.Lock.acquire", "tests/transport/test_session_manager.py", "both_look"),
     ("io.BufferedReader.read", "kustom_hpp/cli/demo.py", "example_orders"),
-    ("sqlite3.Connection.execute", "kustom_hpp/integrations/_status_endpoint.py", "handle"),
-    ("sqlite3.Connection.execute", "kustom_hpp/integrations/_shared.py", "_log_failures"),
+    *(
+        (f"sqlite3.{function}", f"kustom_hpp/integrations/{file}.py", name)
+        for function in ("Connection.execute", "Cursor.fetchone", "Cursor.fetchall")
+        for file, name in (("_status_endpoint", "handle"), ("_shared", "_log_failures"))
+    ),
 )
 """What may block, and where."""
