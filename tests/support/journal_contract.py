@@ -545,6 +545,14 @@ class SharedJournalContract(JournalContract):
         with pytest.raises(errors.InvalidRequestError, match="this run is sending another row with it"):
             await one.claim("a", ORDER, PAYLOAD)
 
+    async def test_a_claim_after_a_verdict_is_a_claim_too(self, shared: Shared) -> None:
+        one, two = await shared.open(), await shared.open()
+        await one.claim("a", ORDER, PAYLOAD)
+        await shared.expire(one)
+        await two.resolve("a", Verdict.SEND_AGAIN)
+        shared.cut_link(one)
+        assert await one.claim("a", ORDER, PAYLOAD) == Claimed()
+
     @pytest.mark.parametrize("outcome", [created(), failed(REJECTED), doubt(LOST)], ids=lambda o: str(o.state))
     async def test_a_settle_whose_response_was_lost_is_recorded_once(self, shared: Shared, outcome: Outcome) -> None:
         one, two = await shared.open(), await shared.open()

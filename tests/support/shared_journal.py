@@ -52,7 +52,9 @@ class SharedMemoryJournal:
 
         def take() -> Claim:
             row = self.store.get(key)
-            if row is not None and (row.run, row.state) == (self._run, CLAIMED) and key not in self._claimed:
+            if row is None or (row.run, row.state) != (self._run, CLAIMED):
+                self._claimed.discard(key)  # a verdict, or another run, has ended the earlier claim
+            elif key not in self._claimed:
                 return Claimed()  # this claim, whose response was lost
             return operation(self.store)
 
