@@ -114,6 +114,19 @@ async def test_a_deadline_that_is_past_is_past_with_a_turn_at_hand_too(late, pas
                 await pace.acquire(clock.now - late)
 
 
+async def test_those_in_front_count_before_a_deadline():
+    pace = hpp.Pace(rate=1, burst=1)
+    with virtual_time() as clock:
+        begin = clock.now
+        waiting = [asyncio.create_task(pace.acquire()) for _ in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(hpp.DeadlineExceededError):
+            await pace.acquire(begin + 2.5)
+        assert clock.now == begin
+        assert await pace.acquire(begin + 4.5) == pytest.approx(begin + 4.0)
+        await asyncio.gather(*waiting)
+
+
 async def test_a_refused_turn_is_not_taken():
     pace = hpp.Pace(rate=1, burst=1)
     with virtual_time() as clock:

@@ -253,6 +253,29 @@ async def test_a_deadline_ends_a_wait_that_became_longer_than_it_looked():
         assert list(ends.values()) == pytest.approx([0.1, 0.1, 0.1])
 
 
+async def test_a_deadline_ends_the_wait_for_those_in_front():
+    pace = hpp.Pace(1, 1)
+    with virtual_time() as clock:
+        await pace.acquire()
+        began = clock.now
+        first = asyncio.create_task(pace.acquire())
+        second = asyncio.create_task(pace.acquire(began + 2.5))
+        await asyncio.sleep(0.5)
+        pace.record_response(clock.now, throttled=True, retry_after=10)
+        # The first one now sleeps from 1.0 to 10.5 and keeps its place.
+        with pytest.raises(hpp.DeadlineExceededError, match="nothing was sent"):
+            await second
+        assert clock.now - began == pytest.approx(2.5)
+        assert await first == pytest.approx(began + 10.5)
+
+
+async def test_a_quarter_of_the_window_of_the_headers_may_go_at_once():
+    pace = hpp.Pace()
+    with virtual_time() as clock:
+        pace.record_response(clock.now, limit=told(80, window=2.0))
+        assert (await moments(pace, 40)).count(0.0) == 21  # half a second's worth, and the next one
+
+
 async def test_nothing_is_left_of_a_line_when_it_is_over():
     pace = hpp.Pace(1000, 1)
     await asyncio.gather(*(pace.acquire() for _ in range(5)))
