@@ -409,7 +409,7 @@ for name in {names!r}:
         printed.seek(0)
         text = printed.read().decode(errors="replace").strip()
         if status or text:
-            print(repr(f"{{name}}: {{text}}"))
+            print(repr(f"{{name}}: {{text}}"), flush=True)  # before the next fork, which would print it too
 """
 
 
