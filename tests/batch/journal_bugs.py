@@ -91,9 +91,9 @@ BUGS = [
     Bug("a late session is not recorded as surplus", "shared", SharedMemoryJournal.settle,
         {"if elsewhere is not None and": "if False and"}),
     Bug("a claim whose response was lost is refused", "shared", SharedMemoryJournal.claim,
-        {"if row is not None and": "if False and"}),
+        {"elif key not in self._claimed:": "elif False:"}),
     Bug("a lost response lets a key be sent twice", "shared", SharedMemoryJournal.claim,
-        {"and key not in self._claimed": ""}),
+        {"elif key not in self._claimed:": "else:"}),
     # resolve
     Bug("a late outcome overwrites a verdict", "shared", settle, {"if self.shared and row.note is not None": "if False"}),
     Bug("a row that a live run is sending is resolved", "shared", rules.resolve_row,
