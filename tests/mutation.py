@@ -68,7 +68,7 @@ SURVIVORS: dict[str, str] = {
     f"{_PACE}: Pace.__init__: 1.0 -> +1": "the learned rate is never above the whole maximum, so more is the same",
     f"{_PACE}: Pace._apply_limit_headers: 1.0 -> +1": "the learned rate is never above the whole maximum",
     f"{_PACE}: Pace.acquire: return time.monotonic() removed": "the long way without a rate ends the same, only later",
-    f"{_PACE}: Pace._wait: 0.0 -> +1": "without a rate nobody comes here: the lines are for the type checker",
+    f"{_PACE}: Pace._wait: 0.0 -> +1": "`acquire` returns before without a rate: the lines are for the type checker",
     f"{_PACE}: Pace._take: self._full_at <= now -> Lt": "a bucket that is full at this very moment has had no pause to count",
     f"{_RETRY}: is_retryable: return False removed": ("what is no HPPError is none of the classes below it either"),
     f"{_RETRY}: run_with_retries: del failure, first removed": (

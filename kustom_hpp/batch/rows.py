@@ -149,7 +149,7 @@ class RowSource:
         return row
 
     async def aclose(self) -> None:
-        """Close a generator, which nobody else uses."""
+        """Close the input if it is a generator; a generator has no other reader."""
         self.exhausted = True
         if isinstance(self._items, AsyncGenerator):
             await self._items.aclose()
